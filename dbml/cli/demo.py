@@ -1,0 +1,5 @@
+"""`dbml demo`."""
+
+
+def demo() -> None:
+    """Show it."""

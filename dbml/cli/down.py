@@ -1,0 +1,48 @@
+"""`dbml down`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from dbml import errors
+from dbml.cli.output import console
+from dbml.database.embedded import Cluster
+from dbml.database.home import Home, find_home
+
+STOP_S = 60.0
+
+
+def down() -> None:
+    """Stop the server and the worker that dbml up started in this folder; the data stays in .dbml.
+
+    Example: dbml down
+    """
+    home = find_home() or Home.of(Path.cwd())
+    stopped = _stop_supervisor(home)
+    # A supervisor that was killed leaves its server behind.
+    if (home.path / "postgresql").exists() or home.last_state():
+        stopped = Cluster(home.path / "postgresql").stop() or stopped
+    home.clear_state()
+    console.print(
+        "stopped" if stopped else f"nothing is running in {home.path.parent}", markup=False, soft_wrap=True
+    )
+
+
+def _stop_supervisor(home: Home) -> bool:
+    pid = home.holder() if home.running() else None
+    if pid is None:
+        return False
+    for number, patience_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, 5.0)):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return True
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            if not home.running():
+                return True
+            time.sleep(0.05)
+    raise errors.DbmlError(f"process {pid} must stop, and does not")

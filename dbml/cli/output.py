@@ -1,0 +1,71 @@
+"""What the commands print with: errors, tables, and the option that all of them share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dbml import errors
+
+console = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DsnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        help="The database, postgresql://user:password@host:port/database; else DBML_DSN, else the dbml that"
+        " runs in this folder.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def print_error(error: Exception) -> None:
+    """Print an error as one line, and its hint as another."""
+    if isinstance(error, errors.DbmlError):
+        message, hint = error.message, error.hint
+    elif isinstance(error, psycopg.Error) and error.diag.message_primary:
+        message, hint = error.diag.message_primary, error.diag.message_hint
+    else:
+        message = next(
+            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
+        hint = None
+    stderr.print(f"error: {message}", markup=False, style="red")
+    if hint:
+        stderr.print(f"hint: {hint}", markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON, and nothing else."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as a small table; numbers stand to the right."""
+    table = Table(header_style="bold", pad_edge=False)
+    kept = [list(row) for row in rows]
+    for position, name in enumerate(columns):
+        numeric = any(isinstance(row[position], (int, float)) for row in kept)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in kept:
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e6 else f"{value:g}"
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, default=str).replace("[", "\\[")
+    return str(value).replace("[", "\\[")

@@ -1,0 +1,65 @@
+"""`dbml worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dbml import errors
+from dbml.cli.output import DsnOption
+from dbml.database.address import suggest_listen
+from dbml.database.dsn import find_dsn
+from dbml.database.home import NAME
+
+
+def worker(
+    dsn: DsnOption = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="host:port, or the folder for a Unix socket; by default what the server can reach."
+        ),
+    ] = None,
+    advertise: Annotated[
+        str | None, typer.Option(help="host:port as the server sees it, where that differs from --listen.")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
+) -> None:
+    """Run a worker in the foreground, for a server that it does not start itself.
+
+    Example: dbml worker --dsn postgresql://owner:password@db.example.com/sales
+    --listen 0.0.0.0:7070 --advertise worker.example.com:7070
+    """
+    found = find_dsn(dsn)
+    level = logging.getLevelNamesMapping().get(log_level.upper())
+    if level is None:
+        raise errors.InvalidArgument(f"--log-level must be debug, info, warning or error, got {log_level}")
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        from dbml.worker.router import serve
+        from dbml.worker.settings import WorkerSettings
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dbml"):
+            raise
+        raise errors.DbmlError(f"a worker needs {error.name}", hint="pip install 'dbml[worker]'") from None
+    listen = listen or suggest_listen(found, Path(NAME).resolve() / "worker")
+    settings = WorkerSettings(dsn=found, listen=listen, advertise=advertise)
+    if until_eof:
+        threading.Thread(target=_stop_at_eof, daemon=True).start()
+    asyncio.run(serve(settings))
+
+
+def _stop_at_eof() -> None:
+    """End this process when whoever started it is gone."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

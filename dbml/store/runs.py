@@ -1,0 +1,96 @@
+"""What the worker writes about runs: statements on the private tables, and nothing else.
+
+Every function takes an open psycopg connection; the caller decides about transactions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
+
+PART_BYTES = 1 << 20
+
+_START = """
+insert into dbml._runs (run_id, workspace_id, workspace, experiment, username, session_user_, database, application,
+                        client_address, backend_pid, language, script, script_sha256, params, inputs, status, started_at)
+values (%(run_id)s, %(workspace_id)s, %(workspace)s, %(experiment)s, %(username)s, %(session_user)s, %(database)s,
+        %(application)s, %(client_address)s, %(backend_pid)s, %(language)s, %(script)s, %(script_sha256)s, %(params)s,
+        %(inputs)s, 'running', %(started_at)s)"""
+
+_EXPERIMENT = """
+insert into dbml._experiments (workspace_id, name, created_by) values (%s, %s, %s) on conflict do nothing"""
+
+_FINISH = """
+update dbml._runs
+set status = %(status)s, finished_at = greatest(%(finished_at)s, started_at), rows_in = %(rows_in)s, rows_out = %(rows_out)s,
+    peak_memory_mb = %(peak_memory_mb)s, cpu_seconds = %(cpu_seconds)s, log = %(log)s, sqlstate = %(sqlstate)s,
+    error = %(error)s, error_context = %(error_context)s, tags = %(tags)s
+where run_id = %(run_id)s"""
+
+_INTERRUPT = """
+update dbml._runs
+set status = 'interrupted', finished_at = greatest(now(), started_at), sqlstate = 'ML011', error = %s
+where finished_at is null"""
+
+
+async def start(connection: AsyncConnection[Any], run: Mapping[str, Any]) -> None:
+    """Record that a run has begun; makes its experiment where it is new."""
+    if run["experiment"] is not None:
+        await connection.execute(_EXPERIMENT, (run["workspace_id"], run["experiment"], run["username"]))
+    values = dict(run, params=Jsonb(run["params"]), inputs=Jsonb(run["inputs"]))
+    await connection.execute(_START, values)
+
+
+async def finish(connection: AsyncConnection[Any], outcome: Mapping[str, Any]) -> None:
+    """Record how a run ended."""
+    await connection.execute(_FINISH, dict(outcome, tags=Jsonb(outcome["tags"])))
+
+
+async def interrupt(connection: AsyncConnection[Any], reason: str) -> int:
+    """Mark every run that a former worker left running as interrupted; returns how many."""
+    return (await connection.execute(_INTERRUPT, (reason,))).rowcount
+
+
+async def add_metrics(connection: AsyncConnection[Any], run_id: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Add logged values: rows of (ordinal, name, step, value, unix time)."""
+    async with connection.cursor() as cursor:
+        async with cursor.copy(
+            "copy dbml._metrics (run_id, ordinal, name, step, value, logged_at) from stdin"
+        ) as copy:
+            for ordinal, name, step, value, time in rows:
+                await copy.write_row((run_id, ordinal, name, step, value, time))
+
+
+async def add_part(connection: AsyncConnection[Any], blob: bytes, ordinal: int, part: bytes) -> None:
+    """Keep one part (at most PART_BYTES) of the blob of that digest, whose row is there."""
+    digest = hashlib.sha256(part).digest()
+    await connection.execute(
+        "insert into dbml._chunks (digest, data) values (%s, %s) on conflict do nothing", (digest, part), binary=True
+    )
+    await connection.execute(
+        "insert into dbml._blob_chunks (blob, ordinal, chunk) values (%s, %s, %s)", (blob, ordinal, digest)
+    )
+
+
+async def add_blob(connection: AsyncConnection[Any], digest: bytes, size: int) -> bool:
+    """Make the row of a blob; False where the same bytes are kept already, and no parts are needed."""
+    cursor = await connection.execute(
+        "insert into dbml._blobs (digest, size) values (%s, %s) on conflict do nothing", (digest, size)
+    )
+    return cursor.rowcount == 1
+
+
+async def add_artifact(
+    connection: AsyncConnection[Any], run_id: str, name: str, kind: str, content_type: str, digest: bytes
+) -> None:
+    """Name a kept blob as an artifact of a run; the same name again replaces it."""
+    await connection.execute(
+        "insert into dbml._artifacts (run_id, name, kind, content_type, digest) values (%s, %s, %s, %s, %s)"
+        " on conflict (run_id, name) do update set kind = excluded.kind, content_type = excluded.content_type,"
+        " digest = excluded.digest, created_at = now()",
+        (run_id, name, kind, content_type, digest),
+    )

@@ -1,0 +1,138 @@
+"""Calls: what a connection has open, and the conversation that belongs to it.
+
+A call takes messages (verb, head, body) from SQL and answers rows (tag, head, body).  sql/ holds the other end:
+30_scripts/run_call.sql for a script, 40_predictions/score_query.sql for a prediction.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Protocol
+
+from dbml import errors
+from dbml.worker.scorers import ModelNeeded, ScorerPool
+
+Row = tuple[str | None, str | None, str | bytes | None]
+
+
+class Call(Protocol):
+    """One open call of one connection."""
+
+    async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
+        """Answer one message; raises an errors.DbmlError, after which the call is over."""
+
+    async def abandon(self, error: errors.DbmlError) -> None:
+        """Stop at once and leave nothing behind; idempotent."""
+
+
+def unknown(verb: str) -> errors.DbmlError:
+    """Make the error for a message that a call does not take."""
+    return errors.ProtocolMismatch(
+        f"the worker does not know the message {verb[:40]!r} here", hint="dbml upgrade, and restart the worker"
+    )
+
+
+class ModelUpload:
+    """A model's bytes on their way from SQL to a scorer, in memory up to 16 MB and in a file beyond."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._spool: IO[bytes] | None = None
+
+    def add(self, body: bytes) -> None:
+        """Take one part, in hex."""
+        if self._spool is None:
+            self._spool = tempfile.SpooledTemporaryFile(max_size=16 << 20, dir=self._directory)
+        self._spool.write(bytes.fromhex(body.decode("ascii")))
+
+    def take(self) -> IO[bytes] | None:
+        """Return what has come, None if nothing; the caller closes it."""
+        spool, self._spool = self._spool, None
+        return spool
+
+
+class ScoreCall:
+    """Scores rows with one model: one row in the opening message, or a query's rows chunk by chunk."""
+
+    def __init__(self, request: Mapping[str, Any], scorers: ScorerPool) -> None:
+        self._request = request
+        self._scorers = scorers
+        self._columns: list[Mapping[str, Any]] = []
+
+    async def open(self, body: bytes, spool: IO[bytes] | None) -> list[Row]:
+        """Answer the opening message; 'need' asks SQL for the model's bytes and for the same call again."""
+        request = self._request
+        digest = request["digest"]
+        try:
+            match request["form"]:
+                case "row" | "record" as form:
+                    head = {"tag": f"score_{form}", "digest": digest, "method": request["method"],
+                            "signature": request.get("signature")}  # fmt: skip
+                    answer, scores = await self._scorers.score(digest, head, body, spool)
+                    return [("scores", answer.get("type"), scores)]
+                case "describe":
+                    about = await self._scorers.describe(digest, spool)
+                    return [("signature", about["prediction"]["type"], None)]
+                case "query":
+                    about = await self._scorers.describe(digest, spool)
+                    sent = self._match(about)
+                    return [("signature", json.dumps({"sent": sent, "type": about["prediction"]["type"]}), None)]
+                case form:
+                    raise unknown(str(form))
+        except ModelNeeded:
+            return [("need", None, None)]
+        finally:
+            if spool is not None:
+                spool.close()
+
+    async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
+        """Score one chunk."""
+        if verb != "rows":
+            raise unknown(verb)
+        request = self._request
+        frame = {"tag": "score", "digest": request["digest"], "method": request["method"], "columns": self._columns,
+                 "n": head["n"], "expected": request["prediction"]}  # fmt: skip
+        try:
+            _, scores = await self._scorers.score(request["digest"], frame, body)
+        except ModelNeeded:
+            raise errors.ScorerLost(
+                "the scorer let the model go in mid-call", hint="repeat the call; a larger cache_mb keeps more models"
+            ) from None
+        return [("scores", None, scores)]
+
+    async def abandon(self, error: errors.DbmlError) -> None:
+        """Do nothing: a scorer that works for a caller who is gone is stopped where it is waited for."""
+
+    def _match(self, about: Mapping[str, Any]) -> list[int]:
+        """Find the model's features among the query's columns, by name; returns their positions from 1."""
+        columns: Sequence[Mapping[str, Any]] = self._request["columns"]
+        names = [column["name"] for column in columns]
+        signature = self._request.get("signature") or {}
+        features = about.get("features") or [feature["name"] for feature in signature.get("features") or []]
+        model = self._request["model"]
+        if not features:
+            wanted = about.get("n_features")
+            if wanted is not None and wanted != len(columns):
+                raise errors.MissingFeature(
+                    f'model "{model}" does not know its features\' names and takes {wanted} columns, the query has {len(columns)}',
+                    detail={"model": model, "n_features": wanted, "columns": names},
+                    hint="select just the features, in the model's order, or register the model with a signature",
+                )
+            features = names
+        missing = [name for name in features if name not in names]
+        if missing:
+            raise errors.MissingFeature(
+                f'the query lacks {"column" if len(missing) == 1 else "columns"} '
+                + ", ".join(f'"{name}"' for name in missing)
+                + f' that model "{model}" needs',
+                detail={"model": model, "missing": missing, "columns": names},
+                hint="the model's features: " + ", ".join(f'"{name}"' for name in features),
+            )
+        twice = [name for name in features if names.count(name) > 1]
+        if twice:
+            raise errors.InvalidArgument(f'the query has the column "{twice[0]}" more than once', detail={"columns": twice})
+        sent = [names.index(name) + 1 for name in features]
+        self._columns = [columns[position - 1] for position in sent]
+        return sent

@@ -1,0 +1,224 @@
+"""The router: hands each connection's messages to the call it has open.
+
+Between the listener, which speaks PostgreSQL's protocol, and the processes that compute.  The router never
+unpickles and never runs user code: it verifies who calls, forwards bytes, and keeps the records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+import dbml
+from dbml import errors
+from dbml.store.channel import PROTOCOL, Channel
+from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
+from dbml.worker.listener import Listener, Session
+from dbml.worker.processes import Zygote
+from dbml.worker.requests import Verifier, split
+from dbml.worker.script_call import ScriptCall
+from dbml.worker.scorers import ScorerPool
+from dbml.worker.settings import WorkerSettings
+from dbml.worker.telemetry import Telemetry
+
+log = logging.getLogger("dbml.router")
+
+
+@dataclass
+class Conversation:
+    """What one connection is in the middle of."""
+
+    upload: ModelUpload
+    call: Call | None = None
+    task: asyncio.Task[Any] | None = None
+
+
+class Router:
+    """The listener's handler: opens calls, forwards messages to them, ends them."""
+
+    def __init__(
+        self, settings: WorkerSettings, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._verifier = Verifier(channel.secret)
+        self._zygote = zygote
+        self._scorers = scorers
+        self._telemetry = telemetry
+        self._runtime = runtime
+
+    def connected(self, session: Session) -> None:
+        """Give a new connection its state."""
+        session.state = Conversation(ModelUpload(self._runtime))
+
+    async def query(self, session: Session, text: bytes) -> list[Row]:
+        """Answer one message of a connection."""
+        conversation: Conversation = session.state
+        conversation.task = asyncio.current_task()
+        try:
+            verb, head, body = split(text)
+            if verb == "open":
+                return await self._open(conversation, head, body)
+            if verb == "part" and not isinstance(conversation.call, ScriptCall):
+                conversation.upload.add(body)
+                return [("ok", None, None)]
+            if verb == "abandon":
+                await self._end(conversation, _abandoned(json.loads(head)))
+                return [("ok", None, None)]
+            if conversation.call is None:
+                raise errors.ProtocolMismatch("no call is open on this connection", hint="repeat the statement")
+            return await conversation.call.handle(verb, json.loads(head), body)
+        except asyncio.CancelledError:
+            canceled = errors.CallCanceled("the call was cancelled by its caller")
+            await self._end(conversation, canceled)
+            raise canceled from None
+        finally:
+            conversation.task = None
+
+    def cancel(self, session: Session) -> None:
+        """Stop what a connection waits for; its caller has cancelled or is gone."""
+        conversation: Conversation = session.state
+        if conversation.task is not None:
+            conversation.task.cancel()
+
+    def disconnected(self, session: Session) -> None:
+        """End the call of a connection that is gone."""
+        conversation: Conversation = session.state
+        self.cancel(session)
+        gone = errors.CallCanceled("the caller's connection ended in mid-call")
+        ending = asyncio.ensure_future(self._end(conversation, gone))
+        _endings.add(ending)
+        ending.add_done_callback(_endings.discard)
+
+    async def _open(self, conversation: Conversation, signed: bytes, body: bytes) -> list[Row]:
+        signature, _, header = signed.partition(b" ")
+        request = self._verifier.open(signature, header)
+        await self._end(conversation, errors.CallCanceled("the caller opened another call"))
+        match request["kind"]:
+            case "script":
+                script = ScriptCall(request, self._zygote, self._telemetry, self._settings.limits)
+                conversation.call = script
+                return await script.open()
+            case "score":
+                score = ScoreCall(request, self._scorers)
+                conversation.call = score
+                return await score.open(body, conversation.upload.take())
+            case "ping":
+                return [("pong", json.dumps(self.status()), None)]
+            case kind:
+                raise errors.ProtocolMismatch(f"the worker does not know calls of kind {kind!r}", hint="restart the worker")
+
+    async def _end(self, conversation: Conversation, error: errors.DbmlError) -> None:
+        call, conversation.call = conversation.call, None
+        if call is not None:
+            await call.abandon(error)
+
+    def status(self) -> dict[str, Any]:
+        """Return what a ping tells."""
+        return {"version": dbml.__version__, "protocol": PROTOCOL, "pid": os.getpid(), "scorers": self._scorers.pids()}
+
+
+_endings: set[asyncio.Future[None]] = set()
+
+
+def _abandoned(said: dict[str, Any]) -> errors.DbmlError:
+    error = errors.from_fields({"message": said["message"]})
+    fields = error.fields() | {"sqlstate": said["sqlstate"]}
+    return _Foreign(fields)
+
+
+class _Foreign(errors.DbmlError):
+    """An error of the caller's own session, kept with its SQLSTATE for the run's record."""
+
+    def __init__(self, fields: dict[str, str | None]) -> None:
+        super().__init__(fields["message"])
+        self._fields = fields
+
+    def fields(self) -> dict[str, str | None]:
+        return self._fields
+
+
+async def serve(settings: WorkerSettings) -> None:
+    """Serve a database until SIGTERM or SIGINT; returns when everything that was started has ended.
+
+    Raises: errors.SchemaMissing where the database has no schema dbml; psycopg.OperationalError where it cannot be
+    reached; OSError where the address is taken.
+    """
+    telemetry = Telemetry(settings.dsn)
+    runtime = tempfile.mkdtemp(prefix="dbml-worker-")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as cleanup:
+        cleanup.callback(shutil.rmtree, runtime, ignore_errors=True)
+        cleanup.push_async_callback(telemetry.close)
+        channel = await _channel(telemetry)
+        zygote = Zygote(runtime, settings.limits)
+        await zygote.start()
+        cleanup.push_async_callback(zygote.stop)
+        scorers = ScorerPool(zygote, settings.limits, settings.scorers)
+        await scorers.start()
+        cleanup.callback(scorers.stop)
+        router = Router(settings, channel, zygote, scorers, telemetry, runtime)
+        host, port, directory = listen_address(settings)
+        if directory is not None and not os.path.isdir(directory):
+            # The server's account must reach the socket; what keeps others out is SCRAM and the signature.
+            os.makedirs(directory, mode=0o711)
+            cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
+        listener = Listener(
+            router, password=channel.password, host=host, port=port, directory=directory,
+            max_connections=settings.max_connections,
+        )  # fmt: skip
+        seen_host, seen_port = await listener.start()
+        cleanup.push_async_callback(listener.stop)
+        if settings.advertise is not None:
+            seen_host, _, advertised = settings.advertise.rpartition(":")
+            seen_port = int(advertised)
+        await telemetry.register(seen_host, seen_port)
+        address = f"{seen_host}:{seen_port}"
+        log.info("worker %s listens at %s, process %d", dbml.__version__, address, os.getpid())
+        if settings.on_ready is not None:
+            settings.on_ready(address)
+        await stop.wait()
+        log.info("worker stops")
+
+
+async def _channel(telemetry: Telemetry) -> Channel:
+    try:
+        channel = await telemetry.read_channel()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        channel = None
+    if channel is None:
+        raise errors.SchemaMissing("the database has no schema dbml", hint="dbml install --dsn …")
+    return channel
+
+
+def listen_address(settings: WorkerSettings) -> tuple[str | None, int, str | None]:
+    """Choose where to listen: (host, port, None) for TCP, (None, port, directory) for a Unix socket."""
+    if settings.listen is None:
+        host = psycopg.conninfo.conninfo_to_dict(settings.dsn).get("host")
+        if host is None or str(host).startswith("/"):
+            return None, 5432, tempfile.mktemp(prefix="dbml-", dir=tempfile.gettempdir())
+        return "127.0.0.1", 0, None
+    if settings.listen.startswith(("/", ".")):
+        return None, 5432, os.path.abspath(settings.listen)
+    host, _, port = settings.listen.rpartition(":")
+    if not port.isdigit():
+        raise errors.InvalidArgument(f"listen must be HOST:PORT or a directory, got {settings.listen!r}")
+    return host.strip("[]") or "127.0.0.1", int(port), None
+
+
+def hostname() -> str:
+    """Return this machine's name, as other machines may know it."""
+    return socket.gethostname()

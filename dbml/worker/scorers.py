@@ -1,0 +1,149 @@
+"""Scorers: the processes that keep loaded models, shared by every connection.
+
+A scorer answers one request at a time.  Models are known by the SHA-256 of their bytes, so nothing has to be
+invalidated: another version has another digest, and SQL, which looked the version up in the caller's snapshot,
+sends the bytes along when a scorer answers that it needs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import IO, Any
+
+from dbml import errors
+from dbml.worker.processes import Child, ChildLost, Zygote
+from dbml.worker.sandbox import Limits
+
+log = logging.getLogger("dbml.scorers")
+
+Frame = tuple[dict[str, Any], bytes]
+PART_BYTES = 1 << 20
+
+
+class ModelNeeded(Exception):
+    """The scorer that was asked does not hold the model's bytes."""
+
+
+class Scorer:
+    """One scorer process, started when first asked and again after it died."""
+
+    def __init__(self, zygote: Zygote, limits: Limits) -> None:
+        self._zygote = zygote
+        self._limits = limits
+        self._child: Child | None = None
+        self.lock = asyncio.Lock()
+        self.known: dict[str, dict[str, Any]] = {}  # digest -> what the model takes and gives
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id, None while there is none."""
+        return self._child.pid if self._child is not None else None
+
+    async def start(self) -> None:
+        """Start the process."""
+        self._child = await self._zygote.fork("scorer", self._limits)
+
+    def stop(self) -> None:
+        """Kill the process; the next request starts another, which knows no model."""
+        if self._child is not None:
+            self._child.kill()
+        self._child = None
+        self.known.clear()
+
+    async def exchange(self, frames: list[Frame]) -> Frame:
+        """Send frames and wait for the one answer; the caller holds the lock.
+
+        A caller that goes away while the process works takes the process with it: nothing else would stop a
+        prediction that does not end.
+        """
+        if self._child is None:
+            await self.start()
+        child = self._child
+        assert child is not None
+        try:
+            for head, body in frames:
+                await child.send(head, body)
+            answer, body = await child.receive()
+        except (ChildLost, ConnectionError) as lost:
+            self.stop()
+            raise errors.ScorerLost(
+                f"the scorer died while it scored: {lost}",
+                hint="the next call starts another; if it dies again, the model does it: try run.load_model in a script",
+            ) from None
+        except asyncio.CancelledError:
+            self.stop()
+            raise
+        if answer["tag"] == "error":
+            raise errors.from_fields(answer)
+        return answer, body
+
+
+class ScorerPool:
+    """Deals requests out to scorers: to an idle one that holds the model, where there is one."""
+
+    def __init__(self, zygote: Zygote, limits: Limits, count: int) -> None:
+        self._scorers = [Scorer(zygote, limits) for _ in range(count)]
+
+    async def start(self) -> None:
+        """Start the first process; the others start when they are needed."""
+        await self._scorers[0].start()
+
+    def stop(self) -> None:
+        """Kill all processes."""
+        for scorer in self._scorers:
+            scorer.stop()
+
+    def pids(self) -> list[int]:
+        """Return the ids of the running processes."""
+        return [scorer.pid for scorer in self._scorers if scorer.pid is not None]
+
+    def choose(self, digest: str) -> Scorer:
+        """Choose a scorer for a model."""
+        holding = [scorer for scorer in self._scorers if digest in scorer.known]
+        for scorer in (*holding, *self._scorers):
+            if not scorer.lock.locked():
+                return scorer
+        return holding[0] if holding else self._scorers[int(digest[:8], 16) % len(self._scorers)]
+
+    async def describe(self, digest: str, upload: IO[bytes] | None) -> dict[str, Any]:
+        """Return what a model takes and gives: features, n_features, prediction, classes, has_proba.
+
+        upload: the model's bytes from the start, where SQL has sent them.
+        Raises: ModelNeeded; errors.ModelLoadError; errors.ScorerLost.
+        """
+        scorer = self.choose(digest)
+        async with scorer.lock:
+            return await self._known(scorer, digest, upload)
+
+    async def score(self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None) -> Frame:
+        """Score one request with a model; errors as `describe`, and errors.PredictionError."""
+        scorer = self.choose(digest)
+        async with scorer.lock:
+            if upload is not None:
+                await self._known(scorer, digest, upload)
+            answer, scores = await scorer.exchange([(head, body)])
+            if answer["tag"] == "need":
+                scorer.known.pop(digest, None)
+                raise ModelNeeded(digest)
+            return answer, scores
+
+    async def _known(self, scorer: Scorer, digest: str, upload: IO[bytes] | None) -> dict[str, Any]:
+        answer, _ = await scorer.exchange([({"tag": "describe", "digest": digest}, b"")])
+        if answer["tag"] == "need":
+            scorer.known.pop(digest, None)
+            if upload is None:
+                raise ModelNeeded(digest)
+            upload.seek(0)
+            frames: list[Frame] = [({"tag": "load", "digest": digest}, b"")]
+            # The frames are sent one by one below; a model's bytes are in the spool, not in memory.
+            answer = await self._load(scorer, frames, upload)
+        scorer.known[digest] = answer
+        return answer
+
+    async def _load(self, scorer: Scorer, frames: list[Frame], upload: IO[bytes]) -> dict[str, Any]:
+        while part := upload.read(PART_BYTES):
+            frames.append(({"tag": "part"}, part))
+        frames.append(({"tag": "end"}, b""))
+        answer, _ = await scorer.exchange(frames)
+        return answer

@@ -1,0 +1,228 @@
+-- The one connection to the worker that a session keeps, named after how deep the call is nested: an
+-- input query may itself call predict.  Definer, all of them: they use dblink with the owner's password.
+-- A caller who sends on the open connection can do nothing but spoil its own call: whatever opens a
+-- call is signed, and signing decides who calls.
+
+create or replace function dbml_channel.link()
+returns text
+language sql stable parallel restricted security invoker
+begin atomic
+    select 'dbml' || coalesce(nullif(current_setting('dbml.depth', true), ''), '0');
+end;
+comment on function dbml_channel.link() is 'The name of this call''s connection to the worker.';
+
+create or replace function dbml_channel.nest(levels integer)
+returns void
+language sql volatile parallel restricted security invoker
+begin atomic
+    -- Local: a rollback takes it back with the call.
+    select set_config('dbml.depth',
+        (coalesce(nullif(current_setting('dbml.depth', true), ''), '0')::integer + levels)::text, true);
+end;
+comment on function dbml_channel.nest(integer) is 'Mark that the caller''s own query runs now, so that a call in it takes another connection.';
+
+create or replace function dbml_channel.connect()
+returns void
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    link constant text := dbml_channel.link();
+    worker dbml._worker;
+    said text;
+begin
+    if link = any (dblink_get_connections()) then
+        perform dblink_disconnect(link);
+    end if;
+    select * into worker from dbml._worker;
+    if worker.host is null then
+        raise exception 'no worker has registered with this database yet'
+            using errcode = 'ML010', hint = 'start one: dbml worker (or dbml up); dbml verify says more';
+    end if;
+    perform dblink_connect(link, format(
+        'host=%L port=%s user=dbml password=%L dbname=dbml connect_timeout=2 sslmode=disable gssencmode=disable'
+        ' application_name=dbml client_encoding=UTF8', worker.host, worker.port, worker.password));
+exception
+    when connection_exception then
+        get stacked diagnostics said = pg_exception_detail;
+        if said ~ 'authentication failed' then
+            raise exception 'the worker at %:% refuses the password that this database holds', worker.host, worker.port
+                using errcode = 'ML012', detail = jsonb_build_object('said', said),
+                      hint = 'the worker serves another database or was started before a reinstall: restart dbml worker';
+        end if;
+        raise exception 'the worker does not answer at %:%', worker.host, worker.port
+            using errcode = 'ML010', detail = jsonb_build_object('said', coalesce(said, sqlerrm)),
+                  hint = 'start it: dbml worker (or dbml up); dbml verify says more';
+end
+$$;
+comment on function dbml_channel.connect() is 'Open this call''s connection to the worker afresh.';
+
+create or replace function dbml_channel.send(message text)
+returns void
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform dblink_send_query(dbml_channel.link(), message);
+end
+$$;
+comment on function dbml_channel.send(text) is 'Send a message to the worker without waiting for its answer.';
+
+create or replace function dbml_channel.receive()
+returns table (tag text, head text, body text)
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    link constant text := dbml_channel.link();
+    waited integer := 0;
+begin
+    -- Before PostgreSQL 17 a wait inside dblink cannot be cancelled: look, and sleep between looks,
+    -- briefly at first (a prediction takes less than a millisecond), then up to 10 ms.
+    if current_setting('server_version_num')::integer < 170000 then
+        while dblink_is_busy(link) = 1 loop
+            waited := waited + 1;
+            if waited > 2000 then
+                perform pg_sleep(0.01);
+            elsif waited > 400 then
+                perform pg_sleep(0.001);
+            end if;
+        end loop;
+    end if;
+    return query select * from dblink_get_result(link) as t(tag text, head text, body text);
+    perform * from dblink_get_result(link) as t(tag text, head text, body text);
+end
+$$;
+comment on function dbml_channel.receive() is 'Wait for the worker''s answer; a wait that statement_timeout and a cancel request end.';
+
+create or replace function dbml_channel.exchange(message text)
+returns table (tag text, head text, body text)
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if current_setting('server_version_num')::integer >= 170000 then
+        return query select * from dblink(dbml_channel.link(), message) as t(tag text, head text, body text);
+    else
+        if dblink_send_query(dbml_channel.link(), message) = 0 then
+            raise exception 'the connection to the worker is busy' using errcode = 'ML014';
+        end if;
+        return query select * from dbml_channel.receive();
+    end if;
+end
+$$;
+comment on function dbml_channel.exchange(text) is 'Send a message to the worker and wait for its answer.';
+
+create or replace function dbml_channel.open_call(request jsonb, body text default null)
+returns table (tag text, head text, body_ text)
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads the signing key.  The request says who calls; the session decides who that is.
+as $$
+declare
+    header text;
+    message text;
+    fresh boolean := not coalesce(dbml_channel.link() = any (dblink_get_connections()), false);
+    inner_key bytea; outer_key bytea; protocol integer;
+begin
+    if request ->> 'kind' = 'script'
+       and not has_function_privilege(dbml_channel.caller(), 'dbml_channel.run_call(jsonb)', 'execute') then
+        raise insufficient_privilege using message = format('role %s may not run scripts', dbml_channel.caller()),
+            hint = format('GRANT dbml_scripter TO %I', dbml_channel.caller());
+    end if;
+    if fresh then
+        perform dbml_channel.connect();
+    end if;
+    select w.inner_key, w.outer_key, w.protocol into inner_key, outer_key, protocol from dbml._worker w;
+    loop
+        header := (request || jsonb_build_object(
+            'protocol', protocol, 'user', dbml_channel.caller(), 'session_user', session_user,
+            'nonce', gen_random_uuid(), 'expires', extract(epoch from clock_timestamp()) + 60))::text;
+        -- HMAC-SHA-256, RFC 2104, with both padded keys made once at installation.
+        message := 'open '
+            || encode(sha256(outer_key || sha256(inner_key || convert_to(header, 'UTF8'))), 'hex')
+            || ' ' || header || E'\n' || coalesce(body, '');
+        begin
+            return query select * from dbml_channel.exchange(message);
+            return;
+        exception when connection_exception or internal_error or sqlstate 'ML014' then
+            -- The kept connection has died or was left in the middle of a call: nothing has run yet, so try a new one, once.
+            if fresh then
+                raise;
+            end if;
+            perform dbml_channel.connect();
+            fresh := true;
+        end;
+    end loop;
+end
+$$;
+comment on function dbml_channel.open_call(jsonb, text) is 'Open a call: sign the request as the session''s caller and send it.';
+
+create or replace function dbml_channel.abandon(state text, message text)
+returns void
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+as $$
+-- After an error: tell the worker to stop and record why, leave the connection clean, and turn a lost
+-- connection into an error of its own.
+declare
+    link constant text := dbml_channel.link();
+begin
+    if not coalesce(link = any (dblink_get_connections()), false) then
+        return;
+    end if;
+    if state = '57014' then
+        -- A cancelled wait: the worker stops as soon as it sees the connection go.
+        begin
+            perform dblink_cancel_query(link);
+        exception when others then null;
+        end;
+        perform dblink_disconnect(link);
+        return;
+    end if;
+    begin
+        while dblink_is_busy(link) = 1 loop
+            perform pg_sleep(0.001);
+        end loop;
+        perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
+        perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
+        perform * from dblink(link, 'abandon ' || jsonb_build_object('sqlstate', state, 'message', message))
+            as t(tag text, head text, body text);
+    exception when others then
+        perform dblink_disconnect(link);
+        if state like '08%' then
+            raise exception 'the worker went away in mid-call'
+                using errcode = 'ML011', detail = jsonb_build_object('said', message),
+                      hint = 'dbml verify says whether it is back; the call can be repeated';
+        end if;
+    end;
+end
+$$;
+comment on function dbml_channel.abandon(text, text) is 'End this session''s open call after an error, and say so to the worker.';
+
+create or replace function dbml_channel.ping()
+returns jsonb
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    answer jsonb;
+begin
+    select t.head::jsonb into answer from dbml_channel.open_call('{"kind": "ping"}') as t(tag, head, body);
+    return answer;
+end
+$$;
+comment on function dbml_channel.ping() is 'Ask the worker for its version and state, through dblink, with a signed request.';
+
+-- dblink lives in whatever schema it was created in: let the functions above, and no others, see it.
+do $$
+declare
+    home text := (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'dblink');
+    signature text;
+begin
+    foreach signature in array array['connect()', 'send(text)', 'receive()', 'exchange(text)', 'open_call(jsonb, text)',
+                                     'abandon(text, text)'] loop
+        execute format('alter function dbml_channel.%s set search_path = pg_catalog, %I, pg_temp', signature, home);
+    end loop;
+end
+$$;

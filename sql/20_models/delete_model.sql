@@ -1,0 +1,29 @@
+create or replace function dbml.delete_model(model text, workspace text default null)
+returns integer
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: writes private tables.
+as $$
+declare
+    gone record;
+begin
+    select * into gone from dbml_channel.find_model(model, workspace);
+    delete from dbml._models m where m.model_id = gone.model_id;
+    -- Bytes that no model and no artifact needs any more go with it.
+    if not exists (select from dbml._models m where m.digest = gone.digest)
+       and not exists (select from dbml._artifacts a where a.digest = gone.digest) then
+        with freed as (
+            delete from dbml._blob_chunks bc where bc.blob = gone.digest returning bc.chunk)
+        delete from dbml._chunks c using freed
+        where c.digest = freed.chunk
+          and not exists (select from dbml._blob_chunks o where o.chunk = c.digest and o.blob <> gone.digest);
+        delete from dbml._blobs b where b.digest = gone.digest;
+    end if;
+    return gone.version;
+end
+$$;
+comment on function dbml.delete_model(text, text) is
+'Delete one version of a model, and its bytes where nothing else holds them; returns the version that went.
+
+model: ''name'' means the latest version. Aliases of that version go too.
+Errors: ML020 no such model.';

@@ -1,0 +1,93 @@
+create or replace function dbml_channel.find_model(
+    model text, workspace text default null,
+    out model_id bigint, out workspace_id bigint, out name text, out version integer,
+    out digest bytea, out size bigint, out signature jsonb)
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads private tables, in the caller's snapshot, so that a model that the caller's own
+-- transaction has registered is found and one that it rolled back is not.
+as $$
+declare
+    wanted constant text := coalesce(nullif(workspace, ''), nullif(current_setting('dbml.workspace', true), ''), 'default');
+    plain constant text := split_part(split_part(model, '@', 1), ':', 1);
+    mark constant text := substr(model, length(plain) + 2);
+begin
+    if model like '%@%' then
+        select m.model_id, m.workspace_id, m.name, m.version, m.digest, b.size, m.signature
+        into model_id, workspace_id, name, version, digest, size, signature
+        from dbml._workspaces w
+        join dbml._model_aliases a on a.workspace_id = w.workspace_id and a.name = plain and a.alias = mark
+        join dbml._models m on m.workspace_id = a.workspace_id and m.name = a.name and m.version = a.version
+        join dbml._blobs b on b.digest = m.digest
+        where w.name = wanted;
+    else
+        if mark <> '' and mark !~ '^[0-9]{1,9}$' then
+            raise exception 'a model''s version must be a number, got "%"', mark
+                using errcode = 'ML009', hint = 'models are ''name'', ''name:3'' or ''name@alias''';
+        end if;
+        select m.model_id, m.workspace_id, m.name, m.version, m.digest, b.size, m.signature
+        into model_id, workspace_id, name, version, digest, size, signature
+        from dbml._workspaces w
+        join dbml._models m on m.workspace_id = w.workspace_id and m.name = plain
+            and (mark = '' or m.version = nullif(mark, '')::integer)
+        join dbml._blobs b on b.digest = m.digest
+        where w.name = wanted
+        order by m.version desc limit 1;
+    end if;
+    if model_id is null then
+        perform dbml_channel.find_workspace(wanted);
+        raise exception 'model "%" is not in workspace "%"', model, wanted
+            using errcode = 'ML020', detail = jsonb_build_object('model', model, 'workspace', wanted),
+                  hint = 'SELECT name, version, aliases FROM dbml.models';
+    end if;
+end
+$$;
+comment on function dbml_channel.find_model(text, text) is
+    'The version that a reference (name, name:3, name@alias) means now, in the caller''s snapshot.';
+
+create or replace function dbml_channel.send_model(digest bytea)
+returns void
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads the bytes, which the worker needs and the caller may not see.
+as $$
+declare
+    part bytea;
+begin
+    for part in
+        select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
+        where bc.blob = send_model.digest order by bc.ordinal
+    loop
+        perform dbml_channel.exchange(E'part {}\n' || encode(part, 'hex'));
+    end loop;
+end
+$$;
+comment on function dbml_channel.send_model(bytea) is 'Send a model''s bytes to the worker, part by part.';
+
+create or replace function dbml_channel.receive_model(head jsonb, workspace bigint)
+returns integer
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: writes private tables; the model belongs to the caller's transaction.
+as $$
+declare
+    whole constant bytea := decode(head ->> 'digest', 'hex');
+    fresh boolean;
+    part record;
+    position integer := 0;
+begin
+    insert into dbml._blobs (digest, size) values (whole, (head ->> 'size')::bigint) on conflict do nothing;
+    fresh := found;
+    loop
+        select e.tag, e.body into part from dbml_channel.exchange('fetch {}') e;
+        exit when part.tag <> 'part';
+        if fresh then
+            perform dbml._store_chunk(whole, position, decode(part.body, 'hex'));
+            position := position + 1;
+        end if;
+    end loop;
+    return dbml._add_model(workspace, head ->> 'name', whole, head);
+end
+$$;
+comment on function dbml_channel.receive_model(jsonb, bigint) is
+    'Take a model that a script registers from the worker, and register it in the caller''s transaction.';

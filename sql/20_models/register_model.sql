@@ -1,0 +1,68 @@
+create or replace function dbml._add_model(workspace bigint, model_name text, blob bytea, about jsonb)
+returns integer
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: writes private tables; reached from register_model and from run.register_model.
+as $$
+declare
+    made integer;
+begin
+    if model_name is null or model_name ~ '[:@/[:cntrl:]]' or btrim(model_name) <> model_name or length(model_name) not between 1 and 255 then
+        raise exception 'a model''s name must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(model_name), 'NULL')
+            using errcode = 'ML009';
+    end if;
+    -- Versions count from 1 without a gap: one registration of a name at a time, to the end of the transaction.
+    perform pg_advisory_xact_lock(hashtextextended('dbml model ' || workspace || ' ' || model_name, 0));
+    insert into dbml._models (workspace_id, name, version, digest, framework, framework_version, signature,
+                              description, tags, properties, run_id, created_by)
+    select workspace, model_name, coalesce(max(m.version), 0) + 1, blob, about ->> 'framework', about ->> 'framework_version',
+           nullif(about -> 'signature', 'null'), about ->> 'description', coalesce(nullif(about -> 'tags', 'null'), '{}'),
+           coalesce(nullif(about -> 'properties', 'null'), '{}'), (about ->> 'run_id')::uuid, dbml_channel.caller()
+    from dbml._models m where m.workspace_id = workspace and m.name = model_name
+    returning version into made;
+    if about ->> 'alias' is not null then
+        insert into dbml._model_aliases (workspace_id, name, alias, version)
+        values (workspace, model_name, about ->> 'alias', made)
+        on conflict (workspace_id, name, alias) do update set version = excluded.version, set_at = now();
+    end if;
+    return made;
+end
+$$;
+comment on function dbml._add_model(bigint, text, bytea, jsonb) is 'Add the next version of a model whose bytes are stored.';
+
+create or replace function dbml.register_model(
+    name              text,
+    model             bytea,
+    framework         text  default null,
+    framework_version text  default null,
+    signature         jsonb default null,
+    description       text  default null,
+    tags              jsonb default '{}',
+    properties        jsonb default '{}',
+    alias             text  default null,
+    run_id            uuid  default null,
+    workspace         text  default null)
+returns integer
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: writes private tables after checking what is written.
+as $$
+begin
+    if model is null or octet_length(model) = 0 then
+        raise exception 'a model must have bytes, got %', case when model is null then 'NULL' else 'none' end
+            using errcode = 'ML009', hint = 'pickle.dumps(estimator) in a script, returned AS t(model bytea), gives them';
+    elsif jsonb_typeof(signature) <> 'object' or jsonb_typeof(tags) <> 'object' or jsonb_typeof(properties) <> 'object' then
+        raise exception 'signature, tags and properties must be JSON objects' using errcode = 'ML009';
+    end if;
+    return dbml._add_model((dbml_channel.find_workspace(workspace)).id, name, dbml._store_blob(model), jsonb_build_object(
+        'framework', framework, 'framework_version', framework_version, 'signature', signature, 'description', description,
+        'tags', tags, 'properties', properties, 'alias', alias, 'run_id', run_id));
+end
+$$;
+comment on function dbml.register_model(text, bytea, text, text, jsonb, text, jsonb, jsonb, text, uuid, text) is
+'Register the bytes of a pickled estimator as the next version of a model; returns the version.
+
+The model belongs to the transaction: rolled back, it is gone. signature is {"features": [{"name": …}, …]}
+where the estimator itself does not know its features'' names. alias moves an alias to the new version.
+Errors: ML009 a bad name or no bytes; ML050 no such workspace.
+Example: SELECT dbml.register_model(''churn'', trained_model) FROM my_models;';

@@ -1,0 +1,24 @@
+create or replace function dbml.predict_json(model text, input_query text)
+returns setof jsonb
+language plpgsql volatile parallel unsafe security invoker
+as $$
+declare
+    shape record;
+    predicted text;
+begin
+    shape := dbml_channel.describe(input_query);
+    predicted := dbml_channel.prediction_type(model, null);
+    return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false) as t(scored jsonb)',
+        'predict',
+        format('select to_jsonb(given) || jsonb_build_object(''prediction'', scored.prediction::%s) from %s cross join lateral (select %s) given',
+            predicted, dbml_channel.scored_source(shape.types, predicted),
+            (select string_agg(format('c%s as %I', i, n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i))))
+        using model, shape.names, shape.types, shape.kinds, input_query,
+              jsonb_build_object('name', 'prediction', 'type', predicted, 'kind', dbml_channel.kind(predicted::regtype));
+end
+$$;
+comment on function dbml.predict_json(text, text) is
+'Score a query''s rows and return each as a JSON object: its columns and "prediction". predict without a column list.
+
+Errors: as dbml.predict over a query.
+Example: SELECT r ->> ''prediction'' FROM dbml.predict_json(''iris'', ''SELECT * FROM iris'') r;';

@@ -1,0 +1,20 @@
+create or replace function dbml.predict_proba(model text, features double precision[])
+returns double precision[]
+language plpgsql stable parallel restricted security invoker
+as $$
+begin
+    if features is null then
+        return null;
+    elsif array_ndims(features) <> 1 then
+        raise exception 'features must be one-dimensional, got % dimensions', coalesce(array_ndims(features), 0)
+            using errcode = 'ML009';
+    end if;
+    return (dbml_channel.score_one(model, null, 'predict_proba', 'row', encode(array_send(features), 'hex'))).scored::double precision[];
+end
+$$;
+comment on function dbml.predict_proba(text, double precision[]) is
+'Score one row with a classifier: the probability of each class, in the order of the model''s classes.
+
+The classes are in dbml.models.signature ->> ''classes''. NULL features give NULL.
+Errors: as dbml.predict; ML023 where the model has no probabilities.
+Example: SELECT dbml.predict_proba(''iris'', array[5.1, 3.5, 1.4, 0.2]);';

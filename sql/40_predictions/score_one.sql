@@ -1,0 +1,30 @@
+create or replace function dbml_channel.score_one(
+    model text, workspace text, method text, form text, input text, out scored text, out label_type text)
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: a model is scored by those who may not read its bytes.
+as $$
+declare
+    lent record;
+    answer record;
+    state text; said text;
+begin
+    lent := dbml_channel.find_model(model, workspace);
+    for attempt in 1 .. 3 loop
+        select o.tag, o.head, o.body_ into answer
+        from dbml_channel.open_call(jsonb_build_object('kind', 'score', 'form', form, 'method', method, 'model', model,
+                                                       'digest', encode(lent.digest, 'hex'), 'signature', lent.signature), input) o;
+        exit when answer.tag <> 'need';
+        -- The worker holds models by digest, whoever brought them: this one it has not seen, or has let go.
+        perform dbml_channel.send_model(lent.digest);
+    end loop;
+    scored := answer.body_;
+    label_type := answer.head;
+exception when query_canceled or others then
+    get stacked diagnostics state = returned_sqlstate, said = message_text;
+    perform dbml_channel.abandon(state, said);
+    raise;
+end
+$$;
+comment on function dbml_channel.score_one(text, text, text, text, text) is
+    'Score one row: features in hex (form "row") or a JSON object by column name (form "record").';

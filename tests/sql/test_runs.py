@@ -1,0 +1,89 @@
+"""The record of runs: written by the worker, whatever becomes of the caller's transaction."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import psycopg
+import pytest
+
+from dbml import errors
+
+
+def _run(db: psycopg.Connection[Any], mark: str) -> dict[str, Any]:
+    with db.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+        cursor.execute("SELECT * FROM dbml.runs WHERE script LIKE %s", (f"%{mark}%",))
+        (row,) = cursor.fetchall()
+        return row
+
+
+def test_a_run_says_who_what_and_how(db: psycopg.Connection[Any]) -> None:
+    mark = uuid.uuid4().hex
+    db.execute(
+        "SELECT * FROM dbml.run_script(%s, input_query => 'SELECT g FROM generate_series(1, 30) g', params => '{\"p\": 1}',"
+        " experiment => 'trials') AS t(g int)",
+        (f"# {mark}\nprint('hello')\nrun.log('rmse', 1.5)\nrun.log('rmse', 1.25)\nrun.tag('kind', 'test')\nOutputDataSet = InputDataSet[:7]",),
+    )
+    run = _run(db, mark)
+    assert (run["status"], run["rows_in"], run["rows_out"], run["log"], run["params"]) == ("completed", 30, 7, "hello\n", {"p": 1})
+    assert run["experiment"] == "trials" and run["workspace"] == "default" and run["tags"] == {"kind": "test"}
+    assert run["username"] == db.execute("SELECT current_user").fetchone()[0]  # type: ignore[index]
+    assert run["peak_memory_mb"] > 1 and run["seconds"] > 0 and len(run["script_sha256"]) == 64
+    assert run["inputs"][0]["query"] == "SELECT g FROM generate_series(1, 30) g"
+    metrics = db.execute("SELECT name, value FROM dbml.metrics WHERE run_id = %s", (run["run_id"],)).fetchall()
+    assert metrics == [("rmse", 1.5), ("rmse", 1.25)]
+    assert db.execute("SELECT runs > 0 FROM dbml.experiments WHERE name = 'trials'").fetchone() == (True,)
+
+
+def test_a_failed_run_is_seen_with_its_error(db: psycopg.Connection[Any]) -> None:
+    mark = uuid.uuid4().hex
+    with pytest.raises(errors.ScriptError):
+        db.execute("SELECT * FROM dbml.run_script(%s) AS t(a int)", (f"print('before')\n# {mark}\nraise ValueError('no')",))
+    run = _run(db, mark)
+    assert (run["status"], run["sqlstate"], run["error"], run["log"]) == ("failed", "ML001", "no", "before\n")
+    assert "line 3" in run["error_context"]
+
+
+def test_a_rolled_back_run_is_still_seen_and_its_model_is_not(db: psycopg.Connection[Any]) -> None:
+    mark = uuid.uuid4().hex
+    script = (
+        f"# {mark}\nfrom sklearn.linear_model import LinearRegression\n"
+        f"run.log('n', 4)\nrun.register_model('m{mark}', LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0]))"
+    )
+    db.execute("BEGIN")
+    db.execute("SELECT * FROM dbml.run_script(%s) AS t(a int)", (script,))
+    predicted = db.execute("SELECT dbml.predict(%s, array[2.0]::float8[])", (f"m{mark}",)).fetchone()
+    db.execute("ROLLBACK")
+    assert predicted is not None and round(predicted[0], 9) == 5
+    assert _run(db, mark)["status"] == "completed"
+    assert db.execute("SELECT count(*) FROM dbml.models WHERE name = %s", (f"m{mark}",)).fetchone() == (0,)
+    with pytest.raises(errors.ModelNotFound):
+        db.execute("SELECT dbml.predict(%s, array[2.0]::float8[])", (f"m{mark}",))
+
+
+def test_files_images_and_tables_are_kept_with_the_run(db: psycopg.Connection[Any]) -> None:
+    mark = uuid.uuid4().hex
+    db.execute(
+        "SELECT * FROM dbml.run_script(%s) AS t(a int)",
+        (
+            f"# {mark}\nimport io\nimport matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt\n"
+            "plt.plot([1, 2, 3])\nrun.log_image('curve', plot=plt)\n"
+            "run.log_table('points', {'x': [1, 2], 'y': [3, 4]})\n"
+            "run.upload_file('big.bin', io.BytesIO(b'0123456789' * 300_000))\n",
+        ),
+    )
+    run_id = _run(db, mark)["run_id"]
+    kept = db.execute(
+        "SELECT name, kind, size_bytes, substr(dbml.artifact_bytes(run_id, name), 1, 4) FROM dbml.artifacts"
+        " WHERE run_id = %s ORDER BY name", (run_id,)
+    ).fetchall()  # fmt: skip
+    assert [(name, kind) for name, kind, *_ in kept] == [("big.bin", "file"), ("curve", "image"), ("points", "table")]
+    assert kept[0][2:] == (3_000_000, b"0123") and kept[1][3] == b"\x89PNG"
+    (digest,) = db.execute("SELECT encode(sha256(dbml.artifact_bytes(%s, 'big.bin')), 'hex')", (run_id,)).fetchone()  # type: ignore[misc]
+    assert digest == db.execute("SELECT digest FROM dbml.artifacts WHERE run_id = %s AND name = 'big.bin'", (run_id,)).fetchone()[0]  # type: ignore[index]
+
+
+def test_a_metric_must_be_a_number(db: psycopg.Connection[Any]) -> None:
+    with pytest.raises(errors.InvalidArgument, match="x"):
+        db.execute("SELECT * FROM dbml.run_script('run.log(''x'', ''high'')') AS t(a int)")
