@@ -110,7 +110,6 @@ class Server:
 
     def start_worker(self, dsn: str) -> WorkerProcess:
         folder = self.folder / f"worker{next(self.numbers)}"
-        folder.mkdir()
         worker = WorkerProcess(dsn, folder)
         worker.start()
         try:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dbml.cli.output import DsnOption, console
-from dbml.database import install as installer
 from dbml.database.dsn import find_dsn, without_password
+
+if TYPE_CHECKING:
+    from dbml.database.install import Installed
 
 
 def install(dsn: DsnOption = None) -> None:
@@ -14,6 +18,8 @@ def install(dsn: DsnOption = None) -> None:
 
     Example: dbml install --dsn postgresql://owner:password@db.example.com/sales
     """
+    from dbml.database import install as installer  # imports Alembic, which other commands need not wait for
+
     found = find_dsn(dsn)
     _print(installer.install(found), found)
 
@@ -23,12 +29,13 @@ def upgrade(dsn: DsnOption = None) -> None:
 
     Example: dbml upgrade --dsn postgresql://owner:password@db.example.com/sales
     """
+    from dbml.database import install as installer
+
     found = find_dsn(dsn)
     _print(installer.upgrade(found), found)
 
 
-def _print(done: installer.Installed, dsn: str) -> None:
+def _print(done: Installed, dsn: str) -> None:
     before = f", before {done.before}" if done.before and done.before != done.version else ""
-    console.print(
-        f"dbml {done.version} (revision {done.revision}) is in {without_password(dsn)}{before}", markup=False
-    )
+    line = f"dbml {done.version} (revision {done.revision}) is in {without_password(dsn)}{before}"
+    console.print(line, markup=False, soft_wrap=True)

@@ -21,11 +21,10 @@ from typing import Any
 import psycopg
 
 from dbml import __version__, errors
-from dbml.database.address import suggest_listen
+from dbml.database.address import listening_place
 from dbml.database.dsn import without_password
 from dbml.database.embedded import Cluster
 from dbml.database.home import Home
-from dbml.database.install import install
 
 LOOK_S = 0.1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
@@ -37,7 +36,7 @@ Log = Callable[[str, str], None]
 class WorkerProcess:
     """A `dbml worker` as a child process.
 
-    folder: for its Unix socket, made if it is not there.  listen, advertise: as of `dbml worker`.
+    folder: for its Unix socket, as of `listening_place`.  listen, advertise: as of `dbml worker`.
     log: called from a thread with "worker" and each line that it prints.
     """
 
@@ -56,6 +55,7 @@ class WorkerProcess:
         self.advertise = advertise
         self.last_lines: list[str] = []
         self._log = log
+        self._place = contextlib.ExitStack()  # open while a place of our choice is in use
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
@@ -66,8 +66,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Start it; `wait_ready` tells when it serves."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        listen = self.listen or suggest_listen(self.dsn, self.folder)
+        listen = self.listen or self._place.enter_context(listening_place(self.dsn, self.folder))
         command = [sys.executable, "-m", "dbml.cli", "worker", "--listen", listen, "--until-eof"]
         if self.advertise:
             command += ["--advertise", self.advertise]
@@ -130,6 +129,7 @@ class WorkerProcess:
                 process.kill()
         process.wait()
         self._close(process)
+        self._place.close()
 
     def _close(self, process: subprocess.Popen[str]) -> None:
         if self._reader:
@@ -144,6 +144,7 @@ class WorkerProcess:
         if self._process:
             self._process.wait()
             self._close(self._process)
+        self._place.close()
         self.start()
 
 
@@ -196,6 +197,8 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _start(self) -> str:
+        from dbml.database.install import install  # half a second, of which psql and status need nothing
+
         self.home.clear_state()
         if self.cluster:
             self._tail = LogTail(self.cluster.log_file, lambda line: self.log("postgres", line))
@@ -204,7 +207,11 @@ class Supervisor:
         self.log("dbml", f"installing dbml {__version__} in {without_password(dsn)}")
         install(dsn)
         self._worker = WorkerProcess(
-            dsn, self.home.path / "worker", listen=self._listen, advertise=self._advertise, log=self.log
+            dsn,
+            (self.cluster.base if self.cluster else self.home.path) / "worker",
+            listen=self._listen,
+            advertise=self._advertise,
+            log=self.log,
         )
         self._worker.start()
         self._started = time.monotonic()

@@ -7,7 +7,6 @@ from dataclasses import asdict
 import typer
 
 from dbml.cli.output import DsnOption, JsonOption, console, print_json
-from dbml.database import verify as verifier
 from dbml.database.dsn import find_dsn
 
 
@@ -18,6 +17,8 @@ def verify(dsn: DsnOption = None, json: JsonOption = False) -> None:
 
     Example: dbml verify --dsn postgresql://owner:password@db.example.com/sales
     """
+    from dbml.database import verify as verifier  # imports Alembic, which other commands need not wait for
+
     checks = verifier.verify(find_dsn(dsn))
     ok = all(check.ok for check in checks)
     if json:

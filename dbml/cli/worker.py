@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dbml import errors
 from dbml.cli.output import DsnOption
-from dbml.database.address import suggest_listen
+from dbml.database.address import listening_place
 from dbml.database.dsn import find_dsn
-from dbml.database.home import NAME
 
 
 def worker(
@@ -51,11 +50,10 @@ def worker(
         if (error.name or "").startswith("dbml"):
             raise
         raise errors.DbmlError(f"a worker needs {error.name}", hint="pip install 'dbml[worker]'") from None
-    listen = listen or suggest_listen(found, Path(NAME).resolve() / "worker")
-    settings = WorkerSettings(dsn=found, listen=listen, advertise=advertise)
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
-    asyncio.run(serve(settings))
+    with contextlib.nullcontext(listen) if listen else listening_place(found) as place:
+        asyncio.run(serve(WorkerSettings(dsn=found, listen=place, advertise=advertise)))
 
 
 def _stop_at_eof() -> None:

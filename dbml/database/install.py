@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 from dbml import __version__, errors
 from dbml.database.binaries import OLDEST
 from dbml.database.dsn import parse
+from dbml.database.schema import is_newer
 from dbml.store.resources import migrations_path, sql_files
 
 LOCK = 0x64626D6C  # "dbml" in ASCII: the advisory lock of every installer
@@ -64,36 +65,6 @@ def head_revision() -> str:
 def knows(revision: str) -> bool:
     """Tell whether this code has that revision."""
     return revision in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-
-
-def read_installed(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[str, str] | None:
-    """Return version and revision of the schema in a database, None where there is none.
-
-    Needs the rights of the schema's owner.
-    """
-    row = connection.execute(
-        "select to_regclass('dbml._alembic_version'), to_regclass('dbml._schema_version')"
-    ).fetchone()
-    if not row or row[0] is None or row[1] is None:
-        return None
-    found = connection.execute(
-        "select v.version, a.version_num from dbml._schema_version v, dbml._alembic_version a"
-    ).fetchone()
-    return (str(found[0]), str(found[1])) if found else None
-
-
-def is_newer(version: str, than: str) -> bool:
-    """Compare two versions of dbml by their numbers."""
-    return _numbers(version) > _numbers(than)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = []
-    for part in version.split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
 
 
 def _config() -> Config:

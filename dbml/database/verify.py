@@ -16,7 +16,8 @@ import psycopg
 from dbml import __version__, errors
 from dbml.database.binaries import NEWEST, OLDEST
 from dbml.database.dsn import without_password
-from dbml.database.install import head_revision, is_newer, knows, read_installed
+from dbml.database.install import head_revision, knows
+from dbml.database.schema import is_newer, read_installed
 
 LARGEST_SKEW_S = 10.0  # a request is good for 60 s
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -138,7 +139,7 @@ def _login(host: str, port: int, password: str) -> Check:
             worker.execute("select 1")
     except psycopg.OperationalError as error:
         if "authentication failed" in str(error):
-            mend = "another database's worker is there, or this one's from before a reinstall: restart dbml worker"
+            mend = "another database's worker is there, or one from before a reinstall: restart dbml worker"
             return Check("worker login", False, "the worker refuses the password of this database", mend)
         mend = "start the worker: dbml up --detach, or dbml worker"
         return Check("worker login", False, f"nobody answers: {_first_line(error)}", mend)

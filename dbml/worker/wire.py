@@ -99,7 +99,7 @@ class MessageReader:
                 raise ProtocolError("08P01", "invalid string in message")
         if isinstance(buffer, bytes):
             content = buffer[head:last]
-            self._buffer = buffer[end:]
+            self._buffer = bytearray(buffer[end:]) if len(buffer) > end else b""
         else:
             with memoryview(buffer) as view:
                 content = bytes(view[head:last])
@@ -143,11 +143,10 @@ def parse_startup(content: bytes) -> Startup | CancelRequest | EncryptionRequest
     if len(content) < 4:
         raise ProtocolError("08P01", "invalid length of startup packet")
     (code,) = _LENGTH.unpack_from(content)
-    match code:
-        case 80877103 | 80877104 if len(content) == 4:
-            return EncryptionRequest("SSL" if code == _SSL else "GSSENC")
-        case 80877102 if 8 < len(content) <= 8 + 256:
-            return CancelRequest(_LENGTH.unpack_from(content, 4)[0], content[8:])
+    if code in (_SSL, _GSSENC) and len(content) == 4:
+        return EncryptionRequest("SSL" if code == _SSL else "GSSENC")
+    if code == _CANCEL and 8 < len(content) <= 8 + 256:
+        return CancelRequest(_LENGTH.unpack_from(content, 4)[0], content[8:])
     if code >> 16 != 3:
         raise ProtocolError("0A000", f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}: server supports 3.0 to 3.2")
     words = content[4:].split(b"\0")

@@ -23,9 +23,13 @@ PING = "select (dbml_channel.ping() ->> 'pid')::int"
 def dbml(project: Path, *arguments: str, code: int = 0, **environment: str) -> str:
     """Run the command line and return what it printed."""
     answer = subprocess.run(
-        [sys.executable, "-m", "dbml.cli", *arguments], cwd=project, capture_output=True, text=True, timeout=110,
+        [sys.executable, "-m", "dbml.cli", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=110,
         env={**ENVIRONMENT, **environment},
-    )  # fmt: skip
+    )
     assert answer.returncode == code, answer.stdout + answer.stderr
     return answer.stdout + answer.stderr
 
@@ -123,10 +127,16 @@ def test_a_second_up_says_that_it_is_running(running):
 
 def test_two_at_once_make_one(project):
     both = [
-        subprocess.Popen([sys.executable, "-m", "dbml.cli", "up", "--detach"], cwd=project, env=ENVIRONMENT,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            [sys.executable, "-m", "dbml.cli", "up", "--detach"],
+            cwd=project,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     printed = [process.communicate(timeout=110)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     assert status(project)["running"] is True

@@ -34,8 +34,15 @@ def test_nothing_is_wrong(dsn):
     checks = verify(dsn)
     assert [check for check in checks if not check.ok] == []
     assert [check.name for check in checks] == [
-        "server", "server version", "dblink", "schema", "clock", "worker address", "worker login", "worker call",
-    ]  # fmt: skip
+        "server",
+        "server version",
+        "dblink",
+        "schema",
+        "clock",
+        "worker address",
+        "worker login",
+        "worker call",
+    ]
 
 
 def test_the_command_prints_and_ends_with_what_it_found(dsn, empty, tmp_path):

