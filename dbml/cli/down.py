@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
-import time
 from pathlib import Path
 
 from dbml import errors
@@ -32,17 +33,20 @@ def down() -> None:
 
 
 def _stop_supervisor(home: Home) -> bool:
+    """Ask the process that holds the lock to stop, and wait until it has ended."""
     pid = home.holder() if home.running() else None
     if pid is None:
         return False
-    for number, patience_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, 5.0)):
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return True
-        deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            if not home.running():
+    try:
+        process = os.pidfd_open(pid)  # stays with this process, even when its pid is used again
+    except ProcessLookupError:
+        return True
+    try:
+        for number, patience_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, 5.0)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, number)
+            if select.select([process], [], [], patience_s)[0]:
                 return True
-            time.sleep(0.05)
+    finally:
+        os.close(process)
     raise errors.DbmlError(f"process {pid} must stop, and does not")

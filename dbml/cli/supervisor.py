@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,14 +22,17 @@ from typing import Any
 import psycopg
 
 from dbml import __version__, errors
+from dbml.cli.worker import READY
 from dbml.database.address import listening_place
 from dbml.database.dsn import without_password
 from dbml.database.embedded import Cluster
 from dbml.database.home import Home
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_S = 0.1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 HEALTHY_S = 30.0  # after which a crash counts as the first one again
+SERVER_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \S+ \[\d+\] ")  # time and pid
 
 Log = Callable[[str, str], None]
 
@@ -54,6 +58,7 @@ class WorkerProcess:
         self.listen = listen
         self.advertise = advertise
         self.last_lines: list[str] = []
+        self._ready = threading.Event()
         self._log = log
         self._place = contextlib.ExitStack()  # open while a place of our choice is in use
         self._process: subprocess.Popen[str] | None = None
@@ -66,6 +71,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Start it; `wait_ready` tells when it serves."""
+        self._ready.clear()
         listen = self.listen or self._place.enter_context(listening_place(self.dsn, self.folder))
         command = [sys.executable, "-m", "dbml.cli", "worker", "--listen", listen, "--until-eof"]
         if self.advertise:
@@ -81,6 +87,9 @@ class WorkerProcess:
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
+            if line == f"{READY}\n":
+                self._ready.set()
+                continue
             self.last_lines = [*self.last_lines[-19:], line.rstrip("\n")]
             if self._log:
                 self._log("worker", line.rstrip("\n"))
@@ -95,16 +104,16 @@ class WorkerProcess:
         Raises: WorkerUnreachable with the last thing it said.
         """
         deadline = time.monotonic() + timeout_s
-        complaint = "it did not answer in time"
+        complaint, hint = "it did not answer in time", None
         with psycopg.connect(self.dsn, autocommit=True, connect_timeout=10) as connection:
             while time.monotonic() < deadline:
                 if self.poll() is not None:
                     if self._reader:
                         self._reader.join(timeout=2)
-                    complaint = next(
-                        (line for line in reversed(self.last_lines) if line), "it printed nothing"
-                    )
+                    complaint, hint = self._last_words()
                     break
+                if not self._ready.wait(0.05):
+                    continue
                 try:
                     row = connection.execute("select dbml_channel.ping() ->> 'pid'").fetchone()
                 except errors.WorkerError as error:
@@ -114,7 +123,14 @@ class WorkerProcess:
                         return
                     complaint = f"another worker, process {row[0] if row else None}, serves this database"
                 time.sleep(0.05)
-        raise errors.WorkerUnreachable(f"the worker must start within {timeout_s:g} s: {complaint}")
+        raise errors.WorkerUnreachable(f"the worker must start within {timeout_s:g} s: {complaint}", hint=hint)
+
+    def _last_words(self) -> tuple[str, str | None]:
+        """Return the error that it printed last, and its hint; else its last line."""
+        said = [line for line in self.last_lines if line] or ["it printed nothing"]
+        complaints = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+        hints = [line.removeprefix("hint: ") for line in said if line.startswith("hint: ")]
+        return (complaints or said)[-1], hints[-1] if hints else None
 
     def stop(self, *, timeout_s: float = 10) -> None:
         """Stop it and wait until it is gone, by force if it takes longer."""
@@ -178,8 +194,8 @@ class Supervisor:
         self._started = 0.0
 
     def run(self, ready: Callable[[str], None]) -> None:
-        """Start everything, call `ready` with the DSN, keep it alive until SIGINT or SIGTERM, stop it."""
-        previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Start everything, call `ready` with the DSN, keep it alive until a signal of `STOPPING`, stop it."""
+        previous = {number: signal.signal(number, _interrupt) for number in STOPPING}
         try:
             with self.home.locked():
                 try:
@@ -201,7 +217,9 @@ class Supervisor:
 
         self.home.clear_state()
         if self.cluster:
-            self._tail = LogTail(self.cluster.log_file, lambda line: self.log("postgres", line))
+            self._tail = LogTail(
+                self.cluster.log_file, lambda line: self.log("postgres", SERVER_PREFIX.sub("", line))
+            )
             self.cluster.start(port=self.port)
         dsn = self._own_dsn or (self.cluster.dsn() if self.cluster else "")
         self.log("dbml", f"installing dbml {__version__} in {without_password(dsn)}")

@@ -18,6 +18,8 @@ from dbml.cli.output import DsnOption
 from dbml.database.address import listening_place
 from dbml.database.dsn import find_dsn
 
+READY = "dbml worker: ready"
+
 
 def worker(
     dsn: DsnOption = None,
@@ -53,7 +55,13 @@ def worker(
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     with contextlib.nullcontext(listen) if listen else listening_place(found) as place:
-        asyncio.run(serve(WorkerSettings(dsn=found, listen=place, advertise=advertise)))
+        ready = _say_ready if until_eof else None
+        asyncio.run(serve(WorkerSettings(dsn=found, listen=place, advertise=advertise, on_ready=ready)))
+
+
+def _say_ready(address: str) -> None:
+    """Tell the supervisor, which reads what we print."""
+    print(READY, flush=True)
 
 
 def _stop_at_eof() -> None:

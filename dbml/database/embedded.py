@@ -118,7 +118,13 @@ class Cluster:
                 return
             if "locale" not in said:
                 break
-        raise errors.DbmlError(f"initdb must succeed in {self.data}: {said.splitlines()[-1] if said else ''}")
+        hint = None
+        if "could not look up effective user ID" in said:
+            hint = (
+                "PostgreSQL needs an account with a name: run as a user that /etc/passwd knows, or use --dsn"
+            )
+        last = said.splitlines()[-1] if said else "it said nothing"
+        raise errors.DbmlError(f"initdb must succeed in {self.data}: {last}", hint=hint)
 
     def start(self, *, port: int | None = None, timeout_s: float = 60) -> Running:
         """Start the server and wait until it takes connections; one that runs already is taken over.

@@ -1,8 +1,5 @@
 """One client's connection: login, then queries, one at a time, each handed to the `Handler`.
 
-    startup ── SSLRequest, GSSENCRequest: refused, go on ── CancelRequest: `handler.cancel`, close
-      └ SCRAM ── `handler.connected` ── queries: `handler.query` ── `handler.disconnected`
-
 The socket is read while a query runs, so that a client that goes away is noticed at once; what a client sends
 ahead of its turn is kept up to READ_AHEAD.  Nothing here knows what a query means.
 """
@@ -16,21 +13,21 @@ import re
 import secrets
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import dbml
 from dbml.errors import DbmlError
 from dbml.worker import wire
-from dbml.worker.scram import MECHANISM, ScramError, ScramExchange, ScramSecret
-from dbml.worker.wire import Codec, ProtocolError, Row
+from dbml.worker.login import NEWEST_MINOR, Admitted, Login
+from dbml.worker.scram import ScramSecret
+from dbml.worker.wire import CancelRequest, Codec, ProtocolError, Row
 
 log = logging.getLogger("dbml.listener")
 
 MAX_MESSAGE_UNAUTHENTICATED = 10_000
 READ_AHEAD = 1 << 20  # bytes taken from a client whose turn it is not
-NEWEST_MINOR = 2  # of protocol 3
 
 _TOLD = {
     "server_version": f"16.0 (dbml {dbml.__version__})",
@@ -52,20 +49,28 @@ _TCP_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6),
 )
 _SET_ENCODING = re.compile(
-    rb"\s*set\s+(?:(?:session\s+|local\s+)?client_encoding\s*(?:=|\sto\s)|names\s)\s*['\"]?([^'\";]*?)['\"]?[\s;]*", re.I
+    rb"\s*set\s+(?:(?:session\s+|local\s+)?client_encoding\s*(?:=|\sto\s)|names\s)"
+    rb"\s*['\"]?([^'\";]*?)['\"]?[\s;]*",
+    re.IGNORECASE,
 )
 _ONE = (
     wire.row_description(["?column?"], type_oid=23)
     + wire.message(b"D", b"\0\1\0\0\0\0011")
     + wire.command_complete("SELECT 1")
 )
-_PLAIN = {b"begin": "BEGIN", b"commit": "COMMIT", b"rollback": "ROLLBACK", b"reset": "RESET", b"discard": "DISCARD ALL"}
-_SHUTDOWN: dict[str, str | None] = {
+_PLAIN = {
+    b"begin": "BEGIN",
+    b"commit": "COMMIT",
+    b"rollback": "ROLLBACK",
+    b"reset": "RESET",
+    b"discard": "DISCARD ALL",
+}
+_SHUTDOWN = {
     "sqlstate": "57P01",
     "message": "the worker is shutting down",
     "hint": "repeat the statement when the worker is back",
 }
-_INTERNAL: dict[str, str | None] = {
+_INTERNAL = {
     "sqlstate": "XX000",
     "message": "the worker failed unexpectedly",
     "hint": "the worker's log has the traceback",
@@ -97,8 +102,8 @@ class Handler(Protocol):
     async def query(self, session: Session, text: bytes) -> Sequence[Row]:
         """Answer a query, UTF-8 without NUL, by rows of tag, head and body; runs in a task of its own.
 
-        Cells given as bytes are UTF-8.  A DbmlError is told to the client as it is; any other exception is logged and
-        told as XX000 without its text; asyncio.CancelledError is told as 57014.
+        Cells given as bytes are UTF-8.  A DbmlError is told to the client as it is; any other exception is
+        logged and told as XX000 without its text; asyncio.CancelledError is told as 57014.
         """
 
     def cancel(self, session: Session) -> None:
@@ -143,26 +148,22 @@ class Connection(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self._service = service
         self._reader = wire.MessageReader(MAX_MESSAGE_UNAUTHENTICATED)
-        self._take: Callable[[int, bytes], None] = self._start_up
+        self._take: Callable[[int, bytes], None] = self._log_in
         self._transport = cast(asyncio.Transport, None)
         self._loop = asyncio.get_running_loop()
         self._login_timer: asyncio.TimerHandle | None = None
-        self._startup = wire.Startup(0, {})
-        self._codec = wire.UTF8
-        self._exchange = ScramExchange(service.secret)
+        self._login = Login(service.secret, service.user)
         self._key = b""
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
-        self._encryption_asked: set[str] = set()
         self._until_sync = False  # after an error of the extended protocol
         self._full = False  # the client does not read its answers
         self._paused = False  # nothing more is read
         self._over = False  # nothing more is answered
         self._lost = False
 
-    # -- called by asyncio
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; called by asyncio, as are the four below."""
         self._transport = cast(asyncio.Transport, transport)
         service = self._service
         service.connections.add(self)
@@ -175,20 +176,26 @@ class Connection(asyncio.Protocol):
         if service.counts.unauthenticated > service.max_unauthenticated:
             self._refuse("53300", "too many clients are logging in")
         else:
-            self._login_timer = self._loop.call_later(service.login_timeout_s, self._refuse, "08P01", "the login took too long")
+            self._login_timer = self._loop.call_later(
+                service.login_timeout_s, self._refuse, "08P01", "the login took too long"
+            )
 
     def data_received(self, data: bytes) -> None:
+        """Take what has come."""
         self._reader.feed(data)
         self._advance()
 
     def pause_writing(self) -> None:
+        """Start nothing more until the client reads its answers."""
         self._full = True
 
     def resume_writing(self) -> None:
+        """Go on."""
         self._full = False
         self._advance()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """End; a query that runs for nobody is cancelled."""
         self._over = self._lost = True
         service = self._service
         if self._login_timer is not None:
@@ -204,12 +211,11 @@ class Connection(asyncio.Protocol):
         else:
             self.cancel()
 
-    # -- called by the listener and by other connections
-
     def cancel(self) -> None:
         """Tell the handler that the query that runs now, if any, is to end."""
         if self._task is not None:
-            self._loop.call_soon(self._cancel, self._task)  # after the task's first step, so that the handler knows it
+            # After the task's first step, so that the handler knows of it.
+            self._loop.call_soon(self._cancel, self._task)
 
     def shut_down(self) -> None:
         """End the session, a running query first."""
@@ -228,8 +234,6 @@ class Connection(asyncio.Protocol):
     def matches(self, key: bytes) -> bool:
         """Tell whether a cancel request's key is this session's, in constant time."""
         return hmac.compare_digest(self._key, key)
-
-    # -- messages
 
     def _advance(self) -> None:
         """Take messages as long as it is this client's turn."""
@@ -251,80 +255,41 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.resume_reading()
 
-    def _start_up(self, _: int, content: bytes) -> None:
-        asked = wire.parse_startup(content)
-        if isinstance(asked, wire.EncryptionRequest):
-            if asked.method in self._encryption_asked:
-                raise ProtocolError("08P01", f"{asked.method} was asked for and refused already")
-            self._encryption_asked.add(asked.method)
-            self._transport.write(wire.NO_ENCRYPTION)
-            return
-        if isinstance(asked, wire.CancelRequest):
-            target = self._service.sessions.get(asked.session_id, self)
-            if target.matches(asked.key):
+    def _log_in(self, kind: int, content: bytes) -> None:
+        """Take a message of the login; at its end the session begins."""
+        said = self._login.take(kind, content)
+        self._reader.startup = self._login.expects_startup
+        if isinstance(said, bytes):
+            self._transport.write(said)
+        elif isinstance(said, CancelRequest):
+            target = self._service.sessions.get(said.session_id, self)
+            if target.matches(said.key):
                 target.cancel()
             self._close()
-            return
-        self._startup = asked
-        options = asked.parameters
-        if not options.get("user"):
-            raise ProtocolError("28000", "no PostgreSQL user name specified in startup packet")
-        if options.get("replication", "false").lower() not in ("false", "off", "no", "0"):
-            raise ProtocolError("0A000", "the worker does not speak the replication protocol")
-        if len(self._service.sessions) >= self._service.max_connections:
-            raise ProtocolError("53300", f"the worker has its {self._service.max_connections} connections already")
-        self._codec = wire.find_codec(options.get("client_encoding", "UTF8"))
-        unknown = [name for name in options if name.startswith("_pq_.")]
-        answer = b""
-        if unknown or asked.minor not in (0, NEWEST_MINOR):
-            self._startup = wire.Startup(NEWEST_MINOR if asked.minor >= NEWEST_MINOR else 0, options)
-            answer = wire.negotiate(self._startup.minor, unknown)
-        self._reader.startup = False
-        self._take = self._begin_sasl
-        self._transport.write(answer + wire.authentication(10, wire.text_fields(MECHANISM.encode(), b"")))
+        else:
+            self._begin_session(said)
 
-    def _begin_sasl(self, kind: int, content: bytes) -> None:
-        if kind != wire.PASSWORD:
-            raise ProtocolError("08P01", f"expected SASL response, got message type {kind}")
-        mechanism, initial = wire.parse_sasl_first(content)
-        if mechanism != MECHANISM:
-            raise ProtocolError("08P01", "client selected an invalid SASL authentication mechanism")
-        self._take = self._end_sasl
-        try:
-            self._transport.write(wire.authentication(11, self._exchange.first(initial)))
-        except ScramError as error:
-            raise ProtocolError("08P01", str(error)) from None
-
-    def _end_sasl(self, kind: int, content: bytes) -> None:
-        if kind != wire.PASSWORD:
-            raise ProtocolError("08P01", f"expected SASL response, got message type {kind}")
-        try:
-            proven = self._exchange.final(content)
-        except ScramError as error:
-            raise ProtocolError("08P01", str(error)) from None
-        user = self._startup.parameters["user"]
-        known = hmac.compare_digest(user.encode(), self._service.user.encode())
-        if proven is None or not known:  # the same answer, after the same work
-            raise ProtocolError("28P01", f'password authentication failed for user "{user}"')
-        self._log_in(wire.authentication(12, proven) + wire.authentication(0))
-
-    def _log_in(self, answer: bytes) -> None:
-        service, options = self._service, self._startup.parameters
+    def _begin_session(self, client: Admitted) -> None:
+        service, options = self._service, client.parameters
         if len(service.sessions) >= service.max_connections:
             raise ProtocolError("53300", f"the worker has its {service.max_connections} connections already")
         number = 0
         while number == 0 or number in service.sessions:
             number = secrets.randbits(31)
-        self._key = secrets.token_bytes(32 if self._startup.minor >= NEWEST_MINOR else 4)
+        self._key = secrets.token_bytes(32 if client.minor >= NEWEST_MINOR else 4)
         session = Session(
-            id=number, user=options["user"], database=options.get("database") or options["user"],
-            application_name=options.get("application_name", ""), peer=_peer(self._transport), codec=self._codec,
-        )  # fmt: skip
+            id=number,
+            user=options["user"],
+            database=options.get("database") or options["user"],
+            application_name=options.get("application_name", ""),
+            peer=_peer(self._transport),
+            codec=client.codec,
+        )
         try:
             service.handler.connected(session)
         except Exception:
             log.exception("the handler did not take a connection")
-            raise ProtocolError("XX000", cast(str, _INTERNAL["message"]), _INTERNAL["hint"]) from None
+            raise ProtocolError("XX000", _INTERNAL["message"], _INTERNAL["hint"]) from None
         self._session = session
         service.sessions[number] = self
         service.counts.unauthenticated -= 1
@@ -335,11 +300,13 @@ class Connection(asyncio.Protocol):
         self._reader.limit = service.max_message
         self._take = self._serve
         told = {
-            **_TOLD, "client_encoding": session.codec.name, "application_name": session.application_name,
+            **_TOLD,
+            "client_encoding": session.codec.name,
+            "application_name": session.application_name,
             "session_authorization": session.user,
-        }  # fmt: skip
-        states = b"".join(wire.parameter_status(*one) for one in told.items())
-        self._transport.write(answer + states + wire.backend_key(number, self._key) + wire.READY)
+        }
+        states = b"".join(wire.parameter_status(name, value) for name, value in told.items())
+        self._transport.write(client.answer + states + wire.backend_key(number, self._key) + wire.READY)
 
     def _serve(self, kind: int, content: bytes) -> None:
         session = cast(Session, self._session)
@@ -364,7 +331,7 @@ class Connection(asyncio.Protocol):
             raise ProtocolError("08P01", f"invalid frontend message type {kind}")
 
     def _answer_known(self, text: bytes, session: Session) -> bytes | None:
-        """Answer what every client sends of its own accord: settings, health checks, transactions; None for the rest."""
+        """Answer what clients send of their own accord, settings and health checks; None for the rest."""
         words = text.rstrip(b"; \t\r\n").lower().split(None, 1)
         if not words:
             return wire.EMPTY_QUERY
@@ -383,14 +350,14 @@ class Connection(asyncio.Protocol):
             name = match[1].decode("utf-8", "replace")
             session.codec = wire.UTF8 if name.lower() == "default" else wire.find_codec(name)
         except ProtocolError as error:
-            # dblink does not look at this answer and goes on in its database's encoding: take nothing but ASCII then.
-            session.codec = wire.ASCII
+            # dblink does not look at this answer and goes on in its database's encoding: only ASCII is safe.
+            session.codec = wire.only_ascii(name)
             return wire.error_response(error.fields(), session.codec)
         return wire.command_complete("SET") + wire.parameter_status("client_encoding", session.codec.name)
 
     async def _run(self, session: Session, text: bytes) -> None:
         codec = session.codec
-        failed: dict[str, str | None] | None = None
+        failed: Mapping[str, str | None] | None = None
         reply = b""
         try:
             text = codec.decode(text)
@@ -401,7 +368,7 @@ class Connection(asyncio.Protocol):
             failed = {"sqlstate": "57014", "message": "the query was cancelled"}
         except Exception:
             log.exception("a query of session %d failed unexpectedly", session.id)
-            failed = dict(_INTERNAL)
+            failed = _INTERNAL
         self._task = None
         self._service.counts.running -= 1
         if self._lost:
@@ -414,8 +381,6 @@ class Connection(asyncio.Protocol):
             self._close()
         else:
             self._advance()
-
-    # -- ends
 
     def _cancel(self, task: asyncio.Task[None]) -> None:
         if self._task is not task or self._session is None:
@@ -437,7 +402,8 @@ class Connection(asyncio.Protocol):
         self._service.counts.refused_total += 1
         log.warning("a client at %s was refused: %r", _peer(self._transport), message)
         fields = {"sqlstate": sqlstate, "message": message, "hint": hint}
-        self._transport.write(wire.error_response(fields, self._codec, "FATAL"))
+        codec = self._login.codec if self._session is None else self._session.codec
+        self._transport.write(wire.error_response(fields, codec, "FATAL"))
         self._close()
 
     def _close(self) -> None:
@@ -447,7 +413,11 @@ class Connection(asyncio.Protocol):
 
 def _refused(what: str, codec: Codec) -> bytes:
     return wire.error_response(
-        {"sqlstate": "0A000", "message": f"the worker does not speak {what}", "hint": "send the text as a simple query"},
+        {
+            "sqlstate": "0A000",
+            "message": f"the worker does not speak {what}",
+            "hint": "send the text as a simple query",
+        },
         codec,
     )
 

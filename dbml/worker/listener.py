@@ -1,18 +1,21 @@
 """The listener: an address where PostgreSQL clients find the worker.
 
-A client is mostly dblink in a PostgreSQL backend; psql and psycopg work for a look by hand.  The listener knows the
-protocol (wire.py), the password (scram.py) and its connections (connection.py), and nothing of what a query means:
-whoever does is the `Handler`.
+A client is mostly dblink in a PostgreSQL backend; psql and psycopg work for a look by hand.
+
+    listener    the address, start and stop
+    connection  one client: messages in, answers out, cancellation
+    login       startup and authentication, up to the session
+    scram, wire the password's exchange; the format of messages
+
+None of them knows what a query means: whoever does is the `Handler`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import os
 import socket
-import stat
+from pathlib import Path
 from typing import cast
 
 from dbml.worker.connection import Connection, Counts, Handler, Service, Session
@@ -29,11 +32,11 @@ STOP_TIMEOUT_S = 5.0
 
 
 class Listener:
-    """Listens at host and port, or at the file '.s.PGSQL.<port>' of a directory, for one user with one password.
+    """Listens at host and port, or at the file '.s.PGSQL.<port>' of a directory; one user, one password.
 
-    port: 0 chooses a free one (TCP).  socket_mode: of the socket's file; who may search the directory may connect.
-    max_connections: authenticated ones; beyond it a client gets 53300.
-    Raises: ValueError where not exactly one of host and directory is given, or the password is not printable ASCII.
+    port: 0 chooses a free one (TCP).  directory must exist; who may search it may connect, unless socket_mode
+    says less.  max_connections: authenticated ones; beyond it a client gets 53300.
+    Raises: ValueError unless exactly one of host and directory is given and the password is printable ASCII.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Listener:
             login_timeout_s=login_timeout_s,
         )
         self._server: asyncio.Server | None = None
-        self._path: str | None = None
+        self._path: Path | None = None
 
     @property
     def counts(self) -> Counts:
@@ -81,12 +84,12 @@ class Listener:
         """
         loop = asyncio.get_running_loop()
         if self._directory is not None:
-            directory = os.path.abspath(self._directory)
-            path = os.path.join(directory, f".s.PGSQL.{self._port}")
+            directory = Path(self._directory).absolute()
+            path = directory / f".s.PGSQL.{self._port}"
             bound = _bind_unix(path, self._socket_mode)
             self._path = path
             self._server = await loop.create_unix_server(self._accept, sock=bound, backlog=BACKLOG)
-            return directory, self._port
+            return str(directory), self._port
         host = cast(str, self._host)
         if self._port == 0:  # one address: each would choose a port of its own
             host = str((await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM))[0][4][0])
@@ -101,8 +104,7 @@ class Listener:
         if self._server is not None:
             self._server.close()
         if self._path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+            self._path.unlink(missing_ok=True)
         for connection in tuple(service.connections):
             connection.shut_down()
         loop = asyncio.get_running_loop()
@@ -117,24 +119,24 @@ class Listener:
         return Connection(self._service)
 
 
-def _bind_unix(path: str, mode: int) -> socket.socket:
+def _bind_unix(path: Path, mode: int) -> socket.socket:
     """Bind a Unix socket; a file that nobody listens at any more is replaced."""
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if os.path.exists(path):
-            if not stat.S_ISSOCK(os.stat(path).st_mode):
-                raise OSError(errno.EADDRINUSE, "the address is taken by a file that is no socket", path)
+        if path.exists():
+            if not path.is_socket():
+                raise OSError(errno.EADDRINUSE, "the address is taken by a file that is no socket", str(path))
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
                 probe.setblocking(False)
-                if probe.connect_ex(path) != errno.ECONNREFUSED:
-                    raise OSError(errno.EADDRINUSE, "another process listens at this address", path)
-            os.unlink(path)
+                if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
+                    raise OSError(errno.EADDRINUSE, "another process listens at this address", str(path))
+            path.unlink()
         try:
-            bound.bind(path)
+            bound.bind(str(path))
         except OSError as error:
             reason = f"cannot listen at a Unix socket: {error.strerror or error}"
-            raise OSError(error.errno or errno.EINVAL, reason, path) from None
-        os.chmod(path, mode)
+            raise OSError(error.errno or errno.EINVAL, reason, str(path)) from None
+        path.chmod(mode)
         bound.setblocking(False)
     except BaseException:
         bound.close()

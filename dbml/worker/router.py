@@ -34,6 +34,8 @@ from dbml.worker.telemetry import Telemetry
 
 log = logging.getLogger("dbml.router")
 
+LONGEST_MESSAGE = (1 << 30) - 1  # the text of a query, and so a value in hex, is shorter than 1 GiB
+
 
 @dataclass
 class Conversation:
@@ -178,7 +180,7 @@ async def serve(settings: WorkerSettings) -> None:
             cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
         listener = Listener(
             router, password=channel.password, host=host, port=port, directory=directory,
-            max_connections=settings.max_connections,
+            max_connections=settings.max_connections, max_message=LONGEST_MESSAGE,
         )  # fmt: skip
         seen_host, seen_port = await listener.start()
         cleanup.push_async_callback(listener.stop)

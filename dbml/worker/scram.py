@@ -1,7 +1,7 @@
 """SCRAM-SHA-256, the server's side, without channel binding.
 
-One password, whose keys are derived once; an exchange costs three hashes.  Knows nothing of sockets or messages:
-text in, text out.
+One password, whose keys are derived once; an exchange costs three hashes.  Knows nothing of sockets or
+messages: text in, text out.
 
 Source: RFC 5802 and RFC 7677; PostgreSQL src/backend/libpq/auth-scram.c.
 """
@@ -20,9 +20,10 @@ MECHANISM = "SCRAM-SHA-256"
 ITERATIONS = 4096
 
 # gs2-header, reserved extensions refused, then username (which PostgreSQL ignores) and nonce.
-_CLIENT_FIRST = re.compile(rb"(?P<gs2>[ny],(?:a=[^,]*)?,)(?P<bare>n=[^,]*,r=(?P<nonce>[!-+\--~]+)(?:,[a-zA-Z]=[^,]+)*)")
+_NONCE = rb"(?P<nonce>[!-+\--~]+)(?:,[a-zA-Z]=[^,]+)*"
+_CLIENT_FIRST = re.compile(rb"(?P<gs2>[ny],(?:a=[^,]*)?,)(?P<bare>n=[^,]*,r=" + _NONCE + rb")")
 _CLIENT_FINAL = re.compile(
-    rb"(?P<unproven>c=(?P<binding>[A-Za-z0-9+/=]+),r=(?P<nonce>[!-+\--~]+)(?:,[a-zA-Z]=[^,]+)*),p=(?P<proof>[A-Za-z0-9+/=]+)"
+    rb"(?P<unproven>c=(?P<binding>[A-Za-z0-9+/=]+),r=" + _NONCE + rb"),p=(?P<proof>[A-Za-z0-9+/=]+)"
 )
 
 
@@ -50,7 +51,8 @@ class ScramSecret:
         salt = secrets.token_bytes(16) if salt is None else salt
         salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, iterations)
         client_key = hmac.digest(salted, b"Client Key", "sha256")
-        return cls(salt, iterations, hashlib.sha256(client_key).digest(), hmac.digest(salted, b"Server Key", "sha256"))
+        server_key = hmac.digest(salted, b"Server Key", "sha256")
+        return cls(salt, iterations, hashlib.sha256(client_key).digest(), server_key)
 
 
 class ScramExchange:
@@ -75,14 +77,15 @@ class ScramExchange:
             raise ScramError("malformed SCRAM message: client-first-message expected")
         self._gs2 = match["gs2"]
         self._nonce = match["nonce"] + self._own_nonce
-        answer = b"r=%b,s=%b,i=%d" % (self._nonce, base64.b64encode(self._secret.salt), self._secret.iterations)
+        salt = base64.b64encode(self._secret.salt)
+        answer = b"r=%b,s=%b,i=%d" % (self._nonce, salt, self._secret.iterations)
         self._said = match["bare"] + b"," + answer
         return answer
 
     def final(self, message: bytes) -> bytes | None:
         """Return the server-final-message, None where the proof shows another password.
 
-        Raises: ScramError where the message is malformed, or its nonce or channel binding is not this exchange's.
+        Raises: ScramError where the message is malformed or its nonce or channel binding is another.
         """
         match = _CLIENT_FINAL.fullmatch(message)
         if match is None or not self._said:

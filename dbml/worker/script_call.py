@@ -66,6 +66,7 @@ class ScriptCall:
         self._rows_in = 0
         self._started: asyncio.Task[bool] | None = None
         self._receiving: asyncio.Task[tuple[dict[str, Any], bytes]] | None = None
+        self._unread: tuple[dict[str, Any], bytes] | None = None
         self._over = False
         timeout_s = request.get("timeout_s")
         self._deadline = None if timeout_s is None else time.monotonic() + float(timeout_s)
@@ -141,10 +142,18 @@ class ScriptCall:
         child = self._child
         assert child is not None
         while True:
-            frame = await self._receive(child, GATHER_S if rows else None)
+            try:
+                frame = await self._receive(child, GATHER_S if rows else None)
+            except (ChildLost, ConnectionError):
+                if rows:
+                    return rows  # what was printed first; the next message finds the end again
+                raise
             if frame is None:
                 return rows
             head, body = frame
+            if head["tag"] == "error" and rows:
+                self._unread = frame
+                return rows
             match head["tag"]:
                 case "notice":
                     text = body.decode("utf-8", "replace")
@@ -174,6 +183,9 @@ class ScriptCall:
 
     async def _receive(self, child: Child, patience_s: float | None) -> tuple[dict[str, Any], bytes] | None:
         """Wait for a frame; None when patience ends first, and the wait goes on at the next call."""
+        if self._unread is not None:
+            unread, self._unread = self._unread, None
+            return unread
         if self._receiving is None:
             self._receiving = asyncio.create_task(child.receive())
         done, _ = await asyncio.wait({self._receiving}, timeout=patience_s)

@@ -1,9 +1,9 @@
 """PostgreSQL's wire protocol, version 3, the server's side: bytes to messages and messages to bytes.
 
-Knows the format alone: no sockets, no clocks, no state of a conversation.  Whatever a client sends, this module
-answers with a message or a `ProtocolError`, and holds no more of it than the limit it was given.
+Knows the format alone: no sockets, no clocks, no state of a conversation.  Whatever a client sends, this
+module answers with a message or a `ProtocolError`, and holds no more of it than the limit it was given.
 
-Source: PostgreSQL documentation, "Frontend/Backend Protocol"; src/backend/tcop/backend_startup.c, src/common/encnames.c.
+Source: PostgreSQL documentation, "Frontend/Backend Protocol"; src/backend/tcop/backend_startup.c.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ class MessageReader:
         return self._buffer[0] if self._buffer and not self.startup else 0
 
     def read(self) -> tuple[int, bytes] | None:
-        """Return the next message, type and content, or None until it has come whole; a Query comes without its NUL.
+        """Return the next message, type and content, None until it has come whole; a Query lacks its NUL.
 
-        Raises: ProtocolError where there cannot be a message: unknown type, or a length below 4 or above the limit.
+        Raises: ProtocolError where there is none: unknown type, or a length below 4 or above the limit.
         """
         buffer = self._buffer
         head = 4 if self.startup else 5
@@ -148,7 +148,8 @@ def parse_startup(content: bytes) -> Startup | CancelRequest | EncryptionRequest
     if code == _CANCEL and 8 < len(content) <= 8 + 256:
         return CancelRequest(_LENGTH.unpack_from(content, 4)[0], content[8:])
     if code >> 16 != 3:
-        raise ProtocolError("0A000", f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}: server supports 3.0 to 3.2")
+        version = f"{code >> 16 & 0xFFFF}.{code & 0xFFFF}"
+        raise ProtocolError("0A000", f"unsupported frontend protocol {version}: server supports 3.0 to 3.2")
     words = content[4:].split(b"\0")
     if len(words) < 2 or words[-1] or words[-2] or len(words) % 2 or not all(words[:-2:2]):
         raise ProtocolError("08P01", "invalid startup packet layout: expected terminator as last byte")
@@ -214,12 +215,13 @@ EMPTY_QUERY = message(b"I")
 NO_ENCRYPTION = b"N"
 _DESCRIPTION = row_description(COLUMNS)
 _NULL = _LENGTH.pack(-1)
+_FIELDS = ((b"C", "sqlstate"), (b"M", "message"), (b"D", "detail"), (b"H", "hint"), (b"W", "context"))
 
 
 def rows_reply(rows: Iterable[Row], codec: Codec) -> bytes:
     """Make the whole answer to a query: description, rows, completion, ready.
 
-    Raises: ProtocolError where a value cannot be carried: a NUL, no equivalent in the client's encoding, over 1 GB.
+    Raises: ProtocolError where a value has a NUL, lacks an equivalent in the encoding, or has over 1 GB.
     """
     parts = [_DESCRIPTION]
     count = 0
@@ -238,7 +240,7 @@ def rows_reply(rows: Iterable[Row], codec: Codec) -> bytes:
             size += len(data)
             parts += (_LENGTH.pack(len(data)), data)
         if size > _LONGEST_CELL:
-            raise ProtocolError("54000", f"a row of an answer can have {_LONGEST_CELL} bytes at most, got {size}")
+            raise ProtocolError("54000", f"a row can have {_LONGEST_CELL} bytes at most, got {size}")
         parts[at] = _ROW.pack(b"D", size, 3)
     parts += (command_complete(f"SELECT {count}"), READY)
     return b"".join(parts)
@@ -250,7 +252,7 @@ def error_response(fields: Mapping[str, str | None], codec: Codec, severity: str
     fields: as `DbmlError.fields` gives them; empty ones are left out.  What the encoding lacks becomes '?'.
     """
     content = [b"S" + severity.encode(), b"V" + severity.encode()]
-    for code, name in ((b"C", "sqlstate"), (b"M", "message"), (b"D", "detail"), (b"H", "hint"), (b"W", "context")):
+    for code, name in _FIELDS:
         value = fields.get(name)
         if value or name == "message":
             content.append(code + codec.encode_lossy(value or "the worker gave no message"))
@@ -306,7 +308,12 @@ class Codec:
 
 
 UTF8 = Codec("UTF8", "utf-8")
-ASCII = Codec("SQL_ASCII", "ascii")  # strict: where the client's encoding could not be agreed on
+
+
+def only_ascii(refused: str) -> Codec:
+    """Make the codec of a client whose encoding is not known, though it may use it nevertheless."""
+    return Codec(f"ASCII, as {refused[:63]} is not known", "ascii")
+
 
 _CODECS = {
     "utf8": UTF8,
@@ -330,7 +337,6 @@ _CODECS = {
     "euckr": Codec("EUC_KR", "euc_kr"),
     "eucjis2004": Codec("EUC_JIS_2004", "euc_jis_2004"),
     "sjis": Codec("SJIS", "cp932"),
-    "shiftjis2004": Codec("SHIFT_JIS_2004", "shift_jis_2004"),
     "big5": Codec("BIG5", "cp950"),
     "gbk": Codec("GBK", "gbk"),
     "uhc": Codec("UHC", "cp949"),
@@ -338,13 +344,19 @@ _CODECS = {
     "johab": Codec("JOHAB", "johab"),
 }
 _ALIASES = {
-    "unicode": "utf8", "iso88591": "latin1", "iso88592": "latin2", "iso88593": "latin3", "iso88594": "latin4",
-    "iso88599": "latin5", "iso885910": "latin6", "iso885913": "latin7", "iso885914": "latin8", "iso885915": "latin9",
-    "iso885916": "latin10", "koi8": "koi8r", "mskanji": "sjis", "shiftjis": "sjis", "windows932": "sjis",
-    "win932": "sjis", "win936": "gbk", "windows936": "gbk", "win949": "uhc", "windows949": "uhc", "win950": "big5",
-    "windows950": "big5", "alt": "win866", "win": "win1251", "tcvn": "win1258", "abc": "win1258", "vscii": "win1258",
-    "tcvn5712": "win1258", **{f"windows{n}": f"win{n}" for n in (866, 874, *range(1250, 1259))},
-}  # fmt: skip
+    "unicode": "utf8",
+    "koi8": "koi8r",
+    "alt": "win866",
+    "win": "win1251",
+    **{f"windows{n}": f"win{n}" for n in (866, 874, *range(1250, 1259))},
+    **dict.fromkeys(("tcvn", "tcvn5712", "abc", "vscii"), "win1258"),
+    **{f"iso8859{n}": f"latin{n}" for n in (1, 2, 3, 4)},
+    **{f"iso8859{n}": f"latin{latin}" for latin, n in ((5, 9), (6, 10), (7, 13), (8, 14), (9, 15), (10, 16))},
+    **dict.fromkeys(("mskanji", "shiftjis", "win932", "windows932"), "sjis"),
+    **dict.fromkeys(("win936", "windows936"), "gbk"),
+    **dict.fromkeys(("win949", "windows949"), "uhc"),
+    **dict.fromkeys(("win950", "windows950"), "big5"),
+}
 
 
 def find_codec(name: str) -> Codec:
@@ -356,6 +368,5 @@ def find_codec(name: str) -> Codec:
     try:
         return _CODECS[_ALIASES.get(key, key)]
     except KeyError:
-        raise ProtocolError(
-            "22023", f'invalid value for parameter "client_encoding": "{name[:63]}"', "set client_encoding = 'UTF8'"
-        ) from None
+        message = f'invalid value for parameter "client_encoding": "{name[:63]}"'
+        raise ProtocolError("22023", message, "set client_encoding = 'UTF8'") from None

@@ -186,7 +186,7 @@ begin
         end loop;
         perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
         perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
-        perform * from dblink(link, 'abandon ' || jsonb_build_object('sqlstate', state, 'message', message))
+        perform * from dblink(link, 'abandon ' || jsonb_build_object('sqlstate', state, 'message', message)::text)
             as t(tag text, head text, body text);
     exception when others then
         perform dblink_disconnect(link);

@@ -26,4 +26,6 @@ comment on function dbml.delete_model(text, text) is
 'Delete one version of a model, and its bytes where nothing else holds them; returns the version that went.
 
 model: ''name'' means the latest version. Aliases of that version go too.
-Errors: ML020 no such model.';
+The deletion belongs to the transaction: rolled back, the model is there again.
+Errors: ML020 no such model.
+Example: BEGIN; SELECT dbml.delete_model(''demo-iris:1''); ROLLBACK;';

@@ -13,4 +13,5 @@ comment on function dbml.model_bytes(text, text) is
 'The bytes of a registered model, checked against their digest: what run.register_model pickled or register_model was given.
 
 model: ''name'' (the latest version), ''name:3'' or ''name@alias''. A model over 1 GB does not fit one value.
-Errors: ML020 no such model; ML022 stored bytes do not match their digest.';
+Errors: ML020 no such model; ML022 stored bytes do not match their digest.
+Example: SELECT octet_length(dbml.model_bytes(''demo-iris:1''));';

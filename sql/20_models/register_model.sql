@@ -65,4 +65,4 @@ comment on function dbml.register_model(text, bytea, text, text, jsonb, text, js
 The model belongs to the transaction: rolled back, it is gone. signature is {"features": [{"name": …}, …]}
 where the estimator itself does not know its features'' names. alias moves an alias to the new version.
 Errors: ML009 a bad name or no bytes; ML050 no such workspace.
-Example: SELECT dbml.register_model(''churn'', trained_model) FROM my_models;';
+Example: SELECT dbml.register_model(''diabetes-copy'', dbml.model_bytes(''demo-diabetes''), tags => ''{"copy": true}'');';

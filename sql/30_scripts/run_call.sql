@@ -86,7 +86,7 @@ begin
                 perform * from dbml_channel.receive();   -- the worker took the last chunk while this one was read
             end if;
             exit when chunk.n = 0;
-            perform dbml_channel.send('rows ' || jsonb_build_object('input', i, 'n', chunk.n) || E'\n' || chunk.body);
+            perform dbml_channel.send('rows ' || jsonb_build_object('input', i, 'n', chunk.n)::text || E'\n' || chunk.body);
             sent := true;
             n := dbml_channel.next_chunk_rows(n, length(chunk.body), false);
             perform dbml_channel.nest(1);
@@ -113,7 +113,7 @@ begin
                     message := dbml_channel.lend_model(head ->> 'name', request ->> 'workspace');
                 when 'register' then
                     message := 'registered ' || jsonb_build_object('name', head ->> 'name',
-                        'version', dbml_channel.receive_model(head, (request ->> 'workspace_id')::bigint));
+                        'version', dbml_channel.receive_model(head, (request ->> 'workspace_id')::bigint))::text;
                 when 'running' then
                     null;
                 when 'params' then
@@ -149,10 +149,10 @@ begin
         lent := dbml_channel.find_model(model, workspace);
     exception when others then
         get stacked diagnostics state = returned_sqlstate, said = message_text, detail = pg_exception_detail, hint = pg_exception_hint;
-        return 'refused ' || jsonb_build_object('sqlstate', state, 'message', said, 'detail', detail, 'hint', hint);
+        return 'refused ' || jsonb_build_object('sqlstate', state, 'message', said, 'detail', detail, 'hint', hint)::text;
     end;
     perform dbml_channel.send_model(lent.digest);
-    return 'model ' || jsonb_build_object('name', lent.name, 'version', lent.version, 'digest', encode(lent.digest, 'hex'));
+    return 'model ' || jsonb_build_object('name', lent.name, 'version', lent.version, 'digest', encode(lent.digest, 'hex'))::text;
 end
 $$;
 comment on function dbml_channel.lend_model(text, text) is 'Send the model that a script asks for; returns the message that ends the sending.';

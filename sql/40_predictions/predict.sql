@@ -27,4 +27,4 @@ comment on function dbml.predict(text, double precision[]) is
 model: ''name'' (latest version), ''name:3'' or ''name@alias'', looked up in the caller''s snapshot. NULL
 features give NULL. A classifier whose labels are text: use predict_row or the query form.
 Errors: ML020 no such model; ML009 the number of features; ML022 the bytes do not load; ML023 the model raised.
-Example: SELECT dbml.predict(''diabetes'', array[0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0, 0.02, -0.02]);';
+Example: SELECT dbml.predict(''demo-diabetes'', array[59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.86, 87]);';

@@ -49,4 +49,4 @@ comment on function dbml.predict_into(text, text, text, text) is
 mode ''create'' makes the table, ''append'' adds to it by column name, ''replace'' empties it first (or makes it).
 The query is read, scored and written chunk by chunk, in your transaction.
 Errors: as dbml.predict over a query; 42P07 where the table exists; ML009 for another mode.
-Example: SELECT dbml.predict_into(''iris'', ''SELECT * FROM iris'', ''iris_scored'');';
+Example: SELECT dbml.predict_into(''demo-iris'', ''SELECT * FROM demo.iris'', ''demo.iris_scored'');';

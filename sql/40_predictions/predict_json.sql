@@ -21,4 +21,4 @@ comment on function dbml.predict_json(text, text) is
 'Score a query''s rows and return each as a JSON object: its columns and "prediction". predict without a column list.
 
 Errors: as dbml.predict over a query.
-Example: SELECT r ->> ''prediction'' FROM dbml.predict_json(''iris'', ''SELECT * FROM iris'') r;';
+Example: SELECT r ->> ''prediction'' FROM dbml.predict_json(''demo-iris'', ''SELECT * FROM demo.iris'') r;';

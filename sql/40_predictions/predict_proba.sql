@@ -17,4 +17,4 @@ comment on function dbml.predict_proba(text, double precision[]) is
 
 The classes are in dbml.models.signature ->> ''classes''. NULL features give NULL.
 Errors: as dbml.predict; ML023 where the model has no probabilities.
-Example: SELECT dbml.predict_proba(''iris'', array[5.1, 3.5, 1.4, 0.2]);';
+Example: SELECT dbml.predict_proba(''demo-iris'', array[5.1, 3.5, 1.4, 0.2]);';

@@ -58,8 +58,8 @@ comment on function dbml.predict(text, text) is
 The model''s features are found by column name, in whatever order; other columns pass through. The query
 runs in your session, as you, in your transaction.
 Errors: ML021 names the feature that the query lacks; ML007 the column list does not fit (HINT: one that does).
-Example: SELECT * FROM dbml.predict(''iris'', ''SELECT * FROM iris'')
-    AS t(sepal_length float8, sepal_width float8, petal_length float8, petal_width float8, prediction text);';
+Example: SELECT flower, prediction FROM dbml.predict(''demo-iris'', ''SELECT * FROM demo.iris'') AS t(flower int,
+    sepal_length float8, sepal_width float8, petal_length float8, petal_width float8, species_id int, prediction text);';
 
 create or replace function dbml_channel.passes_as(from_type text, to_type text)
 returns boolean

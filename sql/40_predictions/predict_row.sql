@@ -21,4 +21,4 @@ comment on function dbml.predict_row(text, anyelement) is
 A number, a text label, or an array where the model predicts several values. Columns that the model does
 not know are ignored.
 Errors: as dbml.predict; ML021 names the feature that is missing.
-Example: SELECT dbml.predict_row(''iris'', i) FROM iris i;';
+Example: SELECT flower, dbml.predict_row(''demo-iris'', i) FROM demo.iris i WHERE flower <= 3;';

@@ -38,7 +38,7 @@ begin
             select r.body into answer from dbml_channel.receive() r;
         end if;
         if chunk.n > 0 then
-            perform dbml_channel.send('rows ' || jsonb_build_object('n', chunk.n) || E'\n' || chunk.body);
+            perform dbml_channel.send('rows ' || jsonb_build_object('n', chunk.n)::text || E'\n' || chunk.body);
         end if;
         perform dbml_channel.nest(1);
         if written > 0 then

@@ -16,26 +16,13 @@ import pytest
 
 from dbml.database.home import Home
 
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("DBML_DSN", "CI")}
 PING = "select (dbml_channel.ping() ->> 'pid')::int"
 
 
-def dbml(project: Path, *arguments: str, code: int = 0, **environment: str) -> str:
-    """Run the command line and return what it printed."""
-    answer = subprocess.run(
-        [sys.executable, "-m", "dbml.cli", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        env={**ENVIRONMENT, **environment},
-    )
-    assert answer.returncode == code, answer.stdout + answer.stderr
-    return answer.stdout + answer.stderr
-
-
-def status(project: Path, code: int = 0) -> dict:
-    return json.loads(dbml(project, "status", "--json", code=code))
+@pytest.fixture
+def status(dbml):
+    """What `dbml status --json` says in a folder."""
+    return lambda project, code=0: json.loads(dbml(project, "status", "--json", code=code))
 
 
 def until(true, seconds=10.0):
@@ -60,36 +47,14 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.fixture(scope="session")
-def projects():
-    """A folder for projects that a server's account can enter."""
-    import shutil
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp(prefix="dbml-cli-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
 @pytest.fixture
-def project(projects):
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp(dir=projects))
-    folder.chmod(0o755)
-    yield folder
-    dbml(folder, "down")
-
-
-@pytest.fixture
-def running(project):
+def running(project, dbml):
     """A project with a detached `dbml up`."""
     assert "ready" in dbml(project, "up", "--detach")
     return project
 
 
-def test_detach_returns_when_psql_and_the_worker_answer(running):
+def test_detach_returns_when_psql_and_the_worker_answer(running, dbml, status):
     printed = dbml(running, "psql", "--", "-X", "-At", "-c", "select 6 * 7", "-c", PING)
     answer, worker = printed.split()
     assert answer == "42"
@@ -106,7 +71,7 @@ def stat_mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_down_leaves_no_process_and_keeps_the_data(running):
+def test_down_leaves_no_process_and_keeps_the_data(running, dbml, status):
     found = status(running)
     dbml(running, "psql", "--", "-qc", "create table kept as select 1 as x")
     processes = family(found["pid"]) + family(found["database"]["pid"]) + family(found["worker"]["pid"])
@@ -118,19 +83,19 @@ def test_down_leaves_no_process_and_keeps_the_data(running):
     assert dbml(running, "psql", "--", "-Atc", "select x from kept") == "1\n"
 
 
-def test_a_second_up_says_that_it_is_running(running):
+def test_a_second_up_says_that_it_is_running(running, dbml, status):
     assert "already running" in dbml(running, "up", code=1)
     before = status(running)
     assert "already running" in dbml(running, "up", "--detach")
     assert status(running)["pid"] == before["pid"]
 
 
-def test_two_at_once_make_one(project):
+def test_two_at_once_make_one(project, status, environment):
     both = [
         subprocess.Popen(
             [sys.executable, "-m", "dbml.cli", "up", "--detach"],
             cwd=project,
-            env=ENVIRONMENT,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -142,7 +107,7 @@ def test_two_at_once_make_one(project):
     assert status(project)["running"] is True
 
 
-def test_the_worker_is_started_again_within_a_second_or_so(running):
+def test_the_worker_is_started_again_within_a_second_or_so(running, status):
     found = status(running)
     old = family(found["worker"]["pid"])
     os.kill(found["worker"]["pid"], signal.SIGKILL)
@@ -153,7 +118,7 @@ def test_the_worker_is_started_again_within_a_second_or_so(running):
     until(lambda: gone(old))
 
 
-def test_the_server_is_started_again_too(running):
+def test_the_server_is_started_again_too(running, status):
     found = status(running)
     os.kill(found["database"]["pid"], signal.SIGKILL)
 
@@ -166,7 +131,7 @@ def test_the_server_is_started_again_too(running):
     until(lambda: status(running)["running"], seconds=30)
 
 
-def test_what_a_killed_up_leaves_is_taken_over(running):
+def test_what_a_killed_up_leaves_is_taken_over(running, dbml, status):
     before = status(running)
     worker = family(before["worker"]["pid"])
     os.kill(before["pid"], signal.SIGKILL)
@@ -179,7 +144,7 @@ def test_what_a_killed_up_leaves_is_taken_over(running):
     assert after["running"] is True
 
 
-def test_down_stops_what_a_killed_up_leaves(running):
+def test_down_stops_what_a_killed_up_leaves(running, dbml, status):
     before = status(running)
     processes = family(before["database"]["pid"]) + family(before["worker"]["pid"])
     os.kill(before["pid"], signal.SIGKILL)
@@ -187,8 +152,8 @@ def test_down_stops_what_a_killed_up_leaves(running):
     until(lambda: gone(processes))
 
 
-def test_ctrl_c_stops_the_foreground_and_its_log_names_who_speaks(project):
-    process = subprocess.Popen([sys.executable, "-m", "dbml.cli", "up"], cwd=project, env=ENVIRONMENT,
+def test_ctrl_c_stops_the_foreground_and_its_log_names_who_speaks(project, environment):
+    process = subprocess.Popen([sys.executable, "-m", "dbml.cli", "up"], cwd=project, env=environment,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
     state = until(lambda: Home.of(project).state(), seconds=60)
     processes = family(process.pid) + family(state["database"]["pid"])
@@ -203,7 +168,7 @@ def test_ctrl_c_stops_the_foreground_and_its_log_names_who_speaks(project):
     assert state["dsn"].split(":")[2].split("@")[0] not in printed  # the password
 
 
-def test_a_server_of_the_users_own(project, server):
+def test_a_server_of_the_users_own(project, server, dbml, status):
     name = server.create()
     dsn = server.dsn(name)
     try:
@@ -220,14 +185,14 @@ def test_a_server_of_the_users_own(project, server):
         server.drop(name)
 
 
-def test_what_goes_wrong_while_it_starts_is_said_by_detach_too(project):
+def test_what_goes_wrong_while_it_starts_is_said_by_detach_too(project, dbml):
     said = dbml(project, "up", "--detach", "--dsn", "postgresql://nobody@127.0.0.1:1/none", code=1)
     assert said.startswith("error: ")
     assert "refused" in said
     assert "Traceback" not in said
 
 
-def test_a_port_is_opened_on_this_host(project):
+def test_a_port_is_opened_on_this_host(project, dbml, status):
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as probe:

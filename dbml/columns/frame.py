@@ -1,0 +1,217 @@
+"""Frame: decoded chunks into a pandas DataFrame, each type under its own rule (docs/reference/types.md)."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import time, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from dbml import errors
+from dbml.columns.binary import read_array
+from dbml.columns.decode import Decoded, decode_rows, split_values
+from dbml.columns.kinds import EPOCH_DAYS, EPOCH_S, FIXED, INT64_LOWEST, INT64_MAX, JSON_NULL, Column
+
+_DAY_US = 86_400_000_000
+
+
+class FrameBuilder:
+    """Collects the chunks of one input and makes one DataFrame of them."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = list(columns)
+        self._parts: list[list[Decoded]] = [[] for _ in columns]
+        self._counts: list[int] = []
+
+    def append(self, body: bytes, n: int) -> None:
+        """Take a chunk of n rows."""
+        self._counts.append(n)
+        for parts, part in zip(self._parts, decode_rows(body, self._columns, n), strict=True):
+            parts.append(part)
+
+    def frame(self) -> pd.DataFrame:
+        """Return all rows; without any, columns and dtypes are still there.
+
+        Raises: errors.UnsupportedType for a value that pandas cannot hold.
+        """
+        series = {}
+        for position, column in enumerate(self._columns):
+            parts, self._parts[position] = self._parts[position], []
+            series[position] = _series(column, parts, self._counts)
+        frame = pd.DataFrame(series, index=pd.RangeIndex(sum(self._counts)))
+        frame.columns = pd.Index([column.name for column in self._columns], dtype="str")
+        return frame
+
+
+def _series(column: Column, parts: list[Decoded], counts: list[int]) -> Any:
+    n = sum(counts)
+    null = None
+    if any(part.null is not None for part in parts):
+        null = np.concatenate(
+            [np.zeros(count, bool) if part.null is None else part.null for part, count in zip(parts, counts, strict=True)]
+        )
+    if column.kind in FIXED:
+        dtype = np.dtype(FIXED[column.kind]).newbyteorder("=")
+        values = np.concatenate([part.values for part in parts if part.values is not None] or [np.empty(0, dtype)])
+        return _FIXED[column.kind](column, values, null, n)
+    if column.kind == "text":
+        return _strings(parts, null, n)
+    read = _reader(column)
+    objects = np.full(n, None, dtype=object)
+    found = [read(text) for part in parts for text in split_values(part)]
+    cells = np.empty(len(found), dtype=object)
+    cells[:] = found if not found or not isinstance(found[0], list) else [None] * len(found)
+    for i, cell in enumerate(found):
+        cells[i] = cell
+    objects[slice(None) if null is None else ~null] = cells
+    return pd.Series(objects, dtype=object)
+
+
+def _spread(values: Any, null: Any, n: int, fill: Any) -> Any:
+    """Put values where there is no NULL, and fill where there is."""
+    if null is None:
+        return values
+    full = np.full(n, fill, dtype=values.dtype)
+    full[~null] = values
+    return full
+
+
+def _bools(column: Column, values: Any, null: Any, n: int) -> Any:
+    full = _spread(values != 0, null, n, False)
+    return pd.Series(full if null is None else pd.arrays.BooleanArray(full, null))
+
+
+def _integers(column: Column, values: Any, null: Any, n: int) -> Any:
+    full = _spread(values.astype(np.int64), null, n, 0)
+    return pd.Series(full if null is None else pd.arrays.IntegerArray(full, null))
+
+
+def _floats(column: Column, values: Any, null: Any, n: int) -> Any:
+    if np.isnan(values).any():  # NaN is a value of PostgreSQL's: only the nullable dtypes tell it from NULL
+        mask = np.zeros(n, bool) if null is None else null
+        return pd.Series(pd.arrays.FloatingArray(_spread(values, null, n, 1.0), mask))
+    return pd.Series(_spread(values, null, n, np.nan))
+
+
+def _timestamps(column: Column, values: Any, null: Any, n: int) -> Any:
+    infinite = (values == INT64_MAX) | (values == INT64_LOWEST - 1)
+    if (values[~infinite] > INT64_MAX - EPOCH_S * 1_000_000 - 1).any():
+        raise _refuse(column, "a time after the year 294246", "cast it to text")
+    shifted = np.where(infinite, np.where(values > 0, INT64_MAX, INT64_LOWEST), values + np.where(infinite, 0, EPOCH_S * 1_000_000))
+    stamps = _spread(shifted.astype(np.int64), null, n, np.iinfo(np.int64).min).view("datetime64[us]")
+    if column.kind == "timestamptz":
+        return pd.Series(stamps).astype(pd.DatetimeTZDtype("us", "UTC")) if not n else pd.Series(stamps).dt.tz_localize("UTC")
+    return pd.Series(stamps)
+
+
+def _dates(column: Column, values: Any, null: Any, n: int) -> Any:
+    days = values.astype(np.int64)
+    seconds = (days + EPOCH_DAYS) * 86400
+    seconds[days == 2**31 - 1] = INT64_MAX
+    seconds[days == -(2**31)] = INT64_LOWEST
+    return pd.Series(_spread(seconds, null, n, np.iinfo(np.int64).min).view("datetime64[s]"))
+
+
+def _intervals(column: Column, values: Any, null: Any, n: int) -> Any:
+    us, days, months = values["us"].astype(np.int64), values["days"].astype(np.int64), values["months"].astype(np.int64)
+    largest = (us == INT64_MAX) & (days == 2**31 - 1) & (months == 2**31 - 1)
+    smallest = (us == INT64_LOWEST - 1) & (days == -(2**31)) & (months == -(2**31))
+    finite = ~(largest | smallest)
+    if (months[finite] != 0).any():
+        raise _refuse(column, "months, which have no fixed length", "cast it to text, or pass extract(epoch from …)")
+    exact = days[finite].astype(object) * _DAY_US + us[finite].astype(object)
+    if any(abs(int(value)) >= INT64_MAX for value in exact):
+        raise _refuse(column, "a span longer than 292,000 years", "cast it to text")
+    total = np.where(largest, INT64_MAX, INT64_LOWEST)
+    total[finite] = exact.astype(np.int64)
+    return pd.Series(_spread(total, null, n, np.iinfo(np.int64).min).view("timedelta64[us]"))
+
+
+def _clock(us: int, zone: timezone | None = None) -> time:
+    seconds, micro = divmod(us, 1_000_000)
+    return time(seconds // 3600, seconds // 60 % 60, seconds % 60, micro, zone)
+
+
+def _objects(cells: list[Any], null: Any, n: int) -> Any:
+    objects = np.full(n, None, dtype=object)
+    objects[slice(None) if null is None else ~null] = np.array(cells, dtype=object) if cells else np.empty(0, object)
+    return pd.Series(objects, dtype=object)
+
+
+def _times(column: Column, values: Any, null: Any, n: int) -> Any:
+    if (values >= _DAY_US).any():
+        raise _refuse(column, "24:00:00, which Python's time does not have", "cast it to interval or text")
+    return _objects([_clock(us) for us in values.tolist()], null, n)
+
+
+def _times_with_zone(column: Column, values: Any, null: Any, n: int) -> Any:
+    if (values["us"] >= _DAY_US).any():
+        raise _refuse(column, "24:00:00, which Python's time does not have", "cast it to text")
+    pairs = zip(values["us"].tolist(), values["west_s"].tolist(), strict=True)
+    return _objects([_clock(us, timezone(timedelta(seconds=-west))) for us, west in pairs], null, n)
+
+
+def _uuids(column: Column, values: Any, null: Any, n: int) -> Any:
+    raw = values.tobytes()
+    return _objects([uuid.UUID(bytes=raw[i : i + 16]) for i in range(0, len(raw), 16)], null, n)
+
+
+_FIXED: dict[str, Callable[[Column, Any, Any, int], Any]] = {
+    "bool": _bools, "int2": _integers, "int4": _integers, "int8": _integers, "oid": _integers, "float4": _floats,
+    "float8": _floats, "date": _dates, "timestamp": _timestamps, "timestamptz": _timestamps, "time": _times,
+    "timetz": _times_with_zone, "interval": _intervals, "uuid": _uuids,
+}  # fmt: skip
+
+
+def _strings(parts: list[Decoded], null: Any, n: int) -> Any:
+    """Make a str column by laying Arrow's offsets over the bytes as they came."""
+    lengths = np.zeros(n, dtype=np.int64)
+    found = [part.lengths for part in parts if part.lengths is not None]
+    if found:
+        lengths[slice(None) if null is None else ~null] = np.concatenate(found)
+    offsets = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    valid = None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little").tobytes())
+    content = b"".join(part.content for part in parts)
+    array = pa.LargeStringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(content), valid)
+    return pd.Series(array.to_pandas(types_mapper=lambda _: pd.StringDtype("pyarrow", na_value=np.nan)))
+
+
+def _reader(column: Column) -> Callable[[bytes], Any]:
+    kind = column.kind
+    if kind == "numeric":
+        return lambda text: Decimal(text.decode("ascii"))
+    if kind in ("json", "jsonb"):
+        return _json
+    if kind == "bytea":
+        return bytes
+    if kind == "textarray":
+        return json.loads  # type: ignore[no-any-return]
+    if kind.startswith("array:"):
+        element = kind.removeprefix("array:")
+        return lambda content: read_array(content, element)
+    raise errors.ProtocolMismatch(f"the kind {kind!r} is not known")
+
+
+def _json(text: bytes) -> Any:
+    value = json.loads(text, parse_float=_exact)
+    return JSON_NULL if value is None else value
+
+
+def _exact(text: str) -> float | Decimal:
+    """Read a decimal number as float where that holds it exactly as it prints, else as Decimal."""
+    number = float(text)
+    exact = Decimal(text)
+    return number if np.isfinite(number) and Decimal(repr(number)) == exact else exact
+
+
+def _refuse(column: Column, what: str, hint: str) -> errors.UnsupportedType:
+    return errors.UnsupportedType(
+        f'column "{column.name}" of type {column.type} holds {what}', detail={"column": column.name, "type": column.type}, hint=hint
+    )

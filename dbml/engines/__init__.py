@@ -1,0 +1,1 @@
+"""Engines: a fitted model in, scores out.  `python`, the model itself, always works."""
