@@ -54,6 +54,7 @@ class DbmlError(psycopg.DatabaseError, code="ML000", name="DBML_ERROR"):
     """
 
     sqlstate: ClassVar[str] = "ML000"
+    _foreign_sqlstate: str | None = None  # of an error that is not dbml's, carried on as it is
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class DbmlError(psycopg.DatabaseError, code="ML000", name="DBML_ERROR"):
     def fields(self) -> dict[str, str | None]:
         """Return the error as the fields of an ErrorResponse, all text."""
         return {
-            "sqlstate": type(self).sqlstate,
+            "sqlstate": self._foreign_sqlstate or type(self).sqlstate,
             "message": self.message,
             "detail": json.dumps(self._detail) if self._detail else None,
             "hint": self.hint,
@@ -295,9 +296,10 @@ def from_fields(fields: Mapping[str, Any]) -> DbmlError:
     detail = fields.get("detail")
     if isinstance(detail, str):
         detail = json.loads(detail)
-    return BY_SQLSTATE.get(str(fields.get("sqlstate")), DbmlError)(
-        fields.get("message") or "",
-        detail=detail,
-        hint=fields.get("hint"),
-        context=fields.get("context"),
+    sqlstate = str(fields.get("sqlstate") or DbmlError.sqlstate)
+    error = BY_SQLSTATE.get(sqlstate, DbmlError)(
+        fields.get("message") or "", detail=detail, hint=fields.get("hint"), context=fields.get("context")
     )
+    if sqlstate not in BY_SQLSTATE:
+        error._foreign_sqlstate = sqlstate
+    return error

@@ -6,6 +6,8 @@ and prints what came back.
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,6 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from rich.panel import Panel
 from rich.syntax import Syntax
 
 from dbml import errors
@@ -36,11 +37,14 @@ class Step:
 TABLES = """\
 CREATE SCHEMA IF NOT EXISTS demo;
 DROP TABLE IF EXISTS demo.diabetes, demo.iris, demo.species;
-CREATE TABLE demo.diabetes (patient int PRIMARY KEY, age float8, sex float8, bmi float8, bp float8,
-    s1 float8, s2 float8, s3 float8, s4 float8, s5 float8, s6 float8, progression float8);
+CREATE TABLE demo.diabetes (patient int PRIMARY KEY,
+    age float8, sex float8, bmi float8, bp float8, s1 float8, s2 float8,
+    s3 float8, s4 float8, s5 float8, s6 float8, progression float8);
 CREATE TABLE demo.species (species_id int PRIMARY KEY, species text);
-CREATE TABLE demo.iris (flower int PRIMARY KEY, sepal_length float8, sepal_width float8,
-    petal_length float8, petal_width float8, species_id int REFERENCES demo.species);"""
+CREATE TABLE demo.iris (flower int PRIMARY KEY,
+    sepal_length float8, sepal_width float8,
+    petal_length float8, petal_width float8,
+    species_id int REFERENCES demo.species);"""
 
 TRAIN_DIABETES = """\
 SELECT * FROM dbml.run_script($$
@@ -49,40 +53,44 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-X, y = patients.drop(columns=['progression']), patients.progression
-X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.25, random_state=7)
-model = make_pipeline(StandardScaler(), Ridge(alpha=alpha)).fit(X_train, y_train)
+train, test = train_test_split(patients, test_size=0.25, random_state=7)
+features = patients.columns.drop('progression')
+model = make_pipeline(StandardScaler(), Ridge(alpha=alpha))
+model.fit(train[features], train.progression)
 
-run.log('r2', model.score(X_test, y_test))
-run.log('mean_absolute_error', abs(model.predict(X_test) - y_test).mean())
-version = run.register_model('demo-diabetes', model, tags={'data': 'demo.diabetes'})
-OutputDataSet = {'model': ['demo-diabetes'], 'version': [version], 'trained_on': [len(X_train)]}
+errors = abs(model.predict(test[features]) - test.progression)
+run.log('mean_error', errors.mean())
+run.log('r2', model.score(test[features], test.progression))
+version = run.register_model('demo-diabetes', model)
+OutputDataSet = [{'version': version, 'trained_on': len(train)}]
 $$,
-    input_query => 'SELECT age, sex, bmi, bp, s1, s2, s3, s4, s5, s6, progression
-                    FROM demo.diabetes ORDER BY patient',
+    input_query => 'SELECT age, sex, bmi, bp, s1, s2, s3, s4, s5, s6,
+                    progression FROM demo.diabetes ORDER BY patient',
     input_name  => 'patients',
     params      => '{"alpha": 1.0}',
     experiment  => 'demo'
-) AS t(model text, version int, trained_on int);"""
+) AS t(version int, trained_on int);"""
 
 TRAIN_IRIS = """\
 SELECT * FROM dbml.run_script($$
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
-X, y = flowers.drop(columns=['species']), flowers.species
+X, y = flowers.drop(columns='species'), flowers.species
 model = RandomForestClassifier(n_estimators=50, random_state=7)
 for fold, accuracy in enumerate(cross_val_score(model, X, y, cv=3)):
     run.log('accuracy', accuracy, step=fold)
-version = run.register_model('demo-iris', model.fit(X, y), tags={'data': 'demo.iris'})
+model.fit(X, y)
 print('classes:', ', '.join(model.classes_))
-OutputDataSet = {'model': ['demo-iris'], 'version': [version], 'trained_on': [len(X)]}
+version = run.register_model('demo-iris', model)
+OutputDataSet = [{'version': version, 'trained_on': len(X)}]
 $$,
-    input_query => 'SELECT sepal_length, sepal_width, petal_length, petal_width, species
-                    FROM demo.iris JOIN demo.species USING (species_id) ORDER BY flower',
+    input_query => 'SELECT sepal_length, sepal_width, petal_length,
+                    petal_width, species FROM demo.iris
+                    JOIN demo.species USING (species_id) ORDER BY flower',
     input_name  => 'flowers',
     experiment  => 'demo'
-) AS t(model text, version int, trained_on int);"""
+) AS t(version int, trained_on int);"""
 
 STEPS = (
     Step("Train a regression where the rows are, log its metrics, register it", TRAIN_DIABETES),
@@ -90,25 +98,27 @@ STEPS = (
     Step(
         "Score one row, its features found by column name",
         """\
-SELECT patient, progression, dbml.predict_row('demo-diabetes', d) AS predicted
+SELECT patient, progression,
+       dbml.predict_row('demo-diabetes', d) AS predicted
 FROM demo.diabetes d WHERE patient = 7;""",
     ),
     Step(
-        "Score a joined query; the other columns pass through, and PostgreSQL goes on with the answer",
+        "Score a joined query; other columns pass through, and SQL goes on with the answer",
         """\
 SELECT species, prediction, count(*)
 FROM dbml.predict('demo-iris',
-        'SELECT flower, species, sepal_length, sepal_width, petal_length, petal_width
+        'SELECT species, petal_width, petal_length, sepal_width, sepal_length
          FROM demo.iris JOIN demo.species USING (species_id)')
-    AS t(flower int, species text, sepal_length float8, sepal_width float8,
-         petal_length float8, petal_width float8, prediction text)
+    AS t(species text, petal_width float8, petal_length float8,
+         sepal_width float8, sepal_length float8, prediction text)
 GROUP BY 1, 2 ORDER BY 1, 2;""",
     ),
     Step(
         "Score a whole table into another one",
         """\
-SELECT dbml.predict_into('demo-diabetes', 'SELECT * FROM demo.diabetes',
-                         'demo.diabetes_scored', 'replace') AS rows_written;""",
+SELECT dbml.predict_into('demo-diabetes',
+    'SELECT * FROM demo.diabetes', 'demo.diabetes_scored', 'replace')
+    AS rows_written;""",
     ),
     Step(
         "It is a table like any other",
@@ -119,16 +129,20 @@ FROM demo.diabetes_scored ORDER BY prediction DESC LIMIT 4;""",
     Step(
         "Every run was recorded, with what it logged",
         """\
-SELECT r.started_at::time(0) AS at, r.status, r.rows_in AS rows, round(r.seconds::numeric, 2) AS seconds,
-       m.name AS metric, m.step, round(m.value::numeric, 3) AS value
-FROM dbml.runs r JOIN dbml.metrics m USING (run_id)
-WHERE r.experiment = 'demo' ORDER BY r.started_at DESC, m.name, m.step LIMIT 5;""",
+SELECT left(run_id::text, 8) AS run, status, rows_in,
+       round(seconds::numeric, 2) AS seconds, name AS metric, step,
+       round(value::numeric, 3) AS value
+FROM dbml.runs JOIN dbml.metrics USING (run_id, experiment)
+WHERE experiment = 'demo'
+ORDER BY started_at DESC, name, step LIMIT 5;""",
     ),
     Step(
         "And the models, each with the run that made it",
         """\
-SELECT name, version, framework, framework_version, size_bytes, left(run_id::text, 8) AS run
-FROM dbml.models WHERE name LIKE 'demo-%' ORDER BY name, version DESC LIMIT 4;""",
+SELECT name, version, size_bytes, left(run_id::text, 8) AS run,
+       framework || ' ' || framework_version AS framework
+FROM dbml.models WHERE name LIKE 'demo-%'
+ORDER BY name, version DESC LIMIT 4;""",
     ),
 )
 
@@ -153,12 +167,26 @@ def demo() -> None:
         _load(connection)
         for number, step in enumerate(STEPS, start=2):
             _run(connection, number, step)
-    lines = (
-        "dbml psql                                  go on in psql, with the same database\n"
-        'dbml psql -- -c "\\df+ dbml.predict*"        the manual of the functions\n'
-        "dbml down                                  stop the server and the worker"
-    )
-    console.print(Panel(lines, title=f"done in {_took(started)}", title_align="left", expand=False))
+    program = _program()
+    console.print(f"[bold]Done in {_took(started)}.[/bold] The server and the worker run on; to stop them:\n")
+    console.print(f"    {program} down\n", markup=False)
+    console.print("And to go on in psql, with the tables, the models and the manual:\n")
+    console.print(f'    {program} psql -- -c "\\df+ dbml.predict*"', markup=False, soft_wrap=True)
+    console.print(f"    {program} psql", markup=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """Return how this command line was called, so that the next line can be pasted."""
+    called = Path(sys.argv[0])
+    if called.name != "dbml":
+        return f"{sys.executable} -m dbml.cli"
+    on_path = shutil.which("dbml")
+    if on_path and Path(on_path).resolve() == called.resolve():
+        return "dbml"
+    try:
+        return str(called.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(called)
 
 
 def _database() -> str:

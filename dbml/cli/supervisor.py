@@ -123,7 +123,9 @@ class WorkerProcess:
                         return
                     complaint = f"another worker, process {row[0] if row else None}, serves this database"
                 time.sleep(0.05)
-        raise errors.WorkerUnreachable(f"the worker must start within {timeout_s:g} s: {complaint}", hint=hint)
+        raise errors.WorkerUnreachable(
+            f"the worker must start within {timeout_s:g} s: {complaint}", hint=hint
+        )
 
     def _last_words(self) -> tuple[str, str | None]:
         """Return the error that it printed last, and its hint; else its last line."""
@@ -194,7 +196,7 @@ class Supervisor:
         self._started = 0.0
 
     def run(self, ready: Callable[[str], None]) -> None:
-        """Start everything, call `ready` with the DSN, keep it alive until a signal of `STOPPING`, stop it."""
+        """Start everything, call `ready` with the DSN, keep it alive until a signal of `STOPPING`."""
         previous = {number: signal.signal(number, _interrupt) for number in STOPPING}
         try:
             with self.home.locked():

@@ -17,6 +17,7 @@ from dbml.columns.literals import array_of_plain, array_of_texts, date_text, flo
 from dbml.columns.natural import column_list, natural_column, natural_columns
 from dbml.columns.values import converter, is_missing, json_text, plain
 
+_FRACTION = re.compile(r"(T\d\d:\d\d:\d\d(?:\.\d*[1-9])?)\.?0*")  # to_jsonb prints no zeros at the end
 _CHARACTERS = re.compile(r"(?:character varying|character|bit varying|bit)\((\d+)\)$")
 
 
@@ -92,7 +93,7 @@ def _json_cells(series: Any, column: Column) -> list[str]:
     if column.kind in ("float4", "float8", "numeric"):
         return ["null" if t is None else json_text(t) if t in ("NaN", "Infinity", "-Infinity") else t for t in texts]
     if column.kind in ("timestamp", "timestamptz"):
-        return ["null" if text is None else json_text(text.replace(" ", "T", 1)) for text in texts]
+        return ["null" if text is None else json_text(_FRACTION.sub(r"\1", text.replace(" ", "T", 1))) for text in texts]
     if column.kind.startswith("array:") or column.kind == "textarray":
         return ["null" if is_missing(value) else json_text(_listed(value)) for value in series.tolist()]
     return ["null" if text is None else json_text(text) for text in texts]

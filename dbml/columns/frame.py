@@ -106,7 +106,7 @@ def _timestamps(column: Column, values: Any, null: Any, n: int) -> Any:
     shifted = np.where(infinite, np.where(values > 0, INT64_MAX, INT64_LOWEST), values + np.where(infinite, 0, EPOCH_S * 1_000_000))
     stamps = _spread(shifted.astype(np.int64), null, n, np.iinfo(np.int64).min).view("datetime64[us]")
     if column.kind == "timestamptz":
-        return pd.Series(stamps).astype(pd.DatetimeTZDtype("us", "UTC")) if not n else pd.Series(stamps).dt.tz_localize("UTC")
+        return pd.Series(stamps).dt.tz_localize("UTC")
     return pd.Series(stamps)
 
 

@@ -58,6 +58,7 @@ class Router:
         self._scorers = scorers
         self._telemetry = telemetry
         self._runtime = runtime
+        self._endings: set[asyncio.Task[None]] = set()
 
     def connected(self, session: Session) -> None:
         """Give a new connection its state."""
@@ -75,14 +76,15 @@ class Router:
                 conversation.upload.add(body)
                 return [("ok", None, None)]
             if verb == "abandon":
-                await self._end(conversation, _abandoned(json.loads(head)))
+                await self._end(conversation, errors.from_fields(json.loads(head)))
                 return [("ok", None, None)]
             if conversation.call is None:
                 raise errors.ProtocolMismatch("no call is open on this connection", hint="repeat the statement")
             return await conversation.call.handle(verb, json.loads(head), body)
         except asyncio.CancelledError:
+            conversation.task = None  # a second cancel must not interrupt the end
             canceled = errors.CallCanceled("the call was cancelled by its caller")
-            await self._end(conversation, canceled)
+            await asyncio.shield(self._ending(conversation, canceled))
             raise canceled from None
         finally:
             conversation.task = None
@@ -97,10 +99,14 @@ class Router:
         """End the call of a connection that is gone."""
         conversation: Conversation = session.state
         self.cancel(session)
-        gone = errors.CallCanceled("the caller's connection ended in mid-call")
-        ending = asyncio.ensure_future(self._end(conversation, gone))
-        _endings.add(ending)
-        ending.add_done_callback(_endings.discard)
+        self._ending(conversation, errors.CallCanceled("the caller's connection ended in mid-call"))
+
+    def _ending(self, conversation: Conversation, error: errors.DbmlError) -> asyncio.Task[None]:
+        """End a call in a task of its own, which goes on whatever becomes of the connection."""
+        ending = asyncio.create_task(self._end(conversation, error))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        return ending
 
     async def _open(self, conversation: Conversation, signed: bytes, body: bytes) -> list[Row]:
         signature, _, header = signed.partition(b" ")
@@ -128,26 +134,6 @@ class Router:
     def status(self) -> dict[str, Any]:
         """Return what a ping tells."""
         return {"version": dbml.__version__, "protocol": PROTOCOL, "pid": os.getpid(), "scorers": self._scorers.pids()}
-
-
-_endings: set[asyncio.Future[None]] = set()
-
-
-def _abandoned(said: dict[str, Any]) -> errors.DbmlError:
-    error = errors.from_fields({"message": said["message"]})
-    fields = error.fields() | {"sqlstate": said["sqlstate"]}
-    return _Foreign(fields)
-
-
-class _Foreign(errors.DbmlError):
-    """An error of the caller's own session, kept with its SQLSTATE for the run's record."""
-
-    def __init__(self, fields: dict[str, str | None]) -> None:
-        super().__init__(fields["message"])
-        self._fields = fields
-
-    def fields(self) -> dict[str, str | None]:
-        return self._fields
 
 
 async def serve(settings: WorkerSettings) -> None:

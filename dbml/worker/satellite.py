@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -136,6 +137,13 @@ def serve(sock: socket.socket, limits: Limits) -> None:
         peer.say({"tag": "error", **fields})
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the caller is gone
+    except Exception as error:  # a fault of dbml's own, which nobody should have to guess
+        peer.say(
+            {
+                "tag": "error", "sqlstate": "XX000", "message": f"dbml failed: {type(error).__name__}: {error}", "detail": None,
+                "hint": "this is a fault of dbml: please report it with the context", "context": traceback.format_exc(),
+            }  # fmt: skip
+        )
 
 
 def _converse(peer: Peer, call: Mapping[str, Any], limits: Limits) -> None:

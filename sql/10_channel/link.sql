@@ -100,15 +100,12 @@ returns table (tag text, head text, body text)
 language plpgsql volatile parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
+-- Not dblink(…), which waits for the remote query to end before it gives way to a cancellation.
 begin
-    if current_setting('server_version_num')::integer >= 170000 then
-        return query select * from dblink(dbml_channel.link(), message) as t(tag text, head text, body text);
-    else
-        if dblink_send_query(dbml_channel.link(), message) = 0 then
-            raise exception 'the connection to the worker is busy' using errcode = 'ML014';
-        end if;
-        return query select * from dbml_channel.receive();
+    if dblink_send_query(dbml_channel.link(), message) = 0 then
+        raise exception 'the connection to the worker is busy' using errcode = 'ML014';
     end if;
+    return query select * from dbml_channel.receive();
 end
 $$;
 comment on function dbml_channel.exchange(text) is 'Send a message to the worker and wait for its answer.';

@@ -12,13 +12,13 @@ def test_it_trains_scores_and_can_be_repeated(project, dbml):
     for step in STEPS:
         assert step.title in first
     assert "demo.diabetes_scored" in first
-    assert re.search(r"virginica +│ virginica +│ +\d+", first)
+    assert re.search(r"virginica +virginica +\d+", first)
     assert re.search(r"NOTICE: +classes: setosa, versicolor, virginica", first)
-    assert re.search(r"r2 +│ +│ +0\.\d+", first)
-    assert first.rstrip().splitlines()[-4].lstrip("│ ").startswith("dbml psql")
+    assert re.search(r"r2 +0\.\d+", first)
+    assert first.rstrip().endswith(" psql")
     assert "Traceback" not in first
     second = dbml(project, "demo")
-    assert re.search(r"demo-diabetes +│ +2 ", second)
+    assert re.search(r"demo-diabetes +2 ", second)
 
 
 def test_what_it_scored_is_what_the_model_says(project, dbml):

@@ -134,26 +134,18 @@ def test_java(name: str, java: tuple[Path, Path], jdbc_url: str, tmp_path: Path)
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in (".sql", ".py"))
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_runs(path: Path, demo_dsn: str, environment: Mapping[str, str], programs: Any) -> None:
-    if path.suffix == ".py":
-        command = [sys.executable, str(path)]
-    else:
-        command = [
-            programs.program("psql"),
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-d",
-            demo_dsn,
-            "-f",
-            str(path),
-        ]
-    answer = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=100, check=False
-    )
-    assert answer.returncode == 0, answer.stdout + answer.stderr
+def test_the_examples_run_one_after_the_other(demo_dsn: str, environment: Mapping[str, str], programs: Any) -> None:
+    psql = [programs.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", demo_dsn]
+    try:
+        for path in EXAMPLES:
+            command = [sys.executable, str(path)] if path.suffix == ".py" else [*psql, "-f", str(path)]
+            answer = subprocess.run(
+                command, capture_output=True, text=True, env=environment, timeout=100, check=False
+            )
+            assert answer.returncode == 0, answer.stdout + answer.stderr
+    finally:
+        cleanup = "SELECT dbml.delete_model('progression')"
+        subprocess.run([*psql, "-c", cleanup], capture_output=True, timeout=30, check=False)
 
 
 @pytest.mark.parametrize(

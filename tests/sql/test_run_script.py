@@ -42,7 +42,7 @@ def test_a_trained_model_leaves_and_returns_as_bytes(db: psycopg.Connection[Any]
         """INSERT INTO models_of_mine SELECT * FROM dbml.run_script($$
 import pickle, pandas
 from sklearn.linear_model import LinearRegression
-model = LinearRegression().fit(InputDataSet[["x"]], InputDataSet.y)
+model = LinearRegression().fit(InputDataSet[["x"]].to_numpy(), InputDataSet.y)
 OutputDataSet = pandas.DataFrame({"trained_model": [pickle.dumps(model)]})
 $$, input_query => 'SELECT g AS x, 2 * g + 1 AS y FROM generate_series(1, 20) g') AS t(trained_model bytea)"""
     )
@@ -135,7 +135,7 @@ def test_1600_columns_there_and_back(db: psycopg.Connection[Any]) -> None:
 def test_unicode_and_quoted_names(db: psycopg.Connection[Any]) -> None:
     row = db.execute(
         """SELECT * FROM dbml.run_script('OutputDataSet = InputDataSet', input_query =>
-        'SELECT ''smørrebrød 🦆''::text AS "Größe ""x""", 2 AS "select"') AS t("Größe ""x""" text, "select" int)"""
+        'SELECT ''smørrebrød 🦆''::text AS "Größe ""x"" ", 2 AS "select"') AS t("Größe ""x"" " text, "select" int)"""
     ).fetchone()
     assert row == ("smørrebrød 🦆", 2)
 

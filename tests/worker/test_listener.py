@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import select
 import shutil
 import socket
 import struct
@@ -105,7 +106,7 @@ class Served:
     def __init__(self, **options):
         self.answers = Answers()
         self._begun = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(options)))
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(options)), daemon=True)
         self._thread.start()
         self._begun.wait(10)
         self.host, self.port = self.address
@@ -170,7 +171,14 @@ def execute(connection, text):
 def answer(connection):
     """Wait for the answer to what was sent; returns its cells, raises its error."""
     rows, failed = [], None
-    while (result := connection.pgconn.get_result()) is not None:
+    while True:
+        while (
+            connection.pgconn.is_busy()
+        ):  # PQgetResult would wait with the GIL held, and the listener is a thread
+            assert select.select([connection.pgconn.socket], [], [], 20)[0]
+            connection.pgconn.consume_input()
+        if (result := connection.pgconn.get_result()) is None:
+            break
         if result.status == pq.ExecStatus.FATAL_ERROR:
             failed = psycopg.errors.error_from_result(result)
         rows += [tuple(result.get_value(i, j) for j in range(result.nfields)) for i in range(result.ntuples)]
@@ -543,7 +551,7 @@ def test_what_is_sent_ahead_is_not_all_kept(served):
         client.sendall(wire.message(b"Q", b"wait 1\0"))
         client.settimeout(0.3)
         sent = 0
-        with pytest.raises(TimeoutError):
+        with contextlib.suppress(TimeoutError):
             while sent < 100 << 20:
                 sent += client.send(wire.message(b"Q", b"size " + b"x" * 100_000 + b"\0"))
         assert sent < 30 << 20
@@ -686,12 +694,12 @@ def test_dblink_in_databases_of_other_encodings(server, served, encoding):
     name = server.create()
     server.drop(name)
     server.run(f"create database {name} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'")
-    call = "select tag, length(body), ascii(body) from dblink('c', 'echo ' || chr(%s)) as t(tag text, head text, body text)"
+    call = "select length(body), ascii(body) from dblink('c', 'echo ' || chr(%s)) as t(tag text, head text, body text)"
     try:
         with linked(served, server.dsn(name), client_encoding="UTF8") as session:
             assert session.execute(CALL, ["c", "echo x"]).fetchall() == [("echo", None, "x")]
             if encoding == "LATIN1":
-                assert session.execute(call, [228]).fetchall() == [("echo", 1, 228)]
+                assert session.execute(call, [228]).fetchall() == [(1, 228)]
                 assert session.execute(CALL, ["c", "size " + "ä"]).fetchall() == [("size", "2", None)]
             if encoding == "EUC_TW":
                 with pytest.raises(psycopg.errors.UntranslatableCharacter):
