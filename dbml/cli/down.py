@@ -24,7 +24,7 @@ def down() -> None:
     home = find_home() or Home.of(Path.cwd())
     stopped = _stop_supervisor(home)
     # A supervisor that was killed leaves its server behind.
-    if (home.path / "postgresql").exists() or home.last_state():
+    if home.path.is_dir():
         stopped = Cluster(home.path / "postgresql").stop() or stopped
     home.clear_state()
     console.print(

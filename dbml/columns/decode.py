@@ -94,7 +94,7 @@ def decode_matrix(body: bytes, columns: Sequence[Column], n: int) -> npt.NDArray
     for position, (column, part) in enumerate(zip(columns, decode_rows(body, columns, n), strict=True)):
         values: Any = part.values
         if values is None:
-            values = np.array([float(text) for text in _split(part)], dtype=np.float64)
+            values = np.array([float(text) for text in split_values(part)], dtype=np.float64)
         if part.null is None:
             matrix[:, position] = values
         else:
@@ -103,11 +103,8 @@ def decode_matrix(body: bytes, columns: Sequence[Column], n: int) -> npt.NDArray
     return matrix
 
 
-def _split(part: Decoded) -> list[bytes]:
+def split_values(part: Decoded) -> list[bytes]:
+    """Cut the content of a column of varying width into its values."""
     assert part.lengths is not None
     ends = np.cumsum(part.lengths, dtype=np.int64).tolist()
-    starts = [0, *ends[:-1]]
-    return [part.content[start:end] for start, end in zip(starts, ends, strict=True)]
-
-
-split_values = _split
+    return [part.content[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,16 @@ class Cluster:
         self.data = self.base / "data"
         # Root in a project of an ordinary user: whoever owns the data runs the server.
         self.account = owner(self.data) or account if account else None
-        self.binaries = for_account(binaries or find(), self.account)
+        self._wanted = binaries
         self.settings = dict(settings or {})
         self.log_file = self.base / "postgresql.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._log_offset = 0
+
+    @cached_property
+    def binaries(self) -> Binaries:
+        """Return the programs in use: those asked for, else the preferred ones of this machine."""
+        return for_account(self._wanted or find(), self.account)
 
     @property
     def password(self) -> str:

@@ -84,6 +84,11 @@ class Child:
         """Wait for the end of the process."""
         return await asyncio.shield(self._exit)
 
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the process has ended."""
+        return self._exit.done()
+
     def kill(self) -> None:
         """Kill the process and its group; may be called again."""
         if not self._exit.done() and self.pid:
@@ -116,6 +121,7 @@ class Zygote:
         self._forks: dict[str, asyncio.Future[None]] = {}
         self._lock = asyncio.Lock()
         self._stopping = False
+        self._spare: asyncio.Task[Child] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -189,6 +195,17 @@ class Zygote:
             fork.set_exception(ChildLost("the zygote died"))
         self._forks.clear()
 
+    async def satellite(self) -> Child:
+        """Give a fresh satellite: the one that was forked ahead, while the next is forked behind it."""
+        spare, self._spare = self._spare, None
+        ready = asyncio.create_task(self.fork("satellite", self._limits)) if spare is None else spare
+        try:
+            child = await asyncio.shield(ready)
+        finally:
+            if not self._stopping:
+                self._spare = asyncio.create_task(self.fork("satellite", self._limits))
+        return await self.fork("satellite", self._limits) if child.is_over else child
+
     async def fork(self, role: Literal["satellite", "scorer"], limits: Limits) -> Child:
         """Fork a child that serves one end of a new socket pair."""
         async with self._lock:
@@ -212,6 +229,8 @@ class Zygote:
     async def stop(self) -> None:
         """End the zygote and with it every child."""
         self._stopping = True
+        if self._spare is not None:
+            self._spare.cancel()
         for child in list(self._children.values()):
             child.kill()
         if self._control is not None:

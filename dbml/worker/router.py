@@ -50,9 +50,8 @@ class Router:
     """The listener's handler: opens calls, forwards messages to them, ends them."""
 
     def __init__(
-        self, settings: WorkerSettings, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str
+        self, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str
     ) -> None:  # fmt: skip
-        self._settings = settings
         self._verifier = Verifier(channel.secret)
         self._zygote = zygote
         self._scorers = scorers
@@ -114,7 +113,7 @@ class Router:
         await self._end(conversation, errors.CallCanceled("the caller opened another call"))
         match request["kind"]:
             case "script":
-                script = ScriptCall(request, self._zygote, self._telemetry, self._settings.limits)
+                script = ScriptCall(request, self._zygote, self._telemetry)
                 conversation.call = script
                 return await script.open()
             case "score":
@@ -158,7 +157,7 @@ async def serve(settings: WorkerSettings) -> None:
         scorers = ScorerPool(zygote, settings.limits, settings.scorers)
         await scorers.start()
         cleanup.callback(scorers.stop)
-        router = Router(settings, channel, zygote, scorers, telemetry, runtime)
+        router = Router(channel, zygote, scorers, telemetry, runtime)
         host, port, directory = listen_address(settings)
         if directory is not None and not os.path.isdir(directory):
             # The server's account must reach the socket; what keeps others out is SCRAM and the signature.

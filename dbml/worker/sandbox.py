@@ -15,6 +15,7 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up before the fork
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,8 @@ class Limits:
 
 def enter(limits: Limits, scratch: str) -> None:
     """Cut this process, freshly forked, off from what is not its own."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     os.umask(0o077)
     os.chdir(scratch)
     os.environ.clear()

@@ -16,7 +16,6 @@ from dbml import errors
 from dbml.store import runs
 from dbml.worker.calls import Row, unknown
 from dbml.worker.processes import Child, ChildLost, Zygote
-from dbml.worker.sandbox import Limits
 from dbml.worker.telemetry import Connection, Telemetry
 
 log = logging.getLogger("dbml.scripts")
@@ -52,11 +51,10 @@ class RunLog:
 class ScriptCall:
     """Holds the conversation between SQL and one satellite, and keeps the record of the run."""
 
-    def __init__(self, request: Mapping[str, Any], zygote: Zygote, telemetry: Telemetry, limits: Limits) -> None:
+    def __init__(self, request: Mapping[str, Any], zygote: Zygote, telemetry: Telemetry) -> None:
         self._request = request
         self._zygote = zygote
         self._telemetry = telemetry
-        self._limits = limits
         self.run_id = str(uuid.uuid4())
         self._child: Child | None = None
         self._log = RunLog()
@@ -77,7 +75,7 @@ class ScriptCall:
         """Start a satellite and hand it the script."""
         request = self._request
         self._started = asyncio.create_task(self._record_start())
-        self._child = await self._zygote.fork("satellite", self._limits)
+        self._child = await self._zygote.satellite()
         await self._child.send(
             {
                 "tag": "call", "run_id": self.run_id, "script": request["script"], "params": request["params"],
@@ -172,7 +170,8 @@ class ScriptCall:
                 case "frame":
                     return rows + self._frame(head, body)
                 case "done":
-                    await self._finish("completed", rows_in=head["rows_in"], rows_out=head["rows_out"])
+                    usage = {"peak_memory_mb": head["peak_memory_mb"], "cpu_seconds": head["cpu_seconds"]}
+                    await self._finish("completed", rows_in=head["rows_in"], rows_out=head["rows_out"], usage=usage)
                     if self._request["result"] == "params":
                         rows.append(("params", None, json.dumps(head["params"])))
                     return [*rows, ("done", None, None)]
@@ -251,17 +250,17 @@ class ScriptCall:
 
     async def _finish(
         self, status: str, *, rows_in: int | None = None, rows_out: int | None = None,
-        error: Mapping[str, str | None] | None = None,
+        error: Mapping[str, str | None] | None = None, usage: Mapping[str, float | None] | None = None,
     ) -> None:  # fmt: skip
         self._over = True
         if self._receiving is not None:
             self._receiving.cancel()
-        usage: dict[str, float | None] = {"peak_memory_mb": None, "cpu_seconds": None}
         if self._child is not None:
-            if error is not None:
-                self._child.kill()
-            exit_ = await self._child.exited()
-            usage = {"peak_memory_mb": exit_.peak_memory_mb, "cpu_seconds": exit_.cpu_seconds}
+            self._child.kill()
+            if usage is None:
+                exit_ = await self._child.exited()
+                usage = {"peak_memory_mb": exit_.peak_memory_mb, "cpu_seconds": exit_.cpu_seconds}
+        usage = usage or {"peak_memory_mb": None, "cpu_seconds": None}
         if self._started is None or not await self._started:
             return
         metrics, self._metrics = self._metrics, []

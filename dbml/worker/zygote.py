@@ -40,6 +40,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     for name in PRELOADED:
         importlib.import_module(name)
+    sys.modules["dbml.worker.satellite"].rehearse()
     gc.collect()
     gc.freeze()
     wake_read, wake_write = os.pipe()

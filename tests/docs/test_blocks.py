@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from .blocks import LANGUAGES, ROOT, Block, Psql, afterwards, matches, pages, read_blocks
 from .shell import commands, complaint, harmless
@@ -87,6 +89,9 @@ def _exec(block: Block, namespace: dict[str, Any], page: Path) -> str:
     code = compile("\n" * block.line + block.text, str(page), "exec")
     with contextlib.redirect_stdout(printed):
         exec(code, namespace)
+    for value in namespace.values():
+        if isinstance(value, sqlalchemy.Engine):
+            value.dispose()  # a page need not show how a pool is closed
     return printed.getvalue()
 
 
@@ -134,7 +139,9 @@ def test_java(name: str, java: tuple[Path, Path], jdbc_url: str, tmp_path: Path)
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in (".sql", ".py"))
 
 
-def test_the_examples_run_one_after_the_other(demo_dsn: str, environment: Mapping[str, str], programs: Any) -> None:
+def test_the_examples_run_one_after_the_other(
+    demo_dsn: str, environment: Mapping[str, str], programs: Any
+) -> None:
     psql = [programs.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", demo_dsn]
     try:
         for path in EXAMPLES:
@@ -158,10 +165,15 @@ def test_what_readme_shows_is_in_examples(block: Block) -> None:
     assert any(block.text in text for text in kept)
 
 
+def test_the_benchmarks_that_readme_names_are_there() -> None:
+    named = re.findall(r"python -m (benchmarks\.\w+)", PAGES["README.md"].read_text())
+    assert named
+    for module in sorted(set(named)):
+        assert complaint(["python", "-m", module]) is None
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name: str) -> None:
-    import re
-
     text = re.sub(r"^```.*?^```", "", PAGES[name].read_text(), flags=re.DOTALL | re.MULTILINE)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://", link):

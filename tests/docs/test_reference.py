@@ -46,8 +46,8 @@ def test_every_public_function_has_a_page_that_is_its_manual_entry(
 ) -> None:
     with psycopg.connect(installed) as connection:
         there = connection.execute(
-            "select proname, pg_get_function_arguments(p.oid), obj_description(p.oid, 'pg_proc') from pg_proc p"
-            " where pronamespace = 'dbml'::regnamespace and proname !~ '^_'"
+            "select proname, pg_get_function_arguments(p.oid), obj_description(p.oid, 'pg_proc')"
+            " from pg_proc p where pronamespace = 'dbml'::regnamespace and proname !~ '^_'"
         ).fetchall()
     found = {(r.name, tuple(a.name for a in r.arguments)): r for r in generator.read_routines()}
     assert len(found) == len(there)
@@ -65,7 +65,8 @@ def test_the_views_have_the_columns_of_their_page(generator: ModuleType, install
         there = connection.execute(
             "select c.relname, a.attname, case when t.typtype = 'd' then format_type(t.typbasetype, null)"
             " else format_type(t.oid, null) end"
-            " from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 join pg_type t on t.oid = a.atttypid"
+            " from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0"
+            " join pg_type t on t.oid = a.atttypid"
             " where c.relnamespace = 'dbml'::regnamespace and c.relkind = 'v' and c.relname !~ '^_'"
             " order by c.relname, a.attnum"
         ).fetchall()
