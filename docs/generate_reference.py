@@ -334,42 +334,9 @@ def _option(option: Any) -> str:
     return f"| `{names}{value}` | {' '.join((option.help or '').split())}{environment}{default} |"
 
 
-RUN_HEAD = """# The object run
-
-A script finds `run` beside its data. What it logs is in the view [dbml.metrics](views.md), what it keeps in
-[dbml.artifacts](views.md), at once and whatever becomes of your transaction. What it registers is in
-[dbml.models](views.md) and belongs to your transaction.
-
-```sql
-SELECT * FROM dbml.run_script($$
-run.log('rows', len(InputDataSet))
-for epoch in range(3):
-    run.log('loss', 1 / (epoch + 1), step=epoch)
-run.log_table('extremes', {'min': [InputDataSet.x.min()], 'max': [InputDataSet.x.max()]})
-run.tag('purpose', 'manual')
-$$, input_query => 'SELECT g AS x FROM generate_series(1, 5) g', experiment => 'manual') AS t(nothing int);
-```
-
-```sql
-SELECT m.name, m.step, round(m.value::numeric, 3) AS value
-FROM dbml.metrics m WHERE m.experiment = 'manual';
-```
-
-```text
- name | step | value
-------+------+-------
- rows |      | 5.000
- loss |    0 | 1.000
- loss |    1 | 0.500
- loss |    2 | 0.333
-(4 rows)
-```
-"""
-
-
 def run_page() -> str:
     """Return the page of the object run."""
-    lines = [GENERATED, RUN_HEAD, "## Attributes\n", "| attribute | meaning |", "|---|---|"]
+    lines = [GENERATED, WORDS["run_head"], "## Attributes\n", "| attribute | meaning |", "|---|---|"]
     members = [(name, member) for name, member in vars(Run).items() if not name.startswith("_")]
     for name, member in members:
         if isinstance(member, property):
@@ -396,20 +363,6 @@ def run_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-INDEX_HEAD = """# Reference
-
-| page | what it holds |
-|---|---|
-| [types](types.md) | how each PostgreSQL type becomes pandas, and back |
-| [run](run.md) | the object `run` in a script: metrics, files, models |
-| [errors](errors.md) | every SQLSTATE, and what to do |
-| [views](views.md) | what dbml knows, as relations |
-| [cli](cli.md) | the commands |
-
-| function | what it does |
-|---|---|"""
-
-
 def pages() -> dict[str, str]:
     """Return every generated page by its file name."""
     by_name: dict[str, list[Routine]] = {}
@@ -421,7 +374,7 @@ def pages() -> dict[str, str]:
         f"| [dbml.{name}]({name}.md) | {read_entry(by_name[name][0].comment).summary} |"
         for name in sorted(names)
     ]
-    found["index.md"] = GENERATED + "\n" + "\n".join((INDEX_HEAD, *rows)) + "\n"
+    found["index.md"] = GENERATED + "\n" + "\n".join((WORDS["index_head"], *rows)) + "\n"
     found |= {
         "views.md": views_page(),
         "errors.md": errors_page(),

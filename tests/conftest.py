@@ -5,7 +5,7 @@ Fixtures, from cheap to dear; each runs once a server:
     empty     a database without dbml, for one test
     installed a database with dbml and no worker, for one test
     shared    the session's database with a worker; leave behind only what rolls back or is yours by name
-    db        a connection to `shared`, rolled back afterwards
+    db        a connection to `shared` in autocommit mode; `connect` opens more
     fresh     a database with a worker, for one test
 
 DBML_TEST_DSN names a server to use instead; its role must be allowed to create databases.
@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -135,12 +137,28 @@ class Server:
                 self.drop(name)
 
 
+# Run beside the tests: stops their servers when the session is killed and cannot do it itself.
+WATCHDOG = """
+import os, pathlib, shutil, signal, sys, time
+sys.stdin.read()
+folder = pathlib.Path(sys.argv[1])
+for file in folder.glob("*/cluster/data/postmaster.pid"):
+    os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)
+if folder.exists():
+    time.sleep(1)
+    shutil.rmtree(folder, ignore_errors=True)
+"""
+
+
 class Servers:
     """Servers by name, started when first asked for, stopped when the session ends."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="dbml-test-"))
         self.folder.chmod(0o711)  # as root, the servers run as another account
+        self._watchdog = subprocess.Popen(
+            [sys.executable, "-c", WATCHDOG, self.folder], stdin=subprocess.PIPE, start_new_session=True
+        )
         self._clusters: list[Cluster] = []
         self._servers: dict[str, Server] = {}
 
@@ -169,6 +187,7 @@ class Servers:
         for cluster in self._clusters:
             cluster.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._watchdog.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -214,11 +233,17 @@ def dsn(shared: Database) -> str:
 
 
 @pytest.fixture
-def db(shared: Database) -> Iterator[psycopg.Connection]:
-    """A connection to `shared` whose transaction is rolled back."""
-    with psycopg.connect(shared.dsn) as connection:
-        yield connection
-        connection.rollback()
+def connect(shared: Database) -> Callable[[], psycopg.Connection]:
+    """Open another connection to `shared`, in autocommit mode."""
+    return lambda: psycopg.connect(shared.dsn, autocommit=True)
+
+
+@pytest.fixture
+def db(connect: Callable[[], psycopg.Connection]) -> Iterator[psycopg.Connection]:
+    """A connection to `shared` in autocommit mode, as psql's; leave behind only what is yours by name."""
+    connection = connect()
+    yield connection
+    connection.close()
 
 
 @pytest.fixture

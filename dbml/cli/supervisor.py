@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -60,7 +62,7 @@ class WorkerProcess:
         self.last_lines: list[str] = []
         self._ready = threading.Event()
         self._log = log
-        self._place = contextlib.ExitStack()  # open while a place of our choice is in use
+        self._place = contextlib.ExitStack()  # what a start made in the file system
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
@@ -72,6 +74,9 @@ class WorkerProcess:
     def start(self) -> None:
         """Start it; `wait_ready` tells when it serves."""
         self._ready.clear()
+        # Its scratch folders are ours to delete, should it be killed.
+        scratch = tempfile.mkdtemp(prefix="dbml-")
+        self._place.callback(shutil.rmtree, scratch, ignore_errors=True)
         listen = self.listen or self._place.enter_context(listening_place(self.dsn, self.folder))
         command = [sys.executable, "-m", "dbml.cli", "worker", "--listen", listen, "--until-eof"]
         if self.advertise:
@@ -79,7 +84,7 @@ class WorkerProcess:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", start_new_session=True,
-            env={**os.environ, "DBML_DSN": self.dsn, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "DBML_DSN": self.dsn, "PYTHONUNBUFFERED": "1", "TMPDIR": scratch},
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()

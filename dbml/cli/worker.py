@@ -8,7 +8,9 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,7 +58,12 @@ def worker(
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     with contextlib.nullcontext(listen) if listen else listening_place(found) as place:
         ready = _say_ready if until_eof else None
-        asyncio.run(serve(WorkerSettings(dsn=found, listen=place, advertise=advertise, on_ready=ready)))
+        try:
+            asyncio.run(serve(WorkerSettings(dsn=found, listen=place, advertise=advertise, on_ready=ready)))
+        finally:
+            if until_eof:  # the supervisor made the temporary folder, and may be gone
+                with contextlib.suppress(OSError):
+                    Path(tempfile.gettempdir()).rmdir()
 
 
 def _say_ready(address: str) -> None:

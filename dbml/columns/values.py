@@ -138,6 +138,8 @@ def _time(aware: bool) -> Converter:
 
 
 def _interval(value: Any) -> str:
+    if isinstance(value, str):
+        return value  # PostgreSQL reads '1 mon', which Python has no type for
     if isinstance(value, np.timedelta64):
         value = pd.Timedelta(value)
     if isinstance(value, pd.Timedelta) and value.nanoseconds:

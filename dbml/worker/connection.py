@@ -27,6 +27,7 @@ from dbml.worker.wire import CancelRequest, Codec, ProtocolError, Row
 log = logging.getLogger("dbml.listener")
 
 MAX_MESSAGE_UNAUTHENTICATED = 10_000
+LINGER_S = 5.0
 READ_AHEAD = 1 << 20  # bytes taken from a client whose turn it is not
 
 _TOLD = {
@@ -182,8 +183,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
-        self._reader.feed(data)
-        self._advance()
+        if not self._over:
+            self._reader.feed(data)
+            self._advance()
+        elif self._reader.discard(data) <= 0:
+            self._close()
 
     def pause_writing(self) -> None:
         """Start nothing more until the client reads its answers."""
@@ -404,7 +408,12 @@ class Connection(asyncio.Protocol):
         fields = {"sqlstate": sqlstate, "message": message, "hint": hint}
         codec = self._login.codec if self._session is None else self._session.codec
         self._transport.write(wire.error_response(fields, codec, "FATAL"))
-        self._close()
+        if self._session is None or self._reader.owed <= 0:
+            self._close()
+        else:
+            # A client in the midst of a message that is too long hears of it only after it has sent the rest.
+            self._over = True
+            self._loop.call_later(LINGER_S, self._transport.abort)
 
     def _close(self) -> None:
         self._over = True

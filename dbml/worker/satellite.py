@@ -72,23 +72,15 @@ class Printed(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
+        """Take text; it is sent when it ends with a whole line, so that one print is one notice."""
         self._pending += text
-        if len(self._pending) > LONGEST_NOTICE:
+        if text.endswith("\n") or len(self._pending) > LONGEST_NOTICE:
             self.send()
-        elif "\n" in text:
-            self.send(whole_lines=True)
         return len(text)
 
-    def flush(self) -> None:
-        if self._pending.endswith("\n"):
-            self.send()
-
-    def send(self, whole_lines: bool = False) -> None:
-        """Send what is pending, a last line without an end too unless told otherwise."""
+    def send(self) -> None:
+        """Send what is pending."""
         text, self._pending = self._pending, ""
-        if whole_lines:
-            text, _, self._pending = text.rpartition("\n")
-            text += "\n"
         if text:
             self._peer.notice(text.encode("utf-8", "replace"))
 

@@ -88,6 +88,8 @@ class ScriptCall:
 
     async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
         """Answer one message of the conversation."""
+        if self._over:
+            raise errors.ProtocolMismatch("the call is over", hint="repeat the statement")
         try:
             async with asyncio.timeout(self._left()):
                 return await self._handle(verb, head, body)

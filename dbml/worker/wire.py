@@ -48,11 +48,13 @@ class MessageReader:
 
     startup: the messages have no type byte, as before the startup message; they are read with type 0.
     limit: the largest length a message may state; a larger one is refused before it has come.
+    owed: how much of one that was refused is to come.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.startup = True
+        self.owed = 0
         self._buffer: bytes | bytearray = b""
 
     def __len__(self) -> int:
@@ -67,6 +69,12 @@ class MessageReader:
         else:
             self._buffer = bytearray(self._buffer)
             self._buffer += data
+
+    def discard(self, data: bytes) -> int:
+        """Take what is left of a message that was refused, keep none of it; returns what is to come yet."""
+        self._buffer = b""
+        self.owed -= len(data)
+        return self.owed
 
     def peek(self) -> int:
         """Return the type of the message that comes next, 0 if nothing is known of it."""
@@ -88,6 +96,7 @@ class MessageReader:
             return None
         (length,) = _LENGTH.unpack_from(buffer, head - 4)
         if not 4 <= length <= self.limit:
+            self.owed = head - 4 + length - len(buffer)
             raise ProtocolError("08P01", f"a message's length must be 4 to {self.limit} bytes, got {length}")
         end = head - 4 + length
         if len(buffer) < end:

@@ -33,8 +33,11 @@ not an output
 def test_blocks_are_found_with_their_outputs() -> None:
     blocks = read_blocks(PAGE)
     assert [(b.language, b.line, b.not_run, b.follows) for b in blocks] == [
-    ["dbml nothing", "dbml up --unknown", "dbml --json", "frobnicate", "python -m benchmarks.no", "python no.py"],
-    ]  # fmt: skip
+        ("sql", 2, None, False),
+        ("text", 6, None, True),
+        ("bash", 11, "reason", False),
+        ("text", 17, None, False),
+    ]
     assert afterwards(PAGE) == ["DROP TABLE x;"]
     with pytest.raises(ValueError, match="line 2 must be closed"):
         read_blocks("\n```sql\nSELECT 1;\n")

@@ -184,9 +184,8 @@ def test_errors_arrive_field_by_field(said, detail, context):
 
 
 def test_an_error_arrives_whatever_its_text():
-    ((_, content),) = messages_of(
-        wire.error_response({"sqlstate": "ML001", "message": "a\0€\ud800"}, wire.find_codec("latin1"))
-    )
+    fields = {"sqlstate": "ML001", "message": "a\0€\ud800"}
+    ((_, content),) = messages_of(wire.error_response(fields, wire.find_codec("latin1")))
     assert b"Ma\\0??\0" in content
 
 
@@ -208,8 +207,8 @@ def test_encodings(name):
 
 @pytest.mark.parametrize(
     ("alias", "name"),
-    [("UNICODE", "UTF8"), ("utf-8", "UTF8"), ("iso-8859-15", "LATIN9"), ("ISO_8859_5", "ISO_8859_5"), ("windows-1252", "WIN1252"),
-     ("ShiftJIS", "SJIS"), ("SQL_ASCII", "SQL_ASCII"), ("euc-jp", "EUC_JP")],
+    [("UNICODE", "UTF8"), ("utf-8", "UTF8"), ("iso-8859-15", "LATIN9"), ("ISO_8859_5", "ISO_8859_5"),
+     ("windows-1252", "WIN1252"), ("ShiftJIS", "SJIS"), ("SQL_ASCII", "SQL_ASCII"), ("euc-jp", "EUC_JP")],
 )  # fmt: skip
 def test_encodings_by_their_other_names(alias, name):
     assert wire.find_codec(alias).name == name
