@@ -88,7 +88,7 @@ begin
             exit when chunk.n = 0;
             perform dbml_channel.send('rows ' || jsonb_build_object('input', i, 'n', chunk.n)::text || E'\n' || chunk.body);
             sent := true;
-            n := dbml_channel.next_chunk_rows(n, length(chunk.body), false);
+            n := dbml_channel.next_chunk_rows(n, octet_length(chunk.body), false);
             perform dbml_channel.nest(1);
         end loop;
         close rows_of;

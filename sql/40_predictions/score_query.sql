@@ -51,7 +51,7 @@ begin
         exit when chunk.n = 0;
         waiting := chunk;
         written := written + chunk.n;
-        n := dbml_channel.next_chunk_rows(n, length(chunk.body), true);
+        n := dbml_channel.next_chunk_rows(n, octet_length(chunk.body), true);
     end loop;
     close rows_of;
     perform dbml_channel.nest(-1);
