@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import psycopg
 
@@ -53,7 +53,7 @@ class DbmlError(psycopg.DatabaseError, code="ML000", name="DBML_ERROR"):
     script, for an error of a script.  An error that came from a server has them in `.diag` too.
     """
 
-    sqlstate: ClassVar[str] = "ML000"
+    sqlstate: str | None = "ML000"
     _foreign_sqlstate: str | None = None  # of an error that is not dbml's, carried on as it is
 
     def __init__(
@@ -65,7 +65,7 @@ class DbmlError(psycopg.DatabaseError, code="ML000", name="DBML_ERROR"):
         hint: str | None = None,
         context: str | None = None,
     ) -> None:
-        super().__init__(*args, info=info, encoding=encoding)
+        super().__init__(*cast(Any, args), info=info, encoding=encoding)
         self._detail = dict(detail) if detail is not None else None
         self._hint = hint
         self._context = context
@@ -282,7 +282,7 @@ class WorkspaceNotFound(DbmlError, code="ML050", name="WORKSPACE_NOT_FOUND"):
 
 
 def _walk(cls: type[DbmlError]) -> dict[str, type[DbmlError]]:
-    found = {cls.sqlstate: cls} if "sqlstate" in vars(cls) else {}
+    found = {str(cls.sqlstate): cls} if "sqlstate" in vars(cls) else {}
     for child in cls.__subclasses__():
         found.update(_walk(child))
     return found
@@ -296,7 +296,7 @@ def from_fields(fields: Mapping[str, Any]) -> DbmlError:
     detail = fields.get("detail")
     if isinstance(detail, str):
         detail = json.loads(detail)
-    sqlstate = str(fields.get("sqlstate") or DbmlError.sqlstate)
+    sqlstate = str(fields.get("sqlstate") or "ML000")
     error = BY_SQLSTATE.get(sqlstate, DbmlError)(
         fields.get("message") or "", detail=detail, hint=fields.get("hint"), context=fields.get("context")
     )

@@ -62,10 +62,7 @@ class Routine:
 
     def signature(self) -> str:
         """Return it as one declares it, an argument a line where there are many."""
-        shown = [
-            f"{a.mode}{a.name} {a.type}" + (f" DEFAULT {_default(a.default)}" if a.default else "")
-            for a in self.arguments
-        ]
+        shown = [f"{a.mode}{a.name} {a.type}" + (f" DEFAULT {_default(a.default)}" if a.default else "") for a in self.arguments]
         returns = f" -> {self.returns}" if self.returns else ""
         call = "CALL " if self.kind == "procedure" else ""
         one = f"{call}dbml.{self.name}({', '.join(shown)}){returns}"
@@ -122,13 +119,9 @@ def read_routines() -> list[Routine]:
         for kind, name, declared, returns in (head.groups() for head in heads):
             arguments = tuple(_read_argument(part) for part in _split(declared))
             types = r",\s+".join(re.escape(argument.type) for argument in arguments)
-            comment = re.search(
-                rf"^comment on {kind} dbml\.{name}\({types}\) is\s*'((?:[^']|'')*)';", text, re.MULTILINE
-            )
+            comment = re.search(rf"^comment on {kind} dbml\.{name}\({types}\) is\s*'((?:[^']|'')*)';", text, re.MULTILINE)
             if not comment:
-                raise ValueError(
-                    f"{kind} dbml.{name}({', '.join(a.type for a in arguments)}) must have a comment"
-                )
+                raise ValueError(f"{kind} dbml.{name}({', '.join(a.type for a in arguments)}) must have a comment")
             found.append(Routine(kind, name, arguments, returns or "", comment[1].replace("''", "'")))
     return found
 
@@ -150,9 +143,7 @@ def read_entry(comment: str) -> Entry:
     rest = "\n" + rest.lstrip("\n")
     text, _, said = rest.partition("\nErrors: ")
     parts = re.split(r";\s+", " ".join(said.split()).rstrip("."))
-    return Entry(
-        summary.strip(), text.strip(), tuple(part for part in parts if part), example.strip() or None
-    )
+    return Entry(summary.strip(), text.strip(), tuple(part for part in parts if part), example.strip() or None)
 
 
 def _link_errors(text: str) -> str:
@@ -162,9 +153,7 @@ def _link_errors(text: str) -> str:
 def _link_functions(text: str, names: set[str], own: str) -> str:
     return re.sub(
         r"\bdbml\.(\w+)(?!\w|\()",
-        lambda found: (
-            f"[dbml.{found[1]}]({found[1]}.md)" if found[1] in names and found[1] != own else found[0]
-        ),
+        lambda found: f"[dbml.{found[1]}]({found[1]}.md)" if found[1] in names and found[1] != own else found[0],
         text,
     )
 
@@ -175,18 +164,14 @@ def function_page(name: str, routines: list[Routine], names: set[str]) -> str:
     for number, routine in enumerate(routines, start=1):
         entry = read_entry(routine.comment)
         if len(routines) > 1:
-            lines.append(
-                f"## Form {number}: ({', '.join(f'{a.name} {a.type}' for a in routine.arguments)})\n"
-            )
+            lines.append(f"## Form {number}: ({', '.join(f'{a.name} {a.type}' for a in routine.arguments)})\n")
         lines.append(f"{_link_functions(entry.summary, names, name)}\n")
         lines.append(f"```text\n{routine.signature()}\n```\n")
         if entry.text:
             lines.append(f"{_link_functions(entry.text, names, name)}\n")
         lines.append("| argument | type | default | meaning |\n|---|---|---|---|")
         for argument in routine.arguments:
-            meaning = (
-                WORDS["arguments_of"].get(name, {}).get(argument.name) or WORDS["arguments"][argument.name]
-            )
+            meaning = WORDS["arguments_of"].get(name, {}).get(argument.name) or WORDS["arguments"][argument.name]
             default = f"`{_default(argument.default)}`" if argument.default else "must be given"
             lines.append(f"| `{argument.name}` | {argument.type} | {default} | {_link_errors(meaning)} |")
         lines.append("")
@@ -306,10 +291,7 @@ def cli_page() -> str:
         "| command | what it does |",
         "|---|---|",
     ]
-    lines += [
-        f"| [`dbml {name}`](#dbml-{name}) | {_first_sentence(command)} |"
-        for name, command in group.commands.items()
-    ]
+    lines += [f"| [`dbml {name}`](#dbml-{name}) | {_first_sentence(command)} |" for name, command in group.commands.items()]
     for name, command in group.commands.items():
         text, _, example = inspect.cleandoc(command.help or "").partition("\nExample: ")
         lines += [f"\n## dbml {name}\n", f"{text.strip()}\n"]
@@ -340,9 +322,7 @@ def run_page() -> str:
     members = [(name, member) for name, member in vars(Run).items() if not name.startswith("_")]
     for name, member in members:
         if isinstance(member, property):
-            lines.append(
-                f"| `run.{name}` | {(inspect.getdoc(member) or '').removeprefix('Return ').rstrip('.')} |"
-            )
+            lines.append(f"| `run.{name}` | {(inspect.getdoc(member) or '').removeprefix('Return ').rstrip('.')} |")
     lines.append("\n## Methods")
     for name, member in members:
         if not isinstance(member, property):
@@ -370,10 +350,7 @@ def pages() -> dict[str, str]:
         by_name.setdefault(routine.name, []).append(routine)
     names = set(by_name)
     found = {f"{name}.md": function_page(name, routines, names) for name, routines in by_name.items()}
-    rows = [
-        f"| [dbml.{name}]({name}.md) | {read_entry(by_name[name][0].comment).summary} |"
-        for name in sorted(names)
-    ]
+    rows = [f"| [dbml.{name}]({name}.md) | {read_entry(by_name[name][0].comment).summary} |" for name in sorted(names)]
     found["index.md"] = GENERATED + "\n" + "\n".join((WORDS["index_head"], *rows)) + "\n"
     found |= {
         "views.md": views_page(),
@@ -395,9 +372,7 @@ def stale() -> list[str]:
 def main() -> None:
     """Write the pages, or check them."""
     parser = argparse.ArgumentParser(description="Write the generated pages of docs/reference.")
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit code 1 where a page differs"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where a page differs")
     differing = stale()
     if parser.parse_args().check:
         for name in differing:

@@ -161,9 +161,7 @@ def demo() -> None:
         dsn = _database()
     console.print(f"A PostgreSQL server and a worker are running ({_took(started)}).\n")
     with psycopg.connect(dsn, autocommit=True, application_name="dbml demo") as connection:
-        connection.add_notice_handler(
-            lambda notice: console.print(f"NOTICE:  {notice.message_primary}", markup=False)
-        )
+        connection.add_notice_handler(lambda notice: console.print(f"NOTICE:  {notice.message_primary}", markup=False))
         _load(connection)
         for number, step in enumerate(STEPS, start=2):
             _run(connection, number, step)
@@ -245,9 +243,7 @@ def _run(connection: Connection, number: int, step: Step) -> None:
 
 
 def _show(statement: str) -> None:
-    console.print(
-        Syntax(statement, "postgresql", theme="ansi_light", background_color="default", word_wrap=True)
-    )
+    console.print(Syntax(statement, "postgresql", theme="ansi_light", background_color="default", word_wrap=True))
 
 
 def _took(started: float) -> str:

@@ -27,9 +27,7 @@ def down() -> None:
     if home.path.is_dir():
         stopped = Cluster(home.path / "postgresql").stop() or stopped
     home.clear_state()
-    console.print(
-        "stopped" if stopped else f"nothing is running in {home.path.parent}", markup=False, soft_wrap=True
-    )
+    console.print("stopped" if stopped else f"nothing is running in {home.path.parent}", markup=False, soft_wrap=True)
 
 
 def _stop_supervisor(home: Home) -> bool:

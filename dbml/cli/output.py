@@ -37,9 +37,7 @@ def print_error(error: Exception) -> None:
     elif isinstance(error, psycopg.Error) and error.diag.message_primary:
         message, hint = error.diag.message_primary, error.diag.message_hint
     else:
-        message = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
+        message = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         hint = None
     stderr.print(f"error: {message}", markup=False, style="red")
     if hint:

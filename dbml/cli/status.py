@@ -66,9 +66,7 @@ def _describe_database(dsn: str, known: Mapping[str, Any]) -> dict[str, Any]:
         "worker": {"answers": False, "address": None, "error": None},
     }  # fmt: skip
     try:
-        with psycopg.connect(
-            dsn, autocommit=True, connect_timeout=5, application_name="dbml status"
-        ) as connection:
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="dbml status") as connection:
             connection.execute("set statement_timeout = '10s'")
             found["answers"] = True
             found["server_version"] = connection.info.parameter_status("server_version")
@@ -100,9 +98,7 @@ def _print(found: Mapping[str, Any]) -> None:
     database, worker = found["database"], found["worker"]
     console.print(f"database  {without_password(found['dsn'])}", markup=False, soft_wrap=True)
     says = f"PostgreSQL {database['server_version']}, dbml {database['schema_version'] or 'not installed'}"
-    console.print(
-        f"          {says if database['answers'] else database['error']}", markup=False, soft_wrap=True
-    )
+    console.print(f"          {says if database['answers'] else database['error']}", markup=False, soft_wrap=True)
     answers = f"answers at {worker['address']}" if worker["address"] else "answers"
     console.print(
         f"worker    {answers if worker['answers'] else worker['error'] or 'unknown'}",

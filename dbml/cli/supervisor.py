@@ -128,9 +128,7 @@ class WorkerProcess:
                         return
                     complaint = f"another worker, process {row[0] if row else None}, serves this database"
                 time.sleep(0.05)
-        raise errors.WorkerUnreachable(
-            f"the worker must start within {timeout_s:g} s: {complaint}", hint=hint
-        )
+        raise errors.WorkerUnreachable(f"the worker must start within {timeout_s:g} s: {complaint}", hint=hint)
 
     def _last_words(self) -> tuple[str, str | None]:
         """Return the error that it printed last, and its hint; else its last line."""
@@ -224,9 +222,7 @@ class Supervisor:
 
         self.home.clear_state()
         if self.cluster:
-            self._tail = LogTail(
-                self.cluster.log_file, lambda line: self.log("postgres", SERVER_PREFIX.sub("", line))
-            )
+            self._tail = LogTail(self.cluster.log_file, lambda line: self.log("postgres", SERVER_PREFIX.sub("", line)))
             self.cluster.start(port=self.port)
         dsn = self._own_dsn or (self.cluster.dsn() if self.cluster else "")
         self.log("dbml", f"installing dbml {__version__} in {without_password(dsn)}")

@@ -28,9 +28,7 @@ def up(
         str | None,
         typer.Option(help="Use this server, and run only the worker.", envvar="DBML_DSN", show_default=False),
     ] = None,
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return when all is ready, and run on.")
-    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is ready, and run on.")] = False,
     port: Annotated[
         int | None,
         typer.Option(help="Let the embedded server listen on 127.0.0.1 at this port too.", min=1, max=65535),
@@ -56,9 +54,7 @@ def up(
     run_foreground(home, dsn=dsn, port=port, listen=listen, advertise=advertise)
 
 
-def run_foreground(
-    home: Home, *, dsn: str | None, port: int | None, listen: str | None, advertise: str | None
-) -> None:
+def run_foreground(home: Home, *, dsn: str | None, port: int | None, listen: str | None, advertise: str | None) -> None:
     """Run until a signal stops it, printing the merged log."""
     mutex = threading.Lock()
 
@@ -69,9 +65,7 @@ def run_foreground(
             console.print(line, markup=False, soft_wrap=True)
 
     supervisor = Supervisor(home, dsn=dsn, port=port, listen=listen, advertise=advertise, log=log)
-    supervisor.run(
-        lambda found: log("dbml", f"ready: {without_password(found)}; Ctrl-C stops, dbml psql opens it")
-    )
+    supervisor.run(lambda found: log("dbml", f"ready: {without_password(found)}; Ctrl-C stops, dbml psql opens it"))
 
 
 def start_detached(
@@ -145,9 +139,7 @@ def _reported(home: Home, offset: int) -> errors.DbmlError:
     with home.log_file.open("rb") as stream:
         stream.seek(offset)
         lines = stream.read().decode(errors="replace").splitlines()
-    message = next(
-        (line.partition("error: ")[2] for line in reversed(lines) if line.startswith("error: ")), None
-    )
+    message = next((line.partition("error: ")[2] for line in reversed(lines) if line.startswith("error: ")), None)
     hint = next((line.partition("hint: ")[2] for line in reversed(lines) if line.startswith("hint: ")), None)
     return errors.DbmlError(
         message or f"dbml ended while it started: {lines[-1] if lines else 'it said nothing'}",

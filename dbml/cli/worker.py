@@ -27,9 +27,7 @@ def worker(
     dsn: DsnOption = None,
     listen: Annotated[
         str | None,
-        typer.Option(
-            help="host:port, or the folder for a Unix socket; by default what the server can reach."
-        ),
+        typer.Option(help="host:port, or the folder for a Unix socket; by default what the server can reach."),
     ] = None,
     advertise: Annotated[
         str | None, typer.Option(help="host:port as the server sees it, where that differs from --listen.")

@@ -91,7 +91,7 @@ def _masks(nulls: bytes, width: int, n: int) -> npt.NDArray[np.bool_] | None:
 def decode_matrix(body: bytes, columns: Sequence[Column], n: int) -> npt.NDArray[np.float64]:
     """Decode a chunk whose columns are all numeric into one array (n, columns); NULL becomes NaN."""
     matrix = np.empty((n, len(columns)), dtype=np.float64)
-    for position, (column, part) in enumerate(zip(columns, decode_rows(body, columns, n), strict=True)):
+    for position, part in enumerate(decode_rows(body, columns, n)):
         values: Any = part.values
         if values is None:
             values = np.array([float(text) for text in split_values(part)], dtype=np.float64)

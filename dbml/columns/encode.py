@@ -50,7 +50,8 @@ def encode_frame(frame: pd.DataFrame, expected: Sequence[Column] | None, rows: i
     series = [_settled(frame.iloc[:, position]) for position in range(width)]
     for start in range(0, len(frame), rows):
         literals = [
-            _literal(part.iloc[start : start + rows], name, column) for part, name, column in zip(series, names, expected, strict=True)
+            _literal(part.iloc[start : start + rows], name, column)
+            for part, name, column in zip(series, names, expected, strict=True)
         ]
         yield Chunk(min(rows, len(frame) - start), names, types, literals)
 
@@ -119,7 +120,7 @@ def _literal(series: Any, name: str, column: Column) -> bytes:
     elif isinstance(dtype, np.dtype) and dtype.kind in "iu" and column.kind in INTEGER_RANGE:
         values = series.to_numpy()
         low, high = INTEGER_RANGE[column.kind]
-        if len(values) == 0 or int(values.min()) >= low and int(values.max()) <= high:
+        if len(values) == 0 or (int(values.min()) >= low and int(values.max()) <= high):
             return array_of_plain(list(map(str, values.tolist())))
     texts = _texts(series, name, column)
     if limit := _CHARACTERS.match(column.type):
@@ -166,7 +167,11 @@ def _convert(values: list[Any], missing: list[bool], name: str, column: Column) 
 def _stamps(series: Any, name: str, column: Column) -> list[str | None]:
     aware = getattr(series.dtype, "tz", None) is not None
     kind = column.kind
-    if kind not in ("date", "timestamp", "timestamptz", "text") or aware and kind in ("date", "timestamp") or not aware and kind == "timestamptz":
+    if (
+        kind not in ("date", "timestamp", "timestamptz", "text")
+        or (aware and kind in ("date", "timestamp"))
+        or (not aware and kind == "timestamptz")
+    ):
         if len(series) == 0 or series.isna().all():
             return [None] * len(series)
         raise _refuse(name, column, series.dropna().iloc[0], "timestamp with time zone" if aware else "timestamp")
@@ -181,11 +186,11 @@ def _stamps(series: Any, name: str, column: Column) -> list[str | None]:
         elif number in (INT64_MAX, INT64_LOWEST):
             texts.append("infinity" if number > 0 else "-infinity")
         elif number % divide:
-            raise _refuse(name, column, f"{np.datetime64(number, unit)} (nanoseconds)", None)
+            raise _refuse(name, column, f"{_stamp(number, unit)} (nanoseconds)", None)
         elif kind == "date":
             us = number * scale // divide
             if us % 86_400_000_000:
-                raise _refuse(name, column, str(np.datetime64(number, unit)), "timestamp")
+                raise _refuse(name, column, _stamp(number, unit), "timestamp")
             texts.append(date_text(us // 86_400_000_000))
         else:
             text = stamp_text(number * scale // divide)
@@ -209,6 +214,10 @@ def _spans(series: Any, name: str, column: Column) -> list[str | None]:
         else:
             texts.append(interval_text(number * scale // divide))
     return texts
+
+
+def _stamp(number: int, unit: Any) -> str:
+    return str(np.datetime64(number, unit))
 
 
 def _refuse(name: str, column: Column, value: Any, fits: str | None) -> errors.UnsupportedType:

@@ -103,7 +103,9 @@ def _timestamps(column: Column, values: Any, null: Any, n: int) -> Any:
     infinite = (values == INT64_MAX) | (values == INT64_LOWEST - 1)
     if (values[~infinite] > INT64_MAX - EPOCH_S * 1_000_000 - 1).any():
         raise _refuse(column, "a time after the year 294246", "cast it to text")
-    shifted = np.where(infinite, np.where(values > 0, INT64_MAX, INT64_LOWEST), values + np.where(infinite, 0, EPOCH_S * 1_000_000))
+    shifted = np.where(
+        infinite, np.where(values > 0, INT64_MAX, INT64_LOWEST), values + np.where(infinite, 0, EPOCH_S * 1_000_000)
+    )
     stamps = _spread(shifted.astype(np.int64), null, n, np.iinfo(np.int64).min).view("datetime64[us]")
     if column.kind == "timestamptz":
         return pd.Series(stamps).dt.tz_localize("UTC")
@@ -192,7 +194,7 @@ def _reader(column: Column) -> Callable[[bytes], Any]:
     if kind == "bytea":
         return bytes
     if kind == "textarray":
-        return json.loads  # type: ignore[no-any-return]
+        return json.loads
     if kind.startswith("array:"):
         element = kind.removeprefix("array:")
         return lambda content: read_array(content, element)
@@ -213,5 +215,7 @@ def _exact(text: str) -> float | Decimal:
 
 def _refuse(column: Column, what: str, hint: str) -> errors.UnsupportedType:
     return errors.UnsupportedType(
-        f'column "{column.name}" of type {column.type} holds {what}', detail={"column": column.name, "type": column.type}, hint=hint
+        f'column "{column.name}" of type {column.type} holds {what}',
+        detail={"column": column.name, "type": column.type},
+        hint=hint,
     )

@@ -25,11 +25,85 @@ _CLASSES: list[tuple[type, str]] = [
 ]  # fmt: skip
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*")
 _RESERVED = frozenset(
-    "all analyse analyze and any array as asc asymmetric both case cast check collate column constraint create current_catalog"
-    " current_date current_role current_time current_timestamp current_user default deferrable desc distinct do else end except"
-    " false fetch for foreign from grant group having in initially intersect into lateral leading limit localtime localtimestamp"
-    " not null offset on only or order placing primary references returning select session_user some symmetric table then to"
-    " trailing true union unique user using variadic when where window with".split()
+    [
+        "all",
+        "analyse",
+        "analyze",
+        "and",
+        "any",
+        "array",
+        "as",
+        "asc",
+        "asymmetric",
+        "both",
+        "case",
+        "cast",
+        "check",
+        "collate",
+        "column",
+        "constraint",
+        "create",
+        "current_catalog",
+        "current_date",
+        "current_role",
+        "current_time",
+        "current_timestamp",
+        "current_user",
+        "default",
+        "deferrable",
+        "desc",
+        "distinct",
+        "do",
+        "else",
+        "end",
+        "except",
+        "false",
+        "fetch",
+        "for",
+        "foreign",
+        "from",
+        "grant",
+        "group",
+        "having",
+        "in",
+        "initially",
+        "intersect",
+        "into",
+        "lateral",
+        "leading",
+        "limit",
+        "localtime",
+        "localtimestamp",
+        "not",
+        "null",
+        "offset",
+        "on",
+        "only",
+        "or",
+        "order",
+        "placing",
+        "primary",
+        "references",
+        "returning",
+        "select",
+        "session_user",
+        "some",
+        "symmetric",
+        "table",
+        "then",
+        "to",
+        "trailing",
+        "true",
+        "union",
+        "unique",
+        "user",
+        "using",
+        "variadic",
+        "when",
+        "where",
+        "window",
+        "with",
+    ]
 )
 
 
@@ -155,7 +229,8 @@ def as_frame(value: Any) -> pd.DataFrame | None:
         return None
     if isinstance(frame.columns, pd.MultiIndex):
         raise errors.UnsupportedType(
-            "a result's columns must have one level, got a MultiIndex", hint="OutputDataSet.columns = ['_'.join(c) for c in OutputDataSet.columns]"
+            "a result's columns must have one level, got a MultiIndex",
+            hint="OutputDataSet.columns = ['_'.join(c) for c in OutputDataSet.columns]",
         )
     if frame.shape[1] > MOST_COLUMNS:
         raise errors.LimitExceeded(

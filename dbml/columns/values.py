@@ -27,7 +27,9 @@ def is_missing(value: Any) -> bool:
     """Tell whether an object stands for NULL: None, pandas' NA and NaT, and a float's NaN."""
     if value is None or value is pd.NA or value is pd.NaT:
         return True
-    return isinstance(value, float) and value != value or isinstance(value, np.datetime64 | np.timedelta64) and bool(np.isnat(value))
+    return (isinstance(value, float) and value != value) or (
+        isinstance(value, np.datetime64 | np.timedelta64) and bool(np.isnat(value))
+    )
 
 
 def plain(value: Any) -> Any:
@@ -56,7 +58,7 @@ def _integer(kind: str) -> Converter:
 
 
 def _float(value: Any) -> str:
-    if isinstance(value, int) and int(float(value)) != value or not isinstance(value, int | float | Decimal):
+    if (isinstance(value, int) and int(float(value)) != value) or not isinstance(value, int | float | Decimal):
         raise ValueError
     return float_text(float(value))
 
@@ -95,7 +97,11 @@ def _bytea(value: Any) -> str:
 
 def _date(value: Any) -> str:
     if isinstance(value, str):
-        return value if value in _FAR or value.endswith(" BC") or len(value.split("-")[0]) > 4 else date.fromisoformat(value).isoformat()
+        return (
+            value
+            if value in _FAR or value.endswith(" BC") or len(value.split("-")[0]) > 4
+            else date.fromisoformat(value).isoformat()
+        )
     if isinstance(value, datetime):
         if value.time() != time() or value.tzinfo is not None:
             raise ValueError
@@ -121,7 +127,7 @@ def _stamp(aware: bool) -> Converter:
             value = datetime(value.year, value.month, value.day)
         if (value.tzinfo is not None) != aware:
             raise ValueError
-        return value.isoformat(sep=" ", timespec="microseconds")
+        return str(value.isoformat(sep=" ", timespec="microseconds"))
 
     return convert
 

@@ -34,12 +34,7 @@ class Account:
     def reaches(self, path: Path) -> bool:
         """Tell whether the account can read and, for a folder or a program, enter or run `path`."""
         test = 'test -r "$0" && test -x "$0"' if path.is_dir() or os.access(path, os.X_OK) else 'test -r "$0"'
-        return (
-            subprocess.run(
-                ["/bin/sh", "-c", test, str(path)], cwd="/", check=False, **self.process()
-            ).returncode
-            == 0
-        )
+        return subprocess.run(["/bin/sh", "-c", test, str(path)], cwd="/", check=False, **self.process()).returncode == 0
 
     def enters(self, folder: Path) -> bool:
         """Tell whether the account can pass through `folder`."""

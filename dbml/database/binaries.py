@@ -69,9 +69,7 @@ def _inspect(folder: Path, root: Path | None) -> Binaries | None:
     """Describe an installation, None if it lacks a program that we need or dblink."""
     if not all((folder / name).is_file() for name in ("initdb", "postgres", "pg_config")):
         return None
-    answer = subprocess.run(
-        [folder / "pg_config", "--version", "--sharedir"], capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run([folder / "pg_config", "--version", "--sharedir"], capture_output=True, text=True, check=False)
     lines = answer.stdout.splitlines()
     if answer.returncode != 0 or len(lines) != 2:
         return None

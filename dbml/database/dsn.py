@@ -42,9 +42,7 @@ VARIABLES = {
 }
 
 
-def find_dsn(
-    argument: str | None = None, *, environment: Mapping[str, str] | None = None, start: Path | None = None
-) -> str:
+def find_dsn(argument: str | None = None, *, environment: Mapping[str, str] | None = None, start: Path | None = None) -> str:
     """Return the DSN to use.
 
     argument: what `--dsn` said.  environment: os.environ unless given.  start: the folder whose

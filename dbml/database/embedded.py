@@ -50,9 +50,7 @@ class Cluster:
     settings: server parameters, given on the command line at every start.
     """
 
-    def __init__(
-        self, base: Path, *, binaries: Binaries | None = None, settings: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, base: Path, *, binaries: Binaries | None = None, settings: Mapping[str, str] | None = None) -> None:
         account = server_account()
         self.base = _place(base.resolve(), account)
         self.data = self.base / "data"
@@ -87,8 +85,7 @@ class Cluster:
             made_by = (self.data / "PG_VERSION").read_text().strip()
             if int(made_by) != self.binaries.major:
                 raise errors.DbmlError(
-                    f"the data in {self.data} must be served by PostgreSQL {made_by},"
-                    f" found {self.binaries.version}",
+                    f"the data in {self.data} must be served by PostgreSQL {made_by}, found {self.binaries.version}",
                     hint="move it away to start afresh, or pg_dump it with its own version first",
                 )
             return
@@ -126,9 +123,7 @@ class Cluster:
                 break
         hint = None
         if "could not look up effective user ID" in said:
-            hint = (
-                "PostgreSQL needs an account with a name: run as a user that /etc/passwd knows, or use --dsn"
-            )
+            hint = "PostgreSQL needs an account with a name: run as a user that /etc/passwd knows, or use --dsn"
         last = said.splitlines()[-1] if said else "it said nothing"
         raise errors.DbmlError(f"initdb must succeed in {self.data}: {last}", hint=hint)
 
@@ -195,9 +190,7 @@ class Cluster:
     def _make_database(self, running: Running) -> None:
         import psycopg
 
-        with psycopg.connect(
-            self.dsn("postgres", running), autocommit=True, connect_timeout=10
-        ) as connection:
+        with psycopg.connect(self.dsn("postgres", running), autocommit=True, connect_timeout=10) as connection:
             found = connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone()
             if not found:
                 connection.execute(f"create database {DATABASE}")

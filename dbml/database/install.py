@@ -104,9 +104,7 @@ def _apply(dsn: str, *, needs_schema: bool) -> Installed:
     with _transaction(dsn) as connection:
         number = int(connection.exec_driver_sql("show server_version_num").scalar_one())
         if number < OLDEST * 10000:
-            raise errors.SchemaError(
-                f"the server must be PostgreSQL {OLDEST} or newer, got {number // 10000}"
-            )
+            raise errors.SchemaError(f"the server must be PostgreSQL {OLDEST} or newer, got {number // 10000}")
         before = _installed_version(connection)
         if before is None and needs_schema:
             raise errors.SchemaMissing("the database has no schema dbml", hint="dbml install")
@@ -148,9 +146,7 @@ def _provide_dblink(connection: Connection) -> None:
     has_public = connection.exec_driver_sql("select to_regnamespace('public')").scalar() is not None
     try:
         with connection.begin_nested():
-            connection.exec_driver_sql(
-                f"create extension dblink{' with schema public' if has_public else ''}"
-            )
+            connection.exec_driver_sql(f"create extension dblink{' with schema public' if has_public else ''}")
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
         if state == "42501":
@@ -175,9 +171,7 @@ def _migrate(connection: Connection) -> None:
 def _run_files(connection: Connection) -> None:
     for path in sql_files():
         try:
-            connection.exec_driver_sql(
-                path.read_text(encoding="utf-8"), execution_options={"no_parameters": True}
-            )
+            connection.exec_driver_sql(path.read_text(encoding="utf-8"), execution_options={"no_parameters": True})
         except DBAPIError as error:
             error.add_note(f"in {path.parent.name}/{path.name}")
             if error.orig is not None:

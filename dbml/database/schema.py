@@ -15,14 +15,10 @@ def read_installed(connection: psycopg.Connection[tuple[Any, ...]]) -> tuple[str
 
     Needs the rights of the schema's owner.
     """
-    row = connection.execute(
-        "select to_regclass('dbml._alembic_version'), to_regclass('dbml._schema_version')"
-    ).fetchone()
+    row = connection.execute("select to_regclass('dbml._alembic_version'), to_regclass('dbml._schema_version')").fetchone()
     if not row or row[0] is None or row[1] is None:
         return None
-    found = connection.execute(
-        "select v.version, a.version_num from dbml._schema_version v, dbml._alembic_version a"
-    ).fetchone()
+    found = connection.execute("select v.version, a.version_num from dbml._schema_version v, dbml._alembic_version a").fetchone()
     return (str(found[0]), str(found[1])) if found else None
 
 

@@ -63,20 +63,14 @@ def _checks(connection: Connection) -> Iterator[Check]:
         )
         return
     if row is None or row[0] is None:
-        yield Check(
-            "worker address", False, "no worker has registered", "start one: dbml up --detach, or dbml worker"
-        )
+        yield Check("worker address", False, "no worker has registered", "start one: dbml up --detach, or dbml worker")
         return
     host, port, password = row
     yield Check("worker address", True, f"{host}:{port}")
     local = _login(host, port, password)
     through = _ping(connection, f"{host}:{port}", local)
     # What the server can do counts; a worker that only the server can reach is no fault.
-    yield (
-        local
-        if local.ok or not through.ok
-        else Check("worker login", True, "not reachable from here, only from the server")
-    )
+    yield (local if local.ok or not through.ok else Check("worker login", True, "not reachable from here, only from the server"))
     yield through
 
 
@@ -101,9 +95,7 @@ def _schema(connection: Connection) -> Check:
     try:
         installed = read_installed(connection)
     except psycopg.errors.InsufficientPrivilege:
-        return Check(
-            "schema", False, "hidden from this role", "run dbml verify as the role that installed dbml"
-        )
+        return Check("schema", False, "hidden from this role", "run dbml verify as the role that installed dbml")
     if installed is None:
         return Check("schema", False, "missing", "dbml install")
     version, revision = installed

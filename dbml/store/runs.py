@@ -57,12 +57,12 @@ async def interrupt(connection: AsyncConnection[Any], reason: str) -> int:
 
 async def add_metrics(connection: AsyncConnection[Any], run_id: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """Add logged values: rows of (ordinal, name, step, value, unix time)."""
-    async with connection.cursor() as cursor:
-        async with cursor.copy(
-            "copy dbml._metrics (run_id, ordinal, name, step, value, logged_at) from stdin"
-        ) as copy:
-            for ordinal, name, step, value, time in rows:
-                await copy.write_row((run_id, ordinal, name, step, value, time))
+    async with (
+        connection.cursor() as cursor,
+        cursor.copy("copy dbml._metrics (run_id, ordinal, name, step, value, logged_at) from stdin") as copy,
+    ):
+        for ordinal, name, step, value, time in rows:
+            await copy.write_row((run_id, ordinal, name, step, value, time))
 
 
 async def add_part(connection: AsyncConnection[Any], blob: bytes, ordinal: int, part: bytes) -> None:
@@ -71,9 +71,7 @@ async def add_part(connection: AsyncConnection[Any], blob: bytes, ordinal: int, 
     await connection.execute(
         "insert into dbml._chunks (digest, data) values (%s, %s) on conflict do nothing", (digest, part), binary=True
     )
-    await connection.execute(
-        "insert into dbml._blob_chunks (blob, ordinal, chunk) values (%s, %s, %s)", (blob, ordinal, digest)
-    )
+    await connection.execute("insert into dbml._blob_chunks (blob, ordinal, chunk) values (%s, %s, %s)", (blob, ordinal, digest))
 
 
 async def add_blob(connection: AsyncConnection[Any], digest: bytes, size: int) -> bool:

@@ -44,7 +44,7 @@ class ModelUpload:
     def add(self, body: bytes) -> None:
         """Take one part, in hex."""
         if self._spool is None:
-            self._spool = tempfile.SpooledTemporaryFile(max_size=16 << 20, dir=self._directory)
+            self._spool = tempfile.SpooledTemporaryFile(max_size=16 << 20, dir=self._directory)  # noqa: SIM115 - outlives this call
         self._spool.write(bytes.fromhex(body.decode("ascii")))
 
     def take(self) -> IO[bytes] | None:
@@ -116,7 +116,7 @@ class ScoreCall:
             wanted = about.get("n_features")
             if wanted is not None and wanted != len(columns):
                 raise errors.MissingFeature(
-                    f'model "{model}" does not know its features\' names and takes {wanted} columns, the query has {len(columns)}',
+                    f'model "{model}" takes {wanted} columns and does not know their names, the query has {len(columns)}',
                     detail={"model": model, "n_features": wanted, "columns": names},
                     hint="select just the features, in the model's order, or register the model with a signature",
                 )
@@ -124,7 +124,7 @@ class ScoreCall:
         missing = [name for name in features if name not in names]
         if missing:
             raise errors.MissingFeature(
-                f'the query lacks {"column" if len(missing) == 1 else "columns"} '
+                f"the query lacks {'column' if len(missing) == 1 else 'columns'} "
                 + ", ".join(f'"{name}"' for name in missing)
                 + f' that model "{model}" needs',
                 detail={"model": model, "missing": missing, "columns": names},

@@ -55,9 +55,7 @@ _SET_ENCODING = re.compile(
     re.IGNORECASE,
 )
 _ONE = (
-    wire.row_description(["?column?"], type_oid=23)
-    + wire.message(b"D", b"\0\1\0\0\0\0011")
-    + wire.command_complete("SELECT 1")
+    wire.row_description(["?column?"], type_oid=23) + wire.message(b"D", b"\0\1\0\0\0\0011") + wire.command_complete("SELECT 1")
 )
 _PLAIN = {
     b"begin": "BEGIN",
@@ -177,9 +175,7 @@ class Connection(asyncio.Protocol):
         if service.counts.unauthenticated > service.max_unauthenticated:
             self._refuse("53300", "too many clients are logging in")
         else:
-            self._login_timer = self._loop.call_later(
-                service.login_timeout_s, self._refuse, "08P01", "the login took too long"
-            )
+            self._login_timer = self._loop.call_later(service.login_timeout_s, self._refuse, "08P01", "the login took too long")
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""

@@ -1,6 +1,6 @@
 """Frames: how router, satellites and scorers talk over a socket pair.
 
-    frame = length of head, length of body (4 bytes each, network order), head (a JSON object), body (bytes)
+frame = length of head, length of body (4 bytes each, network order), head (a JSON object), body (bytes)
 """
 
 from __future__ import annotations

@@ -142,7 +142,8 @@ class Zygote:
         self._ready = loop.create_future()
         threads = str(os.cpu_count() or 1)
         environment = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self._runtime, "PYTHONPATH": os.pathsep.join(sys.path),
+            "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self._runtime,
+            "PYTHONPATH": os.pathsep.join(sys.path),
             "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "ARROW_NUM_THREADS": threads,
         }  # fmt: skip
         self._process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""Requests: who may open a call, read from the signed header that SQL sends.
+r"""Requests: who may open a call, read from the signed header that SQL sends.
 
     open <hex HMAC-SHA-256 of the header> <header, JSON>\n<body>
 

@@ -11,11 +11,12 @@ import contextlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
-import socket
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -27,8 +28,8 @@ from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
 from dbml.worker.listener import Listener, Session
 from dbml.worker.processes import Zygote
 from dbml.worker.requests import Verifier, split
-from dbml.worker.script_call import ScriptCall
 from dbml.worker.scorers import ScorerPool
+from dbml.worker.script_call import ScriptCall
 from dbml.worker.settings import WorkerSettings
 from dbml.worker.telemetry import Telemetry
 
@@ -159,9 +160,9 @@ async def serve(settings: WorkerSettings) -> None:
         cleanup.callback(scorers.stop)
         router = Router(channel, zygote, scorers, telemetry, runtime)
         host, port, directory = listen_address(settings)
-        if directory is not None and not os.path.isdir(directory):
+        if directory is not None and not Path(directory).is_dir():
             # The server's account must reach the socket; what keeps others out is SCRAM and the signature.
-            os.makedirs(directory, mode=0o711)
+            Path(directory).mkdir(mode=0o711, parents=True)
             cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
         listener = Listener(
             router, password=channel.password, host=host, port=port, directory=directory,
@@ -196,16 +197,11 @@ def listen_address(settings: WorkerSettings) -> tuple[str | None, int, str | Non
     if settings.listen is None:
         host = psycopg.conninfo.conninfo_to_dict(settings.dsn).get("host")
         if host is None or str(host).startswith("/"):
-            return None, 5432, tempfile.mktemp(prefix="dbml-", dir=tempfile.gettempdir())
+            return None, 5432, str(Path(tempfile.gettempdir(), f"dbml-{secrets.token_hex(6)}"))
         return "127.0.0.1", 0, None
     if settings.listen.startswith(("/", ".")):
-        return None, 5432, os.path.abspath(settings.listen)
+        return None, 5432, str(Path(settings.listen).absolute())
     host, _, port = settings.listen.rpartition(":")
     if not port.isdigit():
         raise errors.InvalidArgument(f"listen must be HOST:PORT or a directory, got {settings.listen!r}")
     return host.strip("[]") or "127.0.0.1", int(port), None
-
-
-def hostname() -> str:
-    """Return this machine's name, as other machines may know it."""
-    return socket.gethostname()

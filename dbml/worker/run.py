@@ -10,7 +10,9 @@ import numbers
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from importlib import metadata
+from pathlib import Path
 from typing import IO, Any
 
 from dbml import errors
@@ -65,16 +67,14 @@ class Run:
 
         Raises: InvalidArgument where value is no number.
         """
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            item = getattr(value, "item", None)
-            value = item() if callable(item) and getattr(value, "ndim", 1) == 0 else value
-            if not isinstance(value, numbers.Real):
-                raise errors.InvalidArgument(
-                    f"a metric's value must be a number, got {name}={value!r}", hint="run.tag(name, value) keeps text"
-                )
-        number = float(value)
-        if not isinstance(name, str) or not name:
-            raise errors.InvalidArgument(f"a metric's name must be text, got {name!r}")
+        plain = _scalar(value)
+        if isinstance(plain, bool) or not isinstance(plain, int | float):
+            raise errors.InvalidArgument(
+                f"a metric's value must be a number, got {name}={value!r}", hint="run.tag(name, value) keeps text"
+            )
+        number = float(plain)
+        if not name:
+            raise errors.InvalidArgument("a metric's name must not be empty")
         self._metrics.setdefault(name, []).append(number)
         text = number if math.isfinite(number) else repr(number)
         self._say({"tag": "metric", "name": name, "step": step, "value": text, "time": time.time()})
@@ -102,7 +102,7 @@ class Run:
         if (path is None) == (plot is None):
             raise errors.InvalidArgument("exactly one of path and plot must be given")
         if path is not None:
-            with open(path, "rb") as file:
+            with Path(path).open("rb") as file:
                 self._keep(name, "image", "image/png", file)
             return
         buffer = io.BytesIO()
@@ -114,7 +114,7 @@ class Run:
     def upload_file(self, name: str, path_or_stream: str | os.PathLike[str] | IO[bytes]) -> None:
         """Keep a file with the run under a name; the same name again replaces it."""
         if isinstance(path_or_stream, str | os.PathLike):
-            with open(path_or_stream, "rb") as file:
+            with Path(path_or_stream).open("rb") as file:
                 self._keep(name, "file", "application/octet-stream", file)
         else:
             self._keep(name, "file", "application/octet-stream", path_or_stream)
@@ -223,6 +223,15 @@ def describe(model: Any, sample: Any = None) -> dict[str, Any] | None:
     if classes is not None and getattr(classes, "ndim", 1) == 1 and not isinstance(classes, list):
         signature["classes"] = [_plain(label) for label in classes]
     return signature or None
+
+
+def _scalar(value: Any) -> Any:
+    """Return numpy's scalars, and its arrays of one value, and Decimals as Python's own numbers."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, int | float):
+        return value
+    return float(value) if isinstance(value, numbers.Real | Decimal) else value
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
@@ -69,5 +70,5 @@ def _limit(what: int, value: int) -> None:
 
 def _data_bytes() -> int:
     """Return this process' data now, in bytes: what it was forked with is not counted against its limit."""
-    with open("/proc/self/statm", encoding="ascii") as statm:
+    with Path("/proc/self/statm").open(encoding="ascii") as statm:
         return int(statm.read().split()[5]) * resource.getpagesize()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import math
 import os
 import resource
 import signal
@@ -69,6 +70,7 @@ class Printed(io.TextIOBase):
         self._pending = ""
 
     def writable(self) -> bool:
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
@@ -95,7 +97,7 @@ def _printing(peer: Peer) -> Iterator[None]:
     drain = threading.Thread(target=_drain, args=(read_end, peer), daemon=True)
     drain.start()
     printed = Printed(peer)
-    sys.stdout = sys.stderr = printed  # type: ignore[assignment]
+    sys.stdout = sys.stderr = printed
     try:
         yield
     finally:
@@ -156,9 +158,13 @@ def serve(sock: socket.socket, limits: Limits) -> None:
     except Exception as error:  # a fault of dbml's own, which nobody should have to guess
         peer.say(
             {
-                "tag": "error", "sqlstate": "XX000", "message": f"dbml failed: {type(error).__name__}: {error}", "detail": None,
-                "hint": "this is a fault of dbml: please report it with the context", "context": traceback.format_exc(),
-            }  # fmt: skip
+                "tag": "error",
+                "sqlstate": "XX000",
+                "message": f"dbml failed: {type(error).__name__}: {error}",
+                "detail": None,
+                "hint": "this is a fault of dbml: please report it with the context",
+                "context": traceback.format_exc(),
+            }
         )
 
 
@@ -171,7 +177,8 @@ def _converse(peer: Peer, call: Mapping[str, Any], limits: Limits) -> None:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise errors.InvalidArgument(
-                f'the input "{given["name"]}" has the column "{twice[0]}" more than once', hint="give each column a name of its own"
+                f'the input "{given["name"]}" has the column "{twice[0]}" more than once',
+                hint="give each column a name of its own",
             )
         builders.append(columns.FrameBuilder([columns.Column(c["name"], c["type"], c["kind"]) for c in given["columns"]]))
     for name in call["params"]:
@@ -209,9 +216,13 @@ def _converse(peer: Peer, call: Mapping[str, Any], limits: Limits) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     peer.say(
         {
-            "tag": "done", "params": params, "rows_in": rows_in, "rows_out": rows_out,
-            "peak_memory_mb": used.ru_maxrss / 1024, "cpu_seconds": used.ru_utime + used.ru_stime,
-        }  # fmt: skip
+            "tag": "done",
+            "params": params,
+            "rows_in": rows_in,
+            "rows_out": rows_out,
+            "peak_memory_mb": used.ru_maxrss / 1024,
+            "cpu_seconds": used.ru_utime + used.ru_stime,
+        }
     )
 
 
@@ -237,7 +248,7 @@ def _parameter(name: str, value: Any) -> Any:
     """Turn a parameter's final value into JSON: numpy scalars into numbers, bytes into base64 text."""
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(value).decode("ascii")
-    if isinstance(value, float) and value != value or value in (float("inf"), float("-inf")) if isinstance(value, float) else False:
+    if isinstance(value, float) and not math.isfinite(value):
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(float(value))]
     if value is None or isinstance(value, str | int | float | bool):
         return value
@@ -245,10 +256,10 @@ def _parameter(name: str, value: Any) -> Any:
         return {str(key): _parameter(f"{name}.{key}", cell) for key, cell in value.items()}
     if isinstance(value, list | tuple | set):
         return [_parameter(name, cell) for cell in value]
-    for method in ("item", "tolist"):
-        convert = getattr(value, method, None)
-        if callable(convert) and (method == "tolist" or getattr(value, "size", 1) == 1 and getattr(value, "ndim", 0) == 0):
-            return _parameter(name, convert())
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return _parameter(name, value.item())
+    if hasattr(value, "tolist"):
+        return _parameter(name, value.tolist())
     if hasattr(value, "isoformat"):
         return value.isoformat()
     raise errors.UnsupportedType(

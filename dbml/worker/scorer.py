@@ -45,7 +45,10 @@ class Scorer:
             except errors.DbmlError as error:
                 answer, scores = {"tag": "error", **error.fields()}, b""
             except MemoryError:
-                answer, scores = {"tag": "error", "sqlstate": "ML005", "message": "the scorer needs more memory than memory_mb allows"}, b""
+                answer, scores = (
+                    {"tag": "error", "sqlstate": "ML005", "message": "the scorer needs more memory than memory_mb allows"},
+                    b"",
+                )
             self._sock.sendall(pack(answer, scores))
 
     def _answer(self, head: Mapping[str, Any], body: bytes) -> Frame:

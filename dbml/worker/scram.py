@@ -22,9 +22,7 @@ ITERATIONS = 4096
 # gs2-header, reserved extensions refused, then username (which PostgreSQL ignores) and nonce.
 _NONCE = rb"(?P<nonce>[!-+\--~]+)(?:,[a-zA-Z]=[^,]+)*"
 _CLIENT_FIRST = re.compile(rb"(?P<gs2>[ny],(?:a=[^,]*)?,)(?P<bare>n=[^,]*,r=" + _NONCE + rb")")
-_CLIENT_FINAL = re.compile(
-    rb"(?P<unproven>c=(?P<binding>[A-Za-z0-9+/=]+),r=" + _NONCE + rb"),p=(?P<proof>[A-Za-z0-9+/=]+)"
-)
+_CLIENT_FINAL = re.compile(rb"(?P<unproven>c=(?P<binding>[A-Za-z0-9+/=]+),r=" + _NONCE + rb"),p=(?P<proof>[A-Za-z0-9+/=]+)")
 
 
 class ScramError(Exception):

@@ -78,11 +78,18 @@ class ScriptCall:
         self._child = await self._zygote.satellite()
         await self._child.send(
             {
-                "tag": "call", "run_id": self.run_id, "script": request["script"], "params": request["params"],
+                "tag": "call",
+                "run_id": self.run_id,
+                "script": request["script"],
+                "params": request["params"],
                 "inputs": [{"name": i["name"], "columns": i["columns"]} for i in request["inputs"]],
-                "output_name": request["output_name"], "expected": request.get("expected"), "result": request["result"],
-                "workspace": request["workspace"], "experiment": request["experiment"], "user": request["user"],
-            }  # fmt: skip
+                "output_name": request["output_name"],
+                "expected": request.get("expected"),
+                "result": request["result"],
+                "workspace": request["workspace"],
+                "experiment": request["experiment"],
+                "user": request["user"],
+            }
         )
         return [("ready", self.run_id, None)]
 

@@ -307,9 +307,7 @@ class Codec:
             return value.encode(self.python)
         except UnicodeEncodeError as error:
             lacking = value[error.start]
-            raise ProtocolError(
-                "22P05", f'character U+{ord(lacking):04X} has no equivalent in encoding "{self.name}"'
-            ) from None
+            raise ProtocolError("22P05", f'character U+{ord(lacking):04X} has no equivalent in encoding "{self.name}"') from None
 
     def encode_lossy(self, value: str) -> bytes:
         """Convert a text that must arrive, for what it is worth."""

@@ -51,11 +51,11 @@ def main() -> None:
     children: dict[int, str] = {}
     _say(control, {"tag": "ready", "pid": os.getpid()})
     while True:
-        readable, _, _ = select.select([control, wake_read], [], [])
+        readable, _, _ = select.select([control.fileno(), wake_read], [], [])
         if wake_read in readable:
             os.read(wake_read, 4096)
             _reap(control, children)
-        if control in readable:
+        if control.fileno() in readable:
             message, fds, _, _ = socket.recv_fds(control, LARGEST_MESSAGE, 1)
             if not message:
                 break
@@ -88,9 +88,13 @@ def _reap(control: socket.socket, children: dict[int, str]) -> None:
             _say(
                 control,
                 {
-                    "tag": "exited", "id": identity, "pid": pid, "status": status,
-                    "peak_memory_mb": usage.ru_maxrss / 1024, "cpu_seconds": usage.ru_utime + usage.ru_stime,
-                },  # fmt: skip
+                    "tag": "exited",
+                    "id": identity,
+                    "pid": pid,
+                    "status": status,
+                    "peak_memory_mb": usage.ru_maxrss / 1024,
+                    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+                },
             )
 
 

@@ -81,9 +81,7 @@ def test_psql_gets_its_arguments_as_they_are(server, tmp_path):
 
 
 def test_psql_hands_back_its_exit_code(server, tmp_path):
-    answer = run(
-        "psql", "--", "-X", "-v", "ON_ERROR_STOP=1", "-f", "-", cwd=tmp_path, DBML_DSN=server.admin_dsn
-    )
+    answer = run("psql", "--", "-X", "-v", "ON_ERROR_STOP=1", "-f", "-", cwd=tmp_path, DBML_DSN=server.admin_dsn)
     assert answer.returncode == 0
     answer = run("psql", "--", "-c", "select 1/0", cwd=tmp_path, DBML_DSN=server.admin_dsn)
     assert answer.returncode == 1

@@ -24,7 +24,6 @@ def test_it_trains_scores_and_can_be_repeated(project, dbml):
 def test_what_it_scored_is_what_the_model_says(project, dbml):
     dbml(project, "demo")
     statement = (
-        "select count(*), count(distinct patient), round(corr(progression, prediction)::numeric, 1)"
-        " from demo.diabetes_scored"
+        "select count(*), count(distinct patient), round(corr(progression, prediction)::numeric, 1) from demo.diabetes_scored"
     )
     assert dbml(project, "psql", "--", "-Atc", statement) == "442|442|0.7\n"

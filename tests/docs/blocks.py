@@ -64,12 +64,7 @@ def read_blocks(page: str) -> list[Block]:
             if number == len(lines):
                 raise ValueError(f"the block of line {start + 1} must be closed")
             text = "\n".join(lines[start + 1 : number]) + "\n"
-            follows = (
-                fence[2] == "text"
-                and adjacent
-                and blocks[-1].language in ("sql", "python")
-                and not blocks[-1].not_run
-            )
+            follows = fence[2] == "text" and adjacent and blocks[-1].language in ("sql", "python") and not blocks[-1].not_run
             blocks.append(Block(fence[2], text, start + 1, marker, follows))
             marker, adjacent = None, True
         elif line.strip():
@@ -125,9 +120,7 @@ class Psql:
         while not got.endswith(f"{mark}\n".encode()):
             ready, _, _ = select.select([self._process.stdout], [], [], max(0, deadline - time.monotonic()))
             if not ready:
-                raise TimeoutError(
-                    f"psql must answer within {PATIENCE_S} s, said {got.decode(errors='replace')}"
-                )
+                raise TimeoutError(f"psql must answer within {PATIENCE_S} s, said {got.decode(errors='replace')}")
             part = self._process.stdout.read1(65536)  # type: ignore[attr-defined]
             if not part:
                 raise ConnectionError(f"psql ended, said {got.decode(errors='replace')}")

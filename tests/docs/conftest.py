@@ -22,9 +22,7 @@ from dbml.database.dsn import parse
 def demo_dsn(shared: Any) -> str:
     """The DSN of the shared database, with what `dbml demo` makes in it."""
     with psycopg.connect(shared.dsn, autocommit=True) as connection:
-        row = connection.execute(
-            "select exists (select from dbml.models where name = 'demo-iris')"
-        ).fetchone()
+        row = connection.execute("select exists (select from dbml.models where name = 'demo-iris')").fetchone()
         if row is not None and not row[0]:
             with demo.console.capture():
                 demo._load(connection)

@@ -41,11 +41,7 @@ def complaint(words: list[str]) -> str | None:
     if program.startswith("python"):
         if rest[:1] == ["-m"] and rest[1].startswith(("benchmarks.", "dbml.")):
             path = ROOT / rest[1].replace(".", "/")
-            return (
-                None
-                if path.with_suffix(".py").is_file() or path.is_dir()
-                else f"there is no module {rest[1]}"
-            )
+            return None if path.with_suffix(".py").is_file() or path.is_dir() else f"there is no module {rest[1]}"
         return None if rest and (ROOT / rest[0]).is_file() else f"there is no {' '.join(rest)}"
     if program != "dbml":
         return f"{program} is no command of ours: mark the block <!-- not run: reason -->"

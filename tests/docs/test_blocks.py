@@ -28,9 +28,7 @@ RUN = ("sql", "python", "console")
 def test_every_block_is_of_a_known_kind(name: str) -> None:
     for block in BLOCKS[name]:
         if block.not_run is None:
-            assert block.language in LANGUAGES, (
-                f"line {block.line}: run it, or mark it <!-- not run: reason -->"
-            )
+            assert block.language in LANGUAGES, f"line {block.line}: run it, or mark it <!-- not run: reason -->"
         if block.language == "json" and not block.not_run:
             json.loads(block.text)
 
@@ -44,9 +42,7 @@ def test_the_commands_are_there(name: str) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "name", [name for name in PAGES if any(b.language in RUN and not b.not_run for b in BLOCKS[name])]
-)
+@pytest.mark.parametrize("name", [name for name in PAGES if any(b.language in RUN and not b.not_run for b in BLOCKS[name])])
 def test_the_blocks_do_what_the_page_says(
     name: str,
     demo_dsn: str,
@@ -107,9 +103,7 @@ def _check_console(name: str, block: Block, environment: Mapping[str, str]) -> N
     for command, expected in steps:
         for words in commands(command):
             assert complaint(words) is None, f"{name} line {block.line}: {complaint(words)}"
-            assert harmless(words), (
-                f"{name} line {block.line}: {command} changes something: mark the block, or use bash"
-            )
+            assert harmless(words), f"{name} line {block.line}: {command} changes something: mark the block, or use bash"
         answer = subprocess.run(
             ["bash", "-c", f'dbml() {{ "{sys.executable}" -m dbml.cli "$@"; }}\n{command}'],
             capture_output=True, text=True, env={**environment, "COLUMNS": "200"}, timeout=60, check=False,
@@ -131,24 +125,18 @@ def test_java(name: str, java: tuple[Path, Path], jdbc_url: str, tmp_path: Path)
             env={**os.environ, "DBML_JDBC_URL": jdbc_url},
         )  # fmt: skip
         assert answer.returncode == 0, answer.stderr
-        assert after.language == "text" and matches(after.text, answer.stdout + answer.stderr), (
-            answer.stdout + answer.stderr
-        )
+        assert after.language == "text" and matches(after.text, answer.stdout + answer.stderr), answer.stdout + answer.stderr
 
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in (".sql", ".py"))
 
 
-def test_the_examples_run_one_after_the_other(
-    demo_dsn: str, environment: Mapping[str, str], programs: Any
-) -> None:
+def test_the_examples_run_one_after_the_other(demo_dsn: str, environment: Mapping[str, str], programs: Any) -> None:
     psql = [programs.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", demo_dsn]
     try:
         for path in EXAMPLES:
             command = [sys.executable, str(path)] if path.suffix == ".py" else [*psql, "-f", str(path)]
-            answer = subprocess.run(
-                command, capture_output=True, text=True, env=environment, timeout=100, check=False
-            )
+            answer = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=False)
             assert answer.returncode == 0, answer.stdout + answer.stderr
     finally:
         cleanup = "SELECT dbml.delete_model('progression')"
@@ -183,8 +171,5 @@ def test_links_lead_somewhere(name: str) -> None:
         assert target.exists(), f"{link} leads nowhere"
         if anchor and target.suffix == ".md":
             there = target.read_text()
-            heads = {
-                re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-")
-                for h in re.findall(r"^#+ (.+)$", there, re.MULTILINE)
-            }
+            heads = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", there, re.MULTILINE)}
             assert anchor in heads or f'id="{anchor}"' in there, f"{link} leads nowhere"

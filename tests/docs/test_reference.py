@@ -14,9 +14,7 @@ from .blocks import ROOT
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "generate_reference", ROOT / "docs" / "generate_reference.py"
-    )
+    spec = importlib.util.spec_from_file_location("generate_reference", ROOT / "docs" / "generate_reference.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look themselves up
@@ -41,9 +39,7 @@ def test_no_word_is_explained_in_vain(generator: ModuleType) -> None:
         assert set(words) <= {a.name for r in routines if r.name == name for a in r.arguments}
 
 
-def test_every_public_function_has_a_page_that_is_its_manual_entry(
-    generator: ModuleType, installed: str
-) -> None:
+def test_every_public_function_has_a_page_that_is_its_manual_entry(generator: ModuleType, installed: str) -> None:
     with psycopg.connect(installed) as connection:
         there = connection.execute(
             "select proname, pg_get_function_arguments(p.oid), obj_description(p.oid, 'pg_proc')"
@@ -53,8 +49,7 @@ def test_every_public_function_has_a_page_that_is_its_manual_entry(
     assert len(found) == len(there)
     for name, arguments, comment in there:
         names = tuple(
-            part.split()[1 if part.startswith(("INOUT ", "IN ", "OUT ")) else 0]
-            for part in generator._split(arguments)
+            part.split()[1 if part.startswith(("INOUT ", "IN ", "OUT ")) else 0] for part in generator._split(arguments)
         )
         assert found[name, names].comment == comment
         assert generator.read_entry(comment).example, f"dbml.{name} must have an example"
@@ -70,6 +65,4 @@ def test_the_views_have_the_columns_of_their_page(generator: ModuleType, install
             " where c.relnamespace = 'dbml'::regnamespace and c.relkind = 'v' and c.relname !~ '^_'"
             " order by c.relname, a.attnum"
         ).fetchall()
-    assert there == [
-        (view.name, name, type_) for view in generator.read_views() for name, type_, _ in view.columns
-    ]
+    assert there == [(view.name, name, type_) for view in generator.read_views() for name, type_, _ in view.columns]

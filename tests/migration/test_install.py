@@ -132,9 +132,7 @@ def test_an_ordinary_role_that_owns_the_database(owned):
     assert install(as_owner).before is None
     assert install(as_owner).before == dbml.__version__
     with psycopg.connect(as_owner) as connection:
-        assert connection.execute(
-            "select rolsuper from pg_roles where rolname = current_user"
-        ).fetchone() == (False,)
+        assert connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone() == (False,)
 
 
 def test_without_dblink_the_hint_is_the_command_for_the_administrator(owned):

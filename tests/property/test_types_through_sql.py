@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -77,15 +77,17 @@ TYPES: dict[str, st.SearchStrategy[str]] = {
 
 
 @pytest.fixture
-def types(db: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+def types(db: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     """Give a connection whose session has an enum, a domain and a composite type."""
     db.execute("SET search_path = pg_temp, public")
-    db.execute("SET datestyle = 'German'; SET intervalstyle = 'sql_standard'; SET extra_float_digits = 0; SET timezone = 'Asia/Kathmandu'")
+    db.execute(
+        "SET datestyle = 'German'; SET intervalstyle = 'sql_standard'; SET extra_float_digits = 0; SET timezone = 'Asia/Kathmandu'"
+    )
     db.execute("CREATE TYPE pg_temp.types_mood AS ENUM ('happy', 'so-so', 'très triste')")
     db.execute("CREATE DOMAIN pg_temp.types_positive AS integer CHECK (value > 0)")
     db.execute("CREATE TYPE pg_temp.types_pair AS (a integer, b text)")
     db.execute("CREATE TEMPORARY TABLE given_values (i serial, v text)")
-    yield db
+    return db
 
 
 def there_and_back(db: psycopg.Connection[Any], type_: str, values: list[str | None]) -> None:

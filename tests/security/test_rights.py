@@ -50,7 +50,11 @@ def test_every_definer_function_pins_its_search_path_and_says_why(db: psycopg.Co
         """SELECT p.oid::regprocedure::text, p.proconfig, obj_description(p.oid, 'pg_proc') IS NOT NULL FROM pg_proc p
         WHERE pronamespace IN ('dbml'::regnamespace, 'dbml_channel'::regnamespace) AND prosecdef"""
     ).fetchall()
-    assert rows and [r for r in rows if not any(s.startswith("search_path=pg_catalog") and s.endswith("pg_temp") for s in r[1] or [])] == []
+    assert (
+        rows
+        and [r for r in rows if not any(s.startswith("search_path=pg_catalog") and s.endswith("pg_temp") for s in r[1] or [])]
+        == []
+    )
     assert [r[0] for r in rows if not r[2]] == []
 
 
@@ -93,7 +97,7 @@ def test_a_predictor_scores_and_runs_no_script(db: psycopg.Connection[Any], stra
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         db.execute(SCRIPT)
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not run scripts"):
-        db.execute("SELECT * FROM dbml_channel.open_call('{\"kind\": \"script\", \"script\": \"x\"}')")
+        db.execute('SELECT * FROM dbml_channel.open_call(\'{"kind": "script", "script": "x"}\')')
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         db.execute("SELECT dbml.register_model('m', '\\x00')")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -14,8 +13,8 @@ from dbml import errors
 
 
 @pytest.fixture
-def name() -> Iterator[str]:
-    yield "m-" + uuid.uuid4().hex
+def name() -> str:
+    return "m-" + uuid.uuid4().hex
 
 
 def test_versions_count_from_one_and_aliases_move(db: psycopg.Connection[Any], name: str) -> None:

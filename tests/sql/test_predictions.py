@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import threading
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import numpy
@@ -30,7 +29,7 @@ CLASSIFIER = make_pipeline(StandardScaler(), LogisticRegression()).fit(FLOWERS, 
 
 
 @pytest.fixture
-def models(db: psycopg.Connection[Any]) -> Iterator[dict[str, str]]:
+def models(db: psycopg.Connection[Any]) -> dict[str, str]:
     """Register a regressor and a classifier, and make tables of the data."""
     mark = uuid.uuid4().hex[:8]
     names = {"ridge": f"ridge-{mark}", "iris": f"iris-{mark}"}
@@ -42,7 +41,7 @@ def models(db: psycopg.Connection[Any]) -> Iterator[dict[str, str]]:
         with db.cursor() as cursor, cursor.copy(f"COPY {table} FROM STDIN") as copy:  # type: ignore[arg-type]
             for i, row in enumerate(frame.itertuples(index=False)):
                 copy.write_row((i, *row, f"n{i}"))
-    yield names
+    return names
 
 
 def test_one_row_equals_the_models_own_answer(db: psycopg.Connection[Any], models: dict[str, str]) -> None:
@@ -55,7 +54,8 @@ def test_one_row_equals_the_models_own_answer(db: psycopg.Connection[Any], model
 def test_one_row_per_row_of_a_table(db: psycopg.Connection[Any], models: dict[str, str]) -> None:
     columns = ", ".join(DIABETES.data.columns)
     rows = db.execute(
-        f"SELECT id, dbml.predict(%s, array[{columns}]) FROM diabetes ORDER BY id", (models["ridge"],)  # type: ignore[arg-type]
+        f"SELECT id, dbml.predict(%s, array[{columns}]) FROM diabetes ORDER BY id",
+        (models["ridge"],),  # type: ignore[arg-type]
     ).fetchall()
     numpy.testing.assert_allclose([p for _, p in rows], RIDGE.predict(DIABETES.data), rtol=1e-12)
 
@@ -68,9 +68,12 @@ def test_a_row_by_its_column_names(db: psycopg.Connection[Any], models: dict[str
     (number,) = db.execute("SELECT dbml.predict_row(%s, d)::float8 FROM diabetes d WHERE id = 3", (models["ridge"],)).fetchone()  # type: ignore[misc]
     assert number == RIDGE.predict(DIABETES.data.iloc[[3]])[0]
     with pytest.raises(errors.MissingFeature, match="petal_width"):
-        db.execute("SELECT dbml.predict_row(%s, f) FROM (SELECT sepal_length, sepal_width, petal_length FROM flowers LIMIT 1) f", (models["iris"],))
+        db.execute(
+            "SELECT dbml.predict_row(%s, f) FROM (SELECT sepal_length, sepal_width, petal_length FROM flowers LIMIT 1) f",
+            (models["iris"],),
+        )
     (from_json,) = db.execute(
-        "SELECT dbml.predict_row(%s, '{\"sepal_length\": 5.1, \"sepal_width\": 3.5, \"petal_length\": 1.4, \"petal_width\": 0.2, \"more\": 1}'::jsonb)",
+        'SELECT dbml.predict_row(%s, \'{"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2, "more": 1}\'::jsonb)',
         (models["iris"],),
     ).fetchone()  # type: ignore[misc]
     assert from_json == "setosa"
@@ -88,8 +91,14 @@ def test_a_query_keeps_its_columns_and_gains_the_prediction(db: psycopg.Connecti
 
 
 def test_json_rows(db: psycopg.Connection[Any], models: dict[str, str]) -> None:
-    rows = db.execute("SELECT r FROM dbml.predict_json(%s, 'SELECT * FROM flowers ORDER BY id LIMIT 3') r", (models["iris"],)).fetchall()
-    assert [(r["id"], r["note"], r["prediction"]) for (r,) in rows] == [(0, "n0", "setosa"), (1, "n1", "setosa"), (2, "n2", "setosa")]
+    rows = db.execute(
+        "SELECT r FROM dbml.predict_json(%s, 'SELECT * FROM flowers ORDER BY id LIMIT 3') r", (models["iris"],)
+    ).fetchall()
+    assert [(r["id"], r["note"], r["prediction"]) for (r,) in rows] == [
+        (0, "n0", "setosa"),
+        (1, "n1", "setosa"),
+        (2, "n2", "setosa"),
+    ]
 
 
 def test_a_whole_table_into_another(db: psycopg.Connection[Any], models: dict[str, str]) -> None:
@@ -129,7 +138,9 @@ def test_text_labels_do_not_pass_as_numbers(db: psycopg.Connection[Any], models:
 
 def test_the_missing_column_is_named(db: psycopg.Connection[Any], models: dict[str, str]) -> None:
     with pytest.raises(errors.MissingFeature, match='"petal_length"') as caught:
-        db.execute("SELECT dbml.predict_json(%s, 'SELECT sepal_length, sepal_width, petal_width FROM flowers')", (models["iris"],))
+        db.execute(
+            "SELECT dbml.predict_json(%s, 'SELECT sepal_length, sepal_width, petal_width FROM flowers')", (models["iris"],)
+        )
     assert caught.value.detail["missing"] == ["petal_length"]
 
 
@@ -141,7 +152,9 @@ def test_a_wrong_number_of_features(db: psycopg.Connection[Any], models: dict[st
 
 def test_nothing_in_nothing_out(db: psycopg.Connection[Any], models: dict[str, str]) -> None:
     assert db.execute("SELECT dbml.predict(%s, null::float8[])", (models["ridge"],)).fetchone() == (None,)
-    assert db.execute("SELECT * FROM dbml.predict_json(%s, 'SELECT * FROM flowers WHERE false')", (models["iris"],)).fetchall() == []
+    assert (
+        db.execute("SELECT * FROM dbml.predict_json(%s, 'SELECT * FROM flowers WHERE false')", (models["iris"],)).fetchall() == []
+    )
 
 
 def test_a_missing_value_is_the_models_affair(db: psycopg.Connection[Any], models: dict[str, str]) -> None:
@@ -155,7 +168,9 @@ def test_a_column_list_that_does_not_fit(db: psycopg.Connection[Any], models: di
         db.execute("SELECT * FROM dbml.predict(%s, 'SELECT * FROM flowers') AS t(a int)", (models["iris"],))
     fitting = caught.value.diag.message_hint or ""
     assert fitting.startswith("AS t(id integer, sepal_length double precision") and fitting.endswith("prediction text)")
-    assert len(db.execute(f"SELECT * FROM dbml.predict(%s, 'SELECT * FROM flowers') {fitting}", (models["iris"],)).fetchall()) == 150  # type: ignore[arg-type]
+    assert (
+        len(db.execute(f"SELECT * FROM dbml.predict(%s, 'SELECT * FROM flowers') {fitting}", (models["iris"],)).fetchall()) == 150
+    )  # type: ignore[arg-type]
     with pytest.raises(errors.ColumnListMismatch):
         db.execute("SELECT * FROM dbml.predict(%s, 'SELECT * FROM flowers LIMIT 1')"
                    " AS t(a int, b int, c float8, d float8, e float8, f text, p text)", (models["iris"],))  # fmt: skip
@@ -183,7 +198,9 @@ def test_several_outputs_are_an_array(db: psycopg.Connection[Any]) -> None:
     model = LinearRegression().fit([[0.0], [1.0], [2.0]], [[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]])
     name = "double-" + uuid.uuid4().hex
     db.execute("SELECT dbml.register_model(%s, %s)", (name, pickle.dumps(model)))
-    (answer,) = db.execute("SELECT p FROM dbml.predict(%s, 'SELECT 3.0::float8 AS x') AS t(x float8, p float8[])", (name,)).fetchone()  # type: ignore[misc]
+    (answer,) = db.execute(
+        "SELECT p FROM dbml.predict(%s, 'SELECT 3.0::float8 AS x') AS t(x float8, p float8[])", (name,)
+    ).fetchone()  # type: ignore[misc]
     numpy.testing.assert_allclose(answer, [3.0, 7.0])
 
 
@@ -191,7 +208,9 @@ def test_a_hundred_thousand_rows_in_order_and_equal(db: psycopg.Connection[Any],
     query = ("SELECT g AS id, " + ", ".join(f"(sin(g * {i + 1}) / 10) AS \"{c}\"" for i, c in enumerate(DIABETES.data.columns))
              + " FROM generate_series(1, 100000) g")  # fmt: skip
     columns = ", ".join(f'"{c}" float8' for c in DIABETES.data.columns)
-    rows = db.execute(f"SELECT * FROM dbml.predict(%s, %s) AS t(id int, {columns}, p float8)", (models["ridge"], query)).fetchall()  # type: ignore[arg-type]
+    rows = db.execute(
+        f"SELECT * FROM dbml.predict(%s, %s) AS t(id int, {columns}, p float8)", (models["ridge"], query)
+    ).fetchall()  # type: ignore[arg-type]
     frame = pandas.DataFrame([row[1:-1] for row in rows], columns=DIABETES.data.columns)
     assert [row[0] for row in rows] == list(range(1, 100_001))
     numpy.testing.assert_allclose([row[-1] for row in rows], RIDGE.predict(frame), rtol=1e-9)

@@ -88,33 +88,29 @@ def test_the_column_list_says_which_types_are_wanted(db: psycopg.Connection[Any]
         'OutputDataSet = [{"a": 1, "b": 2, "c": 3.0, "d": "2026-01-02", "e": [1, 2]}]')
         AS t(a smallint, b numeric, c integer, d date, e int[])"""
     ).fetchone()
-    assert row is not None and str(row) == (
-        "(1, Decimal('2'), 3, datetime.date(2026, 1, 2), [1, 2], 'smallint', 'date')"
-    )
+    assert row is not None and str(row) == ("(1, Decimal('2'), 3, datetime.date(2026, 1, 2), [1, 2], 'smallint', 'date')")
 
 
 def test_a_column_list_of_the_wrong_length_is_answered_with_one_that_fits(db: psycopg.Connection[Any]) -> None:
     with pytest.raises(errors.ColumnListMismatch) as caught:
-        db.execute(
-            """SELECT * FROM dbml.run_script('OutputDataSet = {"x": [1], "odd name": ["b"]}') AS t(a int)"""
-        )
+        db.execute("""SELECT * FROM dbml.run_script('OutputDataSet = {"x": [1], "odd name": ["b"]}') AS t(a int)""")
     assert caught.value.diag.message_hint == 'AS t(x bigint, "odd name" text)'
-    hinted = f"""SELECT * FROM dbml.run_script('OutputDataSet = {{"x": [1], "odd name": ["b"]}}') {caught.value.diag.message_hint}"""
+    hinted = (
+        f"""SELECT * FROM dbml.run_script('OutputDataSet = {{"x": [1], "odd name": ["b"]}}') {caught.value.diag.message_hint}"""
+    )
     assert db.execute(hinted).fetchall() == [(1, "b")]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("value", "type_"), [("3.5", "integer"), ("2**40", "integer"), ("'x'", "float8"), ("float('inf')", "bigint")]
 )
-def test_a_value_that_the_type_cannot_hold_is_refused_not_rounded(
-    db: psycopg.Connection[Any], value: str, type_: str
-) -> None:
+def test_a_value_that_the_type_cannot_hold_is_refused_not_rounded(db: psycopg.Connection[Any], value: str, type_: str) -> None:
     with pytest.raises(errors.UnsupportedType, match='"x"'):
         db.execute(f'SELECT * FROM dbml.run_script($$OutputDataSet = {{"x": [{value}]}}$$) AS t(x {type_})')  # type: ignore[arg-type]
 
 
 def test_ten_thousand_columns_are_refused_by_name_of_the_limit(db: psycopg.Connection[Any]) -> None:
-    script = 'import numpy\nOutputDataSet = numpy.zeros((1, 10000))'
+    script = "import numpy\nOutputDataSet = numpy.zeros((1, 10000))"
     with pytest.raises(errors.DbmlError, match=r"1600 columns at most, got 10000"):
         db.execute("SELECT * FROM dbml.run_script(%s) AS t(a int)", (script,))
     wide = "SELECT " + ", ".join(f"{i} AS c{i}" for i in range(10000))

@@ -23,10 +23,18 @@ def test_a_run_says_who_what_and_how(db: psycopg.Connection[Any]) -> None:
     db.execute(
         "SELECT * FROM dbml.run_script(%s, input_query => 'SELECT g FROM generate_series(1, 30) g', params => '{\"p\": 1}',"
         " experiment => 'trials') AS t(g int)",
-        (f"# {mark}\nprint('hello')\nrun.log('rmse', 1.5)\nrun.log('rmse', 1.25)\nrun.tag('kind', 'test')\nOutputDataSet = InputDataSet[:7]",),
+        (
+            f"# {mark}\nprint('hello')\nrun.log('rmse', 1.5)\nrun.log('rmse', 1.25)\nrun.tag('kind', 'test')\nOutputDataSet = InputDataSet[:7]",
+        ),
     )
     run = _run(db, mark)
-    assert (run["status"], run["rows_in"], run["rows_out"], run["log"], run["params"]) == ("completed", 30, 7, "hello\n", {"p": 1})
+    assert (run["status"], run["rows_in"], run["rows_out"], run["log"], run["params"]) == (
+        "completed",
+        30,
+        7,
+        "hello\n",
+        {"p": 1},
+    )
     assert run["experiment"] == "trials" and run["workspace"] == "default" and run["tags"] == {"kind": "test"}
     assert run["username"] == db.execute("SELECT current_user").fetchone()[0]  # type: ignore[index]
     assert run["peak_memory_mb"] > 1 and run["seconds"] > 0 and len(run["script_sha256"]) == 64
@@ -81,7 +89,9 @@ def test_files_images_and_tables_are_kept_with_the_run(db: psycopg.Connection[An
     assert [(name, kind) for name, kind, *_ in kept] == [("big.bin", "file"), ("curve", "image"), ("points", "table")]
     assert kept[0][2:] == (3_000_000, b"0123") and kept[1][3] == b"\x89PNG"
     (digest,) = db.execute("SELECT encode(sha256(dbml.artifact_bytes(%s, 'big.bin')), 'hex')", (run_id,)).fetchone()  # type: ignore[misc]
-    assert digest == db.execute("SELECT digest FROM dbml.artifacts WHERE run_id = %s AND name = 'big.bin'", (run_id,)).fetchone()[0]  # type: ignore[index]
+    assert (
+        digest == db.execute("SELECT digest FROM dbml.artifacts WHERE run_id = %s AND name = 'big.bin'", (run_id,)).fetchone()[0]
+    )  # type: ignore[index]
 
 
 def test_a_metric_must_be_a_number(db: psycopg.Connection[Any]) -> None:

