@@ -35,6 +35,7 @@ from dbml.worker.telemetry import Telemetry
 
 log = logging.getLogger("dbml.router")
 
+HEARTBEAT_S = 0.2  # the longest that SQL waits for an answer of some kind
 LONGEST_MESSAGE = (1 << 30) - 1  # the text of a query, and so a value in hex, is shorter than 1 GiB
 
 
@@ -44,7 +45,7 @@ class Conversation:
 
     upload: ModelUpload
     call: Call | None = None
-    task: asyncio.Task[Any] | None = None
+    task: asyncio.Task[list[Row]] | None = None
 
 
 class Router:
@@ -65,11 +66,27 @@ class Router:
         session.state = Conversation(ModelUpload(self._runtime))
 
     async def query(self, session: Session, text: bytes) -> list[Row]:
-        """Answer one message of a connection."""
+        """Answer one message of a connection, or "wait" where that takes longer than HEARTBEAT_S.
+
+        SQL then asks again by "wait": before PostgreSQL 17 it could not be interrupted while it waits in dblink.
+        """
         conversation: Conversation = session.state
-        conversation.task = asyncio.current_task()
+        verb, head, body = split(text)
+        if verb != "wait":
+            if conversation.task is not None:
+                raise errors.ProtocolMismatch("the last message is not yet answered", hint="repeat the statement")
+            conversation.task = asyncio.create_task(self._answer(conversation, verb, head, body))
+        task = conversation.task
+        if task is None:
+            raise errors.ProtocolMismatch("there is nothing to wait for", hint="repeat the statement")
+        done, _ = await asyncio.wait({task}, timeout=HEARTBEAT_S)
+        if not done:
+            return [("wait", None, None)]
+        conversation.task = None
+        return task.result()
+
+    async def _answer(self, conversation: Conversation, verb: str, head: bytes, body: bytes) -> list[Row]:
         try:
-            verb, head, body = split(text)
             if verb == "open":
                 return await self._open(conversation, head, body)
             if verb == "part" and not isinstance(conversation.call, ScriptCall):
@@ -82,12 +99,9 @@ class Router:
                 raise errors.ProtocolMismatch("no call is open on this connection", hint="repeat the statement")
             return await conversation.call.handle(verb, json.loads(head), body)
         except asyncio.CancelledError:
-            conversation.task = None  # a second cancel must not interrupt the end
             canceled = errors.CallCanceled("the call was cancelled by its caller")
             await asyncio.shield(self._ending(conversation, canceled))
             raise canceled from None
-        finally:
-            conversation.task = None
 
     def cancel(self, session: Session) -> None:
         """Stop what a connection waits for; its caller has cancelled or is gone."""

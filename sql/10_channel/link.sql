@@ -73,24 +73,25 @@ returns table (tag text, head text, body text)
 language plpgsql volatile parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
+-- Before PostgreSQL 17 a wait inside dblink cannot be interrupted.  So the worker answers within 0.2 s, if only
+-- by "wait", and a cancellation is seen between two looks (docs/decisions/0004).
 declare
     link constant text := dbml_channel.link();
-    waited integer := 0;
+    again boolean;
 begin
-    -- Before PostgreSQL 17 a wait inside dblink cannot be cancelled: look, and sleep between looks,
-    -- briefly at first (a prediction takes less than a millisecond), then up to 10 ms.
-    if current_setting('server_version_num')::integer < 170000 then
-        while dblink_is_busy(link) = 1 loop
-            waited := waited + 1;
-            if waited > 2000 then
-                perform pg_sleep(0.01);
-            elsif waited > 400 then
-                perform pg_sleep(0.001);
+    loop
+        again := false;
+        for tag, head, body in select * from dblink_get_result(link) as t(tag text, head text, body text) loop
+            if tag = 'wait' then
+                again := true;
+            else
+                return next;
             end if;
         end loop;
-    end if;
-    return query select * from dblink_get_result(link) as t(tag text, head text, body text);
-    perform * from dblink_get_result(link) as t(tag text, head text, body text);
+        perform * from dblink_get_result(link) as t(tag text, head text, body text);
+        exit when not again;
+        perform dblink_send_query(link, 'wait {}');
+    end loop;
 end
 $$;
 comment on function dbml_channel.receive() is 'Wait for the worker''s answer; a wait that statement_timeout and a cancel request end.';
@@ -178,9 +179,6 @@ begin
         return;
     end if;
     begin
-        while dblink_is_busy(link) = 1 loop
-            perform pg_sleep(0.001);
-        end loop;
         perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
         perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
         perform * from dblink(link, 'abandon ' || jsonb_build_object('sqlstate', state, 'message', message)::text)

@@ -1,0 +1,29 @@
+"""Each benchmark runs to its end with small sizes and prints its table.  What it measures is not tested."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLPYTHON = Path("/usr/lib/postgresql/15/lib/plpython3.so")
+
+
+@pytest.mark.parametrize("name", ["run_script", "predict_one", "predict_into", "memory"])
+def test_a_benchmark_prints_its_table(name: str) -> None:
+    if name == "predict_one" and sys.version_info[:2] != (3, 11):
+        pytest.skip("Debian's PL/Python is of Python 3.11, it cannot import this environment's scikit-learn")
+    if name == "predict_one" and not PLPYTHON.exists() and os.environ.get("CI") != "true":
+        pytest.skip("postgresql-plpython3-15 is not on this machine")
+    if name == "predict_into" and importlib.util.find_spec("adbc_driver_postgresql") is None:
+        pytest.fail("pip install -e '.[test]'")
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick"], cwd=ROOT, capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    assert "median" in done.stdout and "wanted" in done.stdout
