@@ -22,7 +22,7 @@ def test_a_run_says_who_what_and_how(db: psycopg.Connection[Any]) -> None:
     mark = uuid.uuid4().hex
     db.execute(
         "SELECT * FROM dbml.run_script(%s, input_query => 'SELECT g FROM generate_series(1, 30) g', params => '{\"p\": 1}',"
-        " experiment => 'trials') AS t(g int)",
+        " experiment => 'records') AS t(g int)",
         (
             f"# {mark}\nprint('hello')\nrun.log('rmse', 1.5)\nrun.log('rmse', 1.25)\nrun.tag('kind', 'test')\nOutputDataSet = InputDataSet[:7]",
         ),
@@ -35,13 +35,13 @@ def test_a_run_says_who_what_and_how(db: psycopg.Connection[Any]) -> None:
         "hello\n",
         {"p": 1},
     )
-    assert run["experiment"] == "trials" and run["workspace"] == "default" and run["tags"] == {"kind": "test"}
+    assert run["experiment"] == "records" and run["workspace"] == "default" and run["tags"] == {"kind": "test"}
     assert run["username"] == db.execute("SELECT current_user").fetchone()[0]  # type: ignore[index]
     assert run["peak_memory_mb"] > 1 and run["seconds"] > 0 and len(run["script_sha256"]) == 64
     assert run["inputs"][0]["query"] == "SELECT g FROM generate_series(1, 30) g"
     metrics = db.execute("SELECT name, value FROM dbml.metrics WHERE run_id = %s", (run["run_id"],)).fetchall()
     assert metrics == [("rmse", 1.5), ("rmse", 1.25)]
-    assert db.execute("SELECT runs > 0 FROM dbml.experiments WHERE name = 'trials'").fetchone() == (True,)
+    assert db.execute("SELECT runs > 0 FROM dbml.experiments WHERE name = 'records'").fetchone() == (True,)
 
 
 def test_a_failed_run_is_seen_with_its_error(db: psycopg.Connection[Any]) -> None:
