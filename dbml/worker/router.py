@@ -157,7 +157,8 @@ async def serve(settings: WorkerSettings) -> None:
     reached; OSError where the address is taken.
     """
     telemetry = Telemetry(settings.dsn)
-    runtime = tempfile.mkdtemp(prefix="dbml-worker-")
+    _sweep()
+    runtime = tempfile.mkdtemp(prefix=f"dbml-worker-{os.getpid()}-")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -194,6 +195,14 @@ async def serve(settings: WorkerSettings) -> None:
             settings.on_ready(address)
         await stop.wait()
         log.info("worker stops")
+
+
+def _sweep() -> None:
+    """Delete what workers that were killed left in the temporary directory."""
+    for left in Path(tempfile.gettempdir()).glob("dbml-worker-*-*"):
+        pid = left.name.split("-")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists() and left.stat().st_uid == os.getuid():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 async def _channel(telemetry: Telemetry) -> Channel:

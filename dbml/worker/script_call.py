@@ -75,22 +75,27 @@ class ScriptCall:
         """Start a satellite and hand it the script."""
         request = self._request
         self._started = asyncio.create_task(self._record_start())
-        self._child = await self._zygote.satellite()
-        await self._child.send(
-            {
-                "tag": "call",
-                "run_id": self.run_id,
-                "script": request["script"],
-                "params": request["params"],
-                "inputs": [{"name": i["name"], "columns": i["columns"]} for i in request["inputs"]],
-                "output_name": request["output_name"],
-                "expected": request.get("expected"),
-                "result": request["result"],
-                "workspace": request["workspace"],
-                "experiment": request["experiment"],
-                "user": request["user"],
-            }
-        )
+        try:
+            self._child = await self._zygote.satellite()
+            await self._child.send(
+                {
+                    "tag": "call",
+                    "run_id": self.run_id,
+                    "script": request["script"],
+                    "params": request["params"],
+                    "inputs": [{"name": i["name"], "columns": i["columns"]} for i in request["inputs"]],
+                    "output_name": request["output_name"],
+                    "expected": request.get("expected"),
+                    "result": request["result"],
+                    "workspace": request["workspace"],
+                    "experiment": request["experiment"],
+                    "user": request["user"],
+                }
+            )
+        except (ChildLost, ConnectionError, TimeoutError) as lost:
+            error = errors.ScriptCrashed(f"no process could be started for the script: {lost}", hint="the worker's log says why")
+            await self.abandon(error)
+            raise error from None
         return [("ready", self.run_id, None)]
 
     async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
