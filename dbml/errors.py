@@ -101,7 +101,7 @@ class DbmlError(psycopg.DatabaseError, code="ML000", name="DBML_ERROR"):
         return {
             "sqlstate": self._foreign_sqlstate or type(self).sqlstate,
             "message": self.message,
-            "detail": json.dumps(self._detail) if self._detail else None,
+            "detail": json.dumps(self._detail, ensure_ascii=False) if self._detail else None,
             "hint": self.hint,
             "context": self.context,
         }

@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.execute("…")
+    op.execute("...")
 
 
 def downgrade() -> None:

@@ -160,7 +160,7 @@ def demo() -> None:
     with console.status("starting a PostgreSQL server and a worker"):
         dsn = _database()
     console.print(f"A PostgreSQL server and a worker are running ({_took(started)}).\n")
-    with psycopg.connect(dsn, autocommit=True, application_name="dbml demo") as connection:
+    with psycopg.connect(dsn, client_encoding="utf8", autocommit=True, application_name="dbml demo") as connection:
         connection.add_notice_handler(lambda notice: console.print(f"NOTICE:  {notice.message_primary}", markup=False))
         _load(connection)
         for number, step in enumerate(STEPS, start=2):

@@ -66,7 +66,9 @@ def _describe_database(dsn: str, known: Mapping[str, Any]) -> dict[str, Any]:
         "worker": {"answers": False, "address": None, "error": None},
     }  # fmt: skip
     try:
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="dbml status") as connection:
+        with psycopg.connect(
+            dsn, client_encoding="utf8", autocommit=True, connect_timeout=5, application_name="dbml status"
+        ) as connection:
             connection.execute("set statement_timeout = '10s'")
             found["answers"] = True
             found["server_version"] = connection.info.parameter_status("server_version")

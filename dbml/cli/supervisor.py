@@ -110,7 +110,7 @@ class WorkerProcess:
         """
         deadline = time.monotonic() + timeout_s
         complaint, hint = "it did not answer in time", None
-        with psycopg.connect(self.dsn, autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(self.dsn, client_encoding="utf8", autocommit=True, connect_timeout=10) as connection:
             while time.monotonic() < deadline:
                 if self.poll() is not None:
                     if self._reader:

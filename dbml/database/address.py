@@ -48,7 +48,7 @@ def listening_place(dsn: str, folder: Path | None = None) -> Iterator[str]:
     Connects to the server to see who runs it.
     Raises: InvalidArgument when the server is on another host: only the user knows the way back.
     """
-    with psycopg.connect(dsn, connect_timeout=10) as connection:
+    with psycopg.connect(dsn, client_encoding="utf8", connect_timeout=10) as connection:
         host = connection.info.host
         uid = server_uid(connection)
     if uid is None:

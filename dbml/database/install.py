@@ -80,7 +80,7 @@ def _transaction(dsn: str) -> Iterator[Connection]:
     parse(dsn)
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(dsn, application_name="dbml install"),
+        creator=lambda: psycopg.connect(dsn, client_encoding="utf8", application_name="dbml install"),
         poolclass=NullPool,
     )
     try:

@@ -36,7 +36,9 @@ class Check:
 def verify(dsn: str) -> list[Check]:
     """Return every check that could be made; the last one that failed is why no more were."""
     try:
-        connection = psycopg.connect(dsn, autocommit=True, connect_timeout=5, application_name="dbml verify")
+        connection = psycopg.connect(
+            dsn, client_encoding="utf8", autocommit=True, connect_timeout=5, application_name="dbml verify"
+        )
     except psycopg.OperationalError as error:
         mend = "start the server (dbml up --detach for one of our own), or correct the DSN"
         return [Check("server", False, f"{without_password(dsn)}: {_first_line(error)}", mend)]

@@ -6,13 +6,21 @@ Every function takes an open psycopg connection; the caller decides about transa
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 PART_BYTES = 1 << 20
+
+
+def _jsonb(value: Any) -> Jsonb:
+    """Return JSON without escapes, which a database in another encoding than UTF-8 does not take."""
+    return Jsonb(value, dumps=partial(json.dumps, ensure_ascii=False))
+
 
 _START = """
 insert into dbml._runs (run_id, workspace_id, workspace, experiment, username, session_user_, database, application,
@@ -41,13 +49,13 @@ async def start(connection: AsyncConnection[Any], run: Mapping[str, Any]) -> Non
     """Record that a run has begun; makes its experiment where it is new."""
     if run["experiment"] is not None:
         await connection.execute(_EXPERIMENT, (run["workspace_id"], run["experiment"], run["username"]))
-    values = dict(run, params=Jsonb(run["params"]), inputs=Jsonb(run["inputs"]))
+    values = dict(run, params=_jsonb(run["params"]), inputs=_jsonb(run["inputs"]))
     await connection.execute(_START, values)
 
 
 async def finish(connection: AsyncConnection[Any], outcome: Mapping[str, Any]) -> None:
     """Record how a run ended."""
-    await connection.execute(_FINISH, dict(outcome, tags=Jsonb(outcome["tags"])))
+    await connection.execute(_FINISH, dict(outcome, tags=_jsonb(outcome["tags"])))
 
 
 async def interrupt(connection: AsyncConnection[Any], reason: str) -> int:

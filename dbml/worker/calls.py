@@ -78,7 +78,9 @@ class ScoreCall:
                 case "query":
                     about = await self._scorers.describe(digest, spool)
                     sent = self._match(about)
-                    return [("signature", json.dumps({"sent": sent, "type": about["prediction"]["type"]}), None)]
+                    return [
+                        ("signature", json.dumps({"sent": sent, "type": about["prediction"]["type"]}, ensure_ascii=False), None)
+                    ]
                 case form:
                     raise unknown(str(form))
         except ModelNeeded:

@@ -136,7 +136,7 @@ class Router:
                 conversation.call = score
                 return await score.open(body, conversation.upload.take())
             case "ping":
-                return [("pong", json.dumps(self.status()), None)]
+                return [("pong", json.dumps(self.status(), ensure_ascii=False), None)]
             case kind:
                 raise errors.ProtocolMismatch(f"the worker does not know calls of kind {kind!r}", hint="restart the worker")
 

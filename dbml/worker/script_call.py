@@ -178,16 +178,16 @@ class ScriptCall:
                 case "artifact":
                     await self._keep_artifact(child, head)
                 case "load":
-                    return [*rows, ("load", json.dumps(head), None)]
+                    return [*rows, ("load", json.dumps(head, ensure_ascii=False), None)]
                 case "register":
-                    return [*rows, ("register", json.dumps(head | {"run_id": self.run_id}), None)]
+                    return [*rows, ("register", json.dumps(head | {"run_id": self.run_id}, ensure_ascii=False), None)]
                 case "frame":
                     return rows + self._frame(head, body)
                 case "done":
                     usage = {"peak_memory_mb": head["peak_memory_mb"], "cpu_seconds": head["cpu_seconds"]}
                     await self._finish("completed", rows_in=head["rows_in"], rows_out=head["rows_out"], usage=usage)
                     if self._request["result"] == "params":
-                        rows.append(("params", None, json.dumps(head["params"])))
+                        rows.append(("params", None, json.dumps(head["params"], ensure_ascii=False)))
                     return [*rows, ("done", None, None)]
                 case "error":
                     raise errors.from_fields(head)
@@ -208,7 +208,7 @@ class ScriptCall:
         return receiving.result()
 
     def _frame(self, head: Mapping[str, Any], body: bytes) -> list[Row]:
-        rows: list[Row] = [("frame", json.dumps({"n": head["n"], "width": len(head["sizes"])}), None)]
+        rows: list[Row] = [("frame", json.dumps({"n": head["n"], "width": len(head["sizes"])}, ensure_ascii=False), None)]
         start = 0
         for size in head["sizes"]:
             rows.append(("column", None, body[start : start + size]))

@@ -31,7 +31,9 @@ class Telemetry:
 
     async def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(self._dsn, application_name="dbml worker", connect_timeout=5)
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._dsn, client_encoding="utf8", application_name="dbml worker", connect_timeout=5
+            )
             # A run's record is worth less than the wait for a disk: visible at once, safe within a second.
             await self._connection.execute("set synchronous_commit = off")
             await self._connection.commit()

@@ -26,8 +26,8 @@ create table dbml._worker (
     port          integer check (port between 1 and 65535),
     password      text not null,               -- what dblink logs in with, by SCRAM
     secret        bytea not null check (length(secret) = 64),    -- signs requests
-    inner_key     bytea not null check (length(inner_key) = 64), -- secret xor 0x36…, RFC 2104
-    outer_key     bytea not null check (length(outer_key) = 64), -- secret xor 0x5c…, RFC 2104
+    inner_key     bytea not null check (length(inner_key) = 64), -- secret xor 0x36..., RFC 2104
+    outer_key     bytea not null check (length(outer_key) = 64), -- secret xor 0x5c..., RFC 2104
     registered_at timestamptz,
     check ((host is null) = (port is null))
 )"""

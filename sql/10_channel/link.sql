@@ -101,7 +101,7 @@ returns table (tag text, head text, body text)
 language plpgsql volatile parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
--- Not dblink(…), which waits for the remote query to end before it gives way to a cancellation.
+-- Not dblink(...), which waits for the remote query to end before it gives way to a cancellation.
 begin
     if dblink_send_query(dbml_channel.link(), message) = 0 then
         raise exception 'the connection to the worker is busy' using errcode = 'ML014';

@@ -62,7 +62,7 @@ $$;
 comment on function dbml.register_model(text, bytea, text, text, jsonb, text, jsonb, jsonb, text, uuid, text) is
 'Register the bytes of a pickled estimator as the next version of a model; returns the version.
 
-The model belongs to the transaction: rolled back, it is gone. signature is {"features": [{"name": …}, …]}
+The model belongs to the transaction: rolled back, it is gone. signature is {"features": [{"name": ...}, ...]}
 where the estimator itself does not know its features'' names. alias moves an alias to the new version.
 Errors: ML009 a bad name or no bytes; ML050 no such workspace.
 Example: SELECT dbml.register_model(''diabetes-copy'', dbml.model_bytes(''demo-diabetes''), tags => ''{"copy": true}'');';

@@ -19,7 +19,7 @@ begin
 end
 $$;
 comment on function dbml.set_model_alias(text, text, text) is
-'Let an alias mean this version of a model: predict(''demo-iris@champion'', …) uses it from the next statement on.
+'Let an alias mean this version of a model: predict(''demo-iris@champion'', ...) uses it from the next statement on.
 
 Returns the version. The former meaning of the alias is replaced.
 Errors: ML020 no such model; ML009 an alias that is not plain.

@@ -23,7 +23,7 @@ begin
     elsif jsonb_typeof(coalesce(inputs, '{}')) <> 'object'
           or exists (select from jsonb_each(coalesce(inputs, '{}')) e where jsonb_typeof(e.value) <> 'string') then
         raise exception 'inputs must be a JSON object of queries by name, got %', inputs
-            using errcode = 'ML009', hint = 'inputs => ''{"train": "SELECT …", "test": "SELECT …"}''';
+            using errcode = 'ML009', hint = 'inputs => ''{"train": "SELECT ...", "test": "SELECT ..."}''';
     elsif jsonb_typeof(coalesce(params, '{}')) <> 'object' then
         raise exception 'params must be a JSON object, got %', params
             using errcode = 'ML009', hint = 'params => ''{"alpha": 0.5}'' makes the variable alpha';

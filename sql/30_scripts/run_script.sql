@@ -38,7 +38,7 @@ begin
                 select n.guess, n.total into guess, total from dbml_channel.next_guess(said, guess, total) n;
             when feature_not_supported then
                 raise exception 'run_script returns rows: call it in FROM, with a column list' using errcode = 'ML007',
-                    hint = 'SELECT * FROM dbml.run_script(…) AS t(x bigint), or SELECT dbml.run_script_json(…)';
+                    hint = 'SELECT * FROM dbml.run_script(...) AS t(x bigint), or SELECT dbml.run_script_json(...)';
         end;
     end loop;
     give := dbml_channel.give_columns(guess);
@@ -54,8 +54,8 @@ comment on function dbml.run_script(text, text, jsonb, jsonb, text, text, text, 
 
 The input query runs in your session: as you, in your transaction, with its uncommitted rows and temporary
 tables. Its rows are the pandas DataFrame InputDataSet (input_name); further inputs are named in inputs,
-{"train": "SELECT …"}. Each key of params is a variable. What the script prints arrives as NOTICE. run is
-there: run.log(name, value), run.register_model(name, estimator), run.load_model(name), run.upload_file(…).
+{"train": "SELECT ..."}. Each key of params is a variable. What the script prints arrives as NOTICE. run is
+there: run.log(name, value), run.register_model(name, estimator), run.load_model(name), run.upload_file(...).
 The column list says the types wanted; a value that a type cannot hold exactly is an error, not rounded.
 timeout stops the script. The call is recorded in dbml.runs, also when it fails or is rolled back.
 Errors: ML001 the script raised (its lines are the CONTEXT); ML002 syntax; ML003 sys.exit; ML004 the process

@@ -34,6 +34,6 @@ comment on function dbml.run_script_json(text, text, jsonb, jsonb, text, text, t
     interval, text, text) is
 'Run a script and return each row of its OutputDataSet as a JSON object: run_script without a column list.
 
-Values are as to_jsonb prints them: NaN and the infinities as text, timestamps in ISO 8601, bytea as \x….
+Values are as to_jsonb prints them: NaN and the infinities as text, timestamps in ISO 8601, bytea as \x....
 Arguments and errors: as dbml.run_script.
 Example: SELECT r ->> ''y'' FROM dbml.run_script_json(''OutputDataSet = [{"y": 1}]'') r;';

@@ -9,12 +9,12 @@ begin
         return null;
     elsif array_ndims(features) <> 1 then
         raise exception 'features must be one-dimensional, got % dimensions', coalesce(array_ndims(features), 0)
-            using errcode = 'ML009', hint = 'for many rows use SELECT * FROM dbml.predict(model, query) AS t(…)';
+            using errcode = 'ML009', hint = 'for many rows use SELECT * FROM dbml.predict(model, query) AS t(...)';
     end if;
     answer := dbml_channel.score_one(model, null, 'predict', 'row', encode(array_send(features), 'hex'));
     if answer.label_type not in ('double precision', 'real', 'bigint', 'boolean', 'integer') then
         raise exception 'model "%" predicts % values, here "%"', model, answer.label_type, answer.scored using errcode = 'ML023',
-            hint = 'dbml.predict_row(model, row) returns them as jsonb; SELECT * FROM dbml.predict(model, query) AS t(…, prediction text) as text';
+            hint = 'dbml.predict_row(model, row) returns them as jsonb; SELECT * FROM dbml.predict(model, query) AS t(..., prediction text) as text';
     elsif answer.label_type = 'boolean' then
         return answer.scored::boolean::integer;
     end if;

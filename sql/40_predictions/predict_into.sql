@@ -18,7 +18,7 @@ begin
     shape := dbml_channel.describe(input_query);
     if 'prediction' = any (shape.names) then
         raise exception 'the query has a column "prediction" already' using errcode = 'ML009',
-            hint = 'give it another name: SELECT …, prediction AS former_prediction …';
+            hint = 'give it another name: SELECT ..., prediction AS former_prediction ...';
     elsif cardinality(shape.names) >= 1600 then
         raise exception 'a table can have 1600 columns at most, got % and the prediction', cardinality(shape.names)
             using errcode = 'ML005', detail = '{"limit": "columns", "value": 1600}';

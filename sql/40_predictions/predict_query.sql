@@ -26,7 +26,7 @@ begin
                 from dbml_channel.next_guess(said, guess, total, shape.types || natural_type) n;
             when feature_not_supported then
                 raise exception 'predict over a query returns rows: call it in FROM, with a column list' using errcode = 'ML007',
-                    hint = 'SELECT * FROM dbml.predict(…) AS t(…), or SELECT dbml.predict_json(…)';
+                    hint = 'SELECT * FROM dbml.predict(...) AS t(...), or SELECT dbml.predict_json(...)';
         end;
     end loop;
     -- The input's columns pass through untouched: a listed type may be another only where PostgreSQL

@@ -71,7 +71,7 @@ create or replace function dbml_channel.scored_source(types text[], prediction_t
 returns text
 language sql stable parallel safe security invoker
 begin atomic
-    -- The chunk's own columns c1…, and prediction, side by side.
+    -- The chunk's own columns c1..., and prediction, side by side.
     select format('rows from (unnest($1) as (%s, ordinal bigint), unnest($2::%s[])) as scored(%s, ordinal, prediction)',
         string_agg(format('c%s %s', i, t), ', ' order by i),
         case when dbml_channel.kind(prediction_type::regtype) in ('bool', 'int2', 'int4', 'int8', 'float4', 'float8')

@@ -7,5 +7,5 @@ select m.model_id, w.name as workspace, m.name, m.version,
 from dbml._models m join dbml._workspaces w using (workspace_id) join dbml._blobs b using (digest);
 comment on view dbml.models is 'Registered models, a row a version. The bytes: dbml.model_bytes(name).';
 comment on column dbml.models.digest is 'SHA-256 of the bytes, in hex; the worker keeps loaded models by it.';
-comment on column dbml.models.signature is 'What the model takes and gives: {"features": [{"name"}], "prediction": {"type"}, "classes": […]}.';
+comment on column dbml.models.signature is 'What the model takes and gives: {"features": [{"name"}], "prediction": {"type"}, "classes": [...]}.';
 comment on column dbml.models.run_id is 'The run that registered it, where a script did.';
