@@ -1,6 +1,8 @@
 """Frames: how router, satellites and scorers talk over a socket pair.
 
-frame = length of head, length of body (4 bytes each, network order), head (a JSON object), body (bytes)
+    frame = length of head, length of body (4 bytes each, network order), head (a JSON object), body (bytes)
+
+A head has a "tag".  This module knows neither tags nor processes.
 """
 
 from __future__ import annotations
@@ -23,14 +25,13 @@ class FrameError(Exception):
 
 
 def pack(head: dict[str, Any], body: bytes = b"") -> bytes:
-    """Make a frame."""
-    text = json.dumps(head, separators=(",", ":")).encode()
+    """Make a frame; half of a surrogate pair, which UTF-8 does not have, becomes a question mark.
+
+    Raises: FrameError beyond LARGEST_HEAD or LARGEST_BODY.
+    """
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    _check(len(text), len(body))
     return b"".join((_HEADER.pack(len(text), len(body)), text, body))
-
-
-def _check(head_size: int, body_size: int) -> None:
-    if head_size > LARGEST_HEAD or body_size > LARGEST_BODY:
-        raise FrameError(f"a frame of {head_size} + {body_size} bytes is too large")
 
 
 def read_frame(sock: socket.socket) -> Frame:
@@ -41,7 +42,34 @@ def read_frame(sock: socket.socket) -> Frame:
     head_size, body_size = _HEADER.unpack(_read(sock, _HEADER.size))
     _check(head_size, body_size)
     payload = _read(sock, head_size + body_size)
-    return json.loads(payload[:head_size]), bytes(payload[head_size:])
+    return _parse(payload[:head_size]), bytes(payload[head_size:])
+
+
+async def read_frame_async(reader: asyncio.StreamReader) -> Frame:
+    """Read a frame from a stream; errors as `read_frame`."""
+    try:
+        head_size, body_size = _HEADER.unpack(await reader.readexactly(_HEADER.size))
+        _check(head_size, body_size)
+        head = await reader.readexactly(head_size)
+        body = await reader.readexactly(body_size)
+    except asyncio.IncompleteReadError as error:
+        raise EOFError("the peer has closed") from error
+    return _parse(head), body
+
+
+def _check(head_size: int, body_size: int) -> None:
+    if head_size > LARGEST_HEAD or body_size > LARGEST_BODY:
+        raise FrameError(f"a frame of {head_size} + {body_size} bytes is too large")
+
+
+def _parse(text: bytes | bytearray) -> dict[str, Any]:
+    try:
+        head = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FrameError(f"the head of a frame must be JSON: {error}") from None
+    if not isinstance(head, dict) or not isinstance(head.get("tag"), str):
+        raise FrameError("the head of a frame must be an object with a tag")
+    return head
 
 
 def _read(sock: socket.socket, size: int) -> bytearray:
@@ -54,14 +82,3 @@ def _read(sock: socket.socket, size: int) -> bytearray:
             raise EOFError("the peer has closed")
         got += count
     return buffer
-
-
-async def read_frame_async(reader: asyncio.StreamReader) -> Frame:
-    """Read a frame from a stream; errors as `read_frame`."""
-    try:
-        head_size, body_size = _HEADER.unpack(await reader.readexactly(_HEADER.size))
-        _check(head_size, body_size)
-        payload = await reader.readexactly(head_size + body_size)
-    except asyncio.IncompleteReadError as error:
-        raise EOFError("the peer has closed") from error
-    return json.loads(payload[:head_size]), payload[head_size:]

@@ -1,7 +1,7 @@
 """Processes, as the router sees them: the zygote, and the children that it forks.
 
-A child is a socket, a scratch directory and an exit.  Killing is final and complete: the whole process group, and the
-scratch directory with it.
+A child is a socket, a scratch directory and an exit.  Its end is complete: its process group, what has left the group,
+and the scratch directory go with it.  This module neither unpickles nor knows what children are told.
 """
 
 from __future__ import annotations
@@ -15,49 +15,69 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from dbml.worker.frames import Frame, FrameError, pack, read_frame_async
-from dbml.worker.sandbox import Limits
+from dbml.worker.sandbox import Limits, environment
 
 log = logging.getLogger("dbml.processes")
 
 START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 5.0
+PATIENCE_S = 1.0  # from the end of a child's socket to the end of its process
 LONGEST_BUFFER = 1 << 20
+LARGEST_MESSAGE = 1 << 16
 
 
 class ChildLost(Exception):
-    """A child's socket has closed; the text says how its process ended."""
+    """A child's socket has closed; the text says how its process ended: 'was killed by signal 11 (SIGSEGV)'."""
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process ended: by a signal or with a code."""
+    """How a process ended: status as of wait(2), its largest memory, its processor time; None where unknown."""
 
     status: int
     peak_memory_mb: float | None = None
     cpu_seconds: float | None = None
 
+    @property
+    def signal(self) -> int | None:
+        """Return the number of the signal that killed it."""
+        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
+
+    @property
+    def code(self) -> int | None:
+        """Return its exit code, None where a signal killed it."""
+        return None if self.signal is not None else os.waitstatus_to_exitcode(self.status)
+
     def __str__(self) -> str:
-        if os.WIFSIGNALED(self.status):
-            number = os.WTERMSIG(self.status)
-            return f"was killed by signal {number} ({signal.Signals(number).name})"
-        return f"ended with exit code {os.waitstatus_to_exitcode(self.status)} without finishing"
+        if self.signal is None:
+            return f"ended with exit code {self.code} without finishing"
+        try:
+            return f"was killed by signal {self.signal} ({signal.Signals(self.signal).name})"
+        except ValueError:  # a real-time signal
+            return f"was killed by signal {self.signal}"
 
 
 class Child:
-    """One forked process."""
+    """One forked process; `Zygote.fork` makes it."""
 
-    def __init__(self, scratch: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, scratch: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kill: Callable[[], object]
+    ) -> None:
         self.scratch = scratch
         self.pid = 0
         self._reader = reader
         self._writer = writer
+        self._kill = kill
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
-        self._killed = False
 
     async def send(self, head: dict[str, Any], body: bytes = b"") -> None:
         """Send a frame; waits while the child does not read.
@@ -68,17 +88,23 @@ class Child:
         await self._writer.drain()
 
     async def receive(self) -> Frame:
-        """Read a frame.
+        """Read a frame; what a child sent before it ended is still read.
 
         Raises: ChildLost where the child is gone.
         """
         try:
             return await read_frame_async(self._reader)
-        except (EOFError, ConnectionError, FrameError) as error:
-            if isinstance(error, FrameError):
-                self.kill()
+        except (EOFError, ConnectionError):
+            pass
+        except FrameError as error:
+            log.error("process %d: %s", self.pid, error)
+            self.kill()
+        try:
+            exit_ = await asyncio.wait_for(self.exited(), PATIENCE_S)
+        except TimeoutError:  # it has closed its socket and goes on
+            self.kill()
             exit_ = await self.exited()
-            raise ChildLost(str(exit_)) from None
+        raise ChildLost(str(exit_)) from None
 
     async def exited(self) -> Exit:
         """Wait for the end of the process."""
@@ -90,25 +116,28 @@ class Child:
         return self._exit.done()
 
     def kill(self) -> None:
-        """Kill the process and its group; may be called again."""
-        if not self._exit.done() and self.pid:
-            for kill in (os.killpg, os.kill):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    kill(self.pid, signal.SIGKILL)
+        """Kill the process and whatever it started; may be called again."""
+        if not self._exit.done():
+            self._kill()
         self._writer.close()
 
-    def over(self, exit_: Exit) -> None:
-        """Take note of the end: what the process left behind goes."""
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+    async def close(self) -> None:
+        """Close the socket."""
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+    def end(self, exit_: Exit) -> None:
+        """Take note that the process has ended."""
         if not self._exit.done():
             self._exit.set_result(exit_)
-        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 class Zygote:
-    """The zygote process, started again where it has died."""
+    """The zygote process, started again where it has died.
+
+    runtime: a directory of the router's own, in which children have their scratch directories.
+    """
 
     def __init__(self, runtime: str, limits: Limits) -> None:
         self._runtime = runtime
@@ -119,6 +148,7 @@ class Zygote:
         self._ready: asyncio.Future[None] | None = None
         self._children: dict[str, Child] = {}
         self._forks: dict[str, asyncio.Future[None]] = {}
+        self._removals: set[asyncio.Future[None]] = set()
         self._lock = asyncio.Lock()
         self._stopping = False
         self._spare: asyncio.Task[Child] | None = None
@@ -129,9 +159,82 @@ class Zygote:
         return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
-        """Start the process and wait until it has imported everything."""
+        """Start the process and wait until it has imported everything.
+
+        Raises: ChildLost where it ends at once; TimeoutError.
+        """
         async with self._lock:
             await self._start()
+
+    async def satellite(self) -> Child:
+        """Give a fresh satellite: the one that was forked ahead, while the next is forked behind it."""
+        spare, self._spare = self._spare, None
+        ready = asyncio.create_task(self.fork("satellite", self._limits)) if spare is None else spare
+        try:
+            child = await asyncio.shield(ready)
+        except asyncio.CancelledError:
+            ready.add_done_callback(_end_unused)
+            raise
+        except ChildLost:
+            if spare is None:
+                raise
+            child = await self.fork("satellite", self._limits)  # what was forked ahead went with a former zygote
+        finally:
+            if not self._stopping:
+                self._spare = asyncio.create_task(self.fork("satellite", self._limits))
+                self._spare.add_done_callback(_take_note)
+        return await self.fork("satellite", self._limits) if child.is_over else child
+
+    async def fork(self, role: Literal["satellite", "scorer"], limits: Limits) -> Child:
+        """Fork a child that serves one end of a new socket pair; starts a zygote where there is none.
+
+        Raises: ChildLost where the zygote ends.
+        """
+        await self.start()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            reader, writer = await _connect(ours)
+            scratch = tempfile.mkdtemp(prefix=f"{role}-", dir=self._runtime)
+            identity = str(next(self._numbers))
+            child = Child(scratch, reader, writer, lambda: self._tell({"tag": "kill", "id": identity}))
+            forked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._children[identity] = child
+            self._forks[identity] = forked
+            request = {"tag": "fork", "role": role, "id": identity, "limits": limits.as_json(), "scratch": scratch}
+            if not self._tell(request, theirs.fileno()):
+                self._end(identity, Exit(signal.SIGKILL))
+                raise ChildLost("the zygote died")
+        try:
+            await asyncio.shield(forked)
+        except asyncio.CancelledError:
+            child.kill()
+            raise
+        except ChildLost:
+            writer.close()
+            raise
+        return child
+
+    async def stop(self) -> None:
+        """End the zygote and with it every child; returns when their scratch directories are gone."""
+        self._stopping = True
+        if self._spare is not None:
+            self._spare.cancel()
+        children = list(self._children.values())
+        if self._control is not None:
+            self._control.shutdown(socket.SHUT_RDWR)
+        if self._process is not None:
+            try:
+                await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        if self._control is not None:
+            self._lost()
+        for child in children:
+            await child.close()
+        while self._removals:
+            await asyncio.wait(self._removals)
 
     async def _start(self) -> None:
         if self._control is not None:
@@ -140,26 +243,51 @@ class Zygote:
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
-        threads = str(os.cpu_count() or 1)
-        environment = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self._runtime,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "ARROW_NUM_THREADS": threads,
-        }  # fmt: skip
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "dbml.worker.zygote", str(theirs.fileno()), env=environment, cwd=self._runtime,
-            pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
+        with theirs:
+            command = (sys.executable, "-P", "-m", "dbml.worker.zygote", str(theirs.fileno()))
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                env=self._environment(),
+                cwd=self._runtime,
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
         self._control = ours
         loop.add_reader(ours.fileno(), self._hear)
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await self._ready
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), START_TIMEOUT_S)
+        except (TimeoutError, asyncio.CancelledError):
+            self._process.kill()
+            raise
+
+    def _environment(self) -> dict[str, str]:
+        """Return the zygote's environment, which holds nothing of the router's but where its modules are."""
+        return environment(self._runtime, self._limits.threads) | {
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path.startswith("/")),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "JE_ARROW_MALLOC_CONF": "background_thread:false",  # no thread may exist where it forks
+            # matplotlib's list of fonts takes seconds to make, and is kept between workers.
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
+        }  # fmt: skip
+
+    def _tell(self, message: dict[str, Any], *descriptors: int) -> bool:
+        """Tell the zygote something; False where it cannot be told."""
+        if self._control is None:
+            return False
+        try:
+            socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
+        except OSError as error:
+            log.error("the zygote does not hear: %s", error)
+            if self._process is not None and self._process.returncode is None:
+                self._process.kill()  # its children die with it, and the next call starts another
+            return False
+        return True
 
     def _hear(self) -> None:
         assert self._control is not None
         try:
-            message = self._control.recv(1 << 16)
+            message = self._control.recv(LARGEST_MESSAGE)
         except BlockingIOError:
             return
         except OSError:
@@ -171,14 +299,31 @@ class Zygote:
         match said["tag"]:
             case "ready":
                 assert self._ready is not None
+                if said["threads"] > 1:
+                    log.warning("the zygote has %d threads, which its children lack: they may hang", said["threads"])
                 self._ready.set_result(None)
             case "forked":
                 self._children[said["id"]].pid = said["pid"]
                 self._forks.pop(said["id"]).set_result(None)
+            case "failed":
+                self._forks[said["id"]].set_exception(ChildLost(said["message"]))
+                self._end(said["id"], Exit(signal.SIGKILL))
             case "exited":
-                child = self._children.pop(said["id"], None)
-                if child is not None:
-                    child.over(Exit(said["status"], said["peak_memory_mb"], said["cpu_seconds"]))
+                self._end(said["id"], Exit(said["status"], said["peak_memory_mb"], said["cpu_seconds"]))
+
+    def _end(self, identity: str, exit_: Exit) -> None:
+        """Take note of a child's end; its scratch directory goes, in a thread where there is much in it."""
+        self._forks.pop(identity, None)
+        child = self._children.pop(identity, None)
+        if child is None:
+            return
+        child.end(exit_)
+        try:
+            Path(child.scratch).rmdir()
+        except OSError:
+            removal = asyncio.get_running_loop().run_in_executor(None, _remove, child.scratch)
+            self._removals.add(removal)
+            removal.add_done_callback(self._removals.discard)
 
     def _lost(self) -> None:
         assert self._control is not None
@@ -187,59 +332,55 @@ class Zygote:
         self._control = None
         if not self._stopping:
             log.error("the zygote has died; it is started again when it is needed")
-        for child in self._children.values():
-            child.over(Exit(signal.SIGKILL))
-        self._children.clear()
+        lost = ChildLost("the zygote died")
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(ChildLost("the zygote ended while it started: its log says why"))
-        for fork in self._forks.values():
-            fork.set_exception(ChildLost("the zygote died"))
-        self._forks.clear()
+        forks, self._forks = self._forks, {}
+        for fork in forks.values():
+            fork.set_exception(lost)
+            fork.exception()  # whoever waited may be gone
+        for identity, child in list(self._children.items()):
+            if child.pid:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child.pid, signal.SIGKILL)
+            self._end(identity, Exit(signal.SIGKILL))
 
-    async def satellite(self) -> Child:
-        """Give a fresh satellite: the one that was forked ahead, while the next is forked behind it."""
-        spare, self._spare = self._spare, None
-        ready = asyncio.create_task(self.fork("satellite", self._limits)) if spare is None else spare
-        try:
-            child = await asyncio.shield(ready)
-        finally:
-            if not self._stopping:
-                self._spare = asyncio.create_task(self.fork("satellite", self._limits))
-        return await self.fork("satellite", self._limits) if child.is_over else child
 
-    async def fork(self, role: Literal["satellite", "scorer"], limits: Limits) -> Child:
-        """Fork a child that serves one end of a new socket pair."""
-        async with self._lock:
-            await self._start()
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        scratch = tempfile.mkdtemp(prefix=f"{role}-", dir=self._runtime)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=LONGEST_BUFFER)
-        child = Child(scratch, reader, writer)
-        identity = str(next(self._numbers))
-        forked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._children[identity] = child
-        self._forks[identity] = forked
-        request = {"tag": "fork", "role": role, "id": identity, "limits": limits.as_json(), "scratch": scratch}
-        assert self._control is not None
-        socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
-        theirs.close()
-        await asyncio.shield(forked)
-        return child
+class _ClosedAtItsEnd(asyncio.StreamReaderProtocol):
+    """Closes its descriptor when the peer has closed and everything is read from it, where asyncio's own keeps it."""
 
-    async def stop(self) -> None:
-        """End the zygote and with it every child."""
-        self._stopping = True
-        if self._spare is not None:
-            self._spare.cancel()
-        for child in list(self._children.values()):
-            child.kill()
-        if self._control is not None:
-            self._control.shutdown(socket.SHUT_RDWR)
-        if self._process is not None:
-            try:
-                async with asyncio.timeout(5):
-                    await self._process.wait()
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # then the transport closes
+
+
+async def _connect(sock: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=LONGEST_BUFFER, loop=loop)
+    protocol = _ClosedAtItsEnd(reader, loop=loop)
+    transport, _ = await loop.create_connection(lambda: protocol, sock=sock)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+def _end_unused(ready: asyncio.Task[Child]) -> None:
+    if not ready.cancelled() and ready.exception() is None:
+        ready.result().kill()
+
+
+def _take_note(ready: asyncio.Task[Child]) -> None:
+    """Keep asyncio from reporting a failure that the next call will find for itself."""
+    if not ready.cancelled():
+        ready.exception()
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory and all in it, also what its owner has taken rights from."""
+    shutil.rmtree(directory, ignore_errors=True)
+    top = Path(directory)
+    if top.is_dir():
+        top.chmod(stat.S_IRWXU)
+        for folder, inner, _ in os.walk(directory):
+            for path in (Path(folder) / name for name in inner):
+                if not path.is_symlink():
+                    path.chmod(stat.S_IRWXU)
+        shutil.rmtree(directory, ignore_errors=True)

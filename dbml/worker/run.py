@@ -7,7 +7,9 @@ import io
 import json
 import math
 import numbers
+import operator
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -15,8 +17,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from dbml import errors
+from dbml import columns, errors
+from dbml.engines.python import PythonEngine
 
+PNG = b"\x89PNG\r\n\x1a\n"
 PART_BYTES = 1 << 20
 
 # The first part of an estimator's module, its framework's name, and the package that has its version.
@@ -65,19 +69,19 @@ class Run:
     def log(self, name: str, value: float, step: int | None = None, description: str = "") -> None:
         """Log one value of a metric; the same name again adds to it.  NaN and infinities are values.
 
-        Raises: InvalidArgument where value is no number.
+        Raises: InvalidArgument where value is no number, or step no integer.
         """
-        plain = _scalar(value)
-        if isinstance(plain, bool) or not isinstance(plain, int | float):
-            raise errors.InvalidArgument(
-                f"a metric's value must be a number, got {name}={value!r}", hint="run.tag(name, value) keeps text"
-            )
-        number = float(plain)
-        if not name:
-            raise errors.InvalidArgument("a metric's name must not be empty")
+        name = _name(name, "a metric's name")
+        number = _number(name, value)
+        if step is not None:
+            try:
+                step = operator.index(step)
+            except TypeError:
+                raise errors.InvalidArgument(f"a metric's step must be an integer, got {step!r}") from None
         self._metrics.setdefault(name, []).append(number)
-        text = number if math.isfinite(number) else repr(number)
-        self._say({"tag": "metric", "name": name, "step": step, "value": text, "time": time.time()})
+        # JSON has no NaN; as text, as PostgreSQL reads it.
+        sent = number if math.isfinite(number) else repr(number)
+        self._say({"tag": "metric", "name": name, "step": step, "value": sent, "time": time.time()})
 
     def log_list(self, name: str, values: Sequence[float], description: str = "") -> None:
         """Log several values of a metric, in order."""
@@ -90,29 +94,38 @@ class Run:
             self.log(f"{name}.{column}", value)
 
     def log_table(self, name: str, value: Mapping[str, Iterable[Any]], description: str = "") -> None:
-        """Keep a table, columns by name, as an artifact in JSON."""
-        columns = {str(key): [_plain(cell) for cell in cells] for key, cells in value.items()}
-        self._keep(name, "table", "application/json", io.BytesIO(json.dumps(columns).encode()))
+        """Keep a table, columns by name, as an artifact in JSON; a single value is a column of one row."""
+        name = _name(name, "an artifact's name")
+        if not hasattr(value, "items"):
+            raise errors.InvalidArgument(f"a table must be columns by name, got {type(value).__name__}")
+        table = {_text(key): [_plain(cell) for cell in _cells(cells)] for key, cells in value.items()}
+        self._keep(name, "table", "application/json", io.BytesIO(json.dumps(table).encode()))
 
     def log_image(self, name: str, path: str | None = None, plot: Any = None, description: str = "") -> None:
-        """Keep an image: a PNG file, a matplotlib figure, or what pyplot has drawn last.
+        """Keep an image: a PNG file, a matplotlib figure, axes or module, or an array of pixels.
 
-        Raises: InvalidArgument where both or neither are given.
+        Raises: InvalidArgument where both or neither are given, where the file is no PNG or the plot no picture.
         """
+        name = _name(name, "an artifact's name")
         if (path is None) == (plot is None):
             raise errors.InvalidArgument("exactly one of path and plot must be given")
         if path is not None:
             with Path(path).open("rb") as file:
+                if file.read(8) != PNG:
+                    raise errors.InvalidArgument(
+                        f"an image must be a PNG file, got {path}", hint="run.upload_file keeps any file"
+                    )
+                file.seek(0)
                 self._keep(name, "image", "image/png", file)
             return
-        buffer = io.BytesIO()
-        figure = plot.gcf() if hasattr(plot, "gcf") else plot
-        figure.savefig(buffer, format="png")
-        buffer.seek(0)
-        self._keep(name, "image", "image/png", buffer)
+        self._keep(name, "image", "image/png", _draw(plot))
 
     def upload_file(self, name: str, path_or_stream: str | os.PathLike[str] | IO[bytes]) -> None:
-        """Keep a file with the run under a name; the same name again replaces it."""
+        """Keep a file with the run under a name; the same name again replaces it.
+
+        path_or_stream: a file, or what has been opened in binary mode; a stream is kept from where it stands.
+        """
+        name = _name(name, "an artifact's name")
         if isinstance(path_or_stream, str | os.PathLike):
             with Path(path_or_stream).open("rb") as file:
                 self._keep(name, "file", "application/octet-stream", file)
@@ -121,7 +134,7 @@ class Run:
 
     def tag(self, name: str, value: Any = "") -> None:
         """Tag the run; the same name again replaces the value."""
-        self._say({"tag": "tags", "tags": {str(name): str(value)}})
+        self._say({"tag": "tags", "tags": {_name(name, "a tag's name"): _text(value)}})
 
     def get_metrics(self, name: str | None = None) -> dict[str, Any]:
         """Return what was logged: a name logged once is a number, logged again a list."""
@@ -141,22 +154,27 @@ class Run:
         framework and its version are recorded as given, else found from the estimator; so is the signature, whose
         features are those of sample_input (a data frame) where the estimator does not know them.
         """
+        name = _name(name, "a model's name")
         import cloudpickle
 
-        content: bytes = cloudpickle.dumps(model)
+        try:
+            content: bytes = cloudpickle.dumps(model)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise errors.InvalidArgument(f'model "{name}" cannot be pickled: {type(error).__name__}: {error}') from error
         if framework is None:
-            root = type(model).__module__.partition(".")[0]
-            framework, package = FRAMEWORKS.get(root, (None, root))
-            if framework is not None and framework_version is None:
-                framework_version = metadata.version(package)
+            framework, found_version = framework_of(model)
+            framework_version = framework_version or found_version
         head = {
             "tag": "register", "name": name, "framework": framework, "framework_version": framework_version,
-            "signature": dict(signature) if signature is not None else describe(model, sample_input),
-            "tags": dict(tags or {}), "properties": dict(properties or {}), "description": description, "alias": alias,
+            "signature": _plain_tree(signature) if signature is not None else describe(model, sample_input),
+            "tags": _texts(tags, "tags"), "properties": _plain_tree(properties or {}),
+            "description": None if description is None else _text(description), "alias": alias,
             "format": "pickle", "digest": hashlib.sha256(content).hexdigest(), "size": len(content),
         }  # fmt: skip
         self._say(head)
-        self._send_parts(io.BytesIO(content))
+        self._send_parts(io.BytesIO(content), head["digest"])
         answer, _ = self._hear()
         if answer["tag"] == "refused":
             raise errors.from_fields(answer)
@@ -167,9 +185,7 @@ class Run:
 
         Raises: ModelNotFound; ModelLoadError where its bytes do not load here.
         """
-        import pickle
-
-        self._say({"tag": "load", "name": name})
+        self._say({"tag": "load", "name": _name(name, "a model's name")})
         parts = []
         while True:
             answer, body = self._hear()
@@ -181,62 +197,153 @@ class Run:
         content = b"".join(parts)
         if hashlib.sha256(content).hexdigest() != answer["digest"]:
             raise errors.ModelLoadError(f'the bytes of model "{name}" do not match their digest')
+        del parts
         try:
             return pickle.loads(content)
+        except MemoryError:
+            raise
         except Exception as error:
             raise errors.ModelLoadError(f'model "{name}" does not load: {type(error).__name__}: {error}') from error
 
     def _keep(self, name: str, kind: str, content_type: str, stream: IO[bytes]) -> None:
-        if not name:
-            raise errors.InvalidArgument("an artifact's name must not be empty")
         # The digest goes first, so that bytes that are kept already are not written again.
         if not stream.seekable():
             stream = io.BytesIO(stream.read())
+        begin = stream.tell()
         digest = hashlib.sha256()
         size = 0
-        while part := stream.read(PART_BYTES):
+        read: Callable[[int], Any] = stream.read
+        while part := read(PART_BYTES):
+            if not isinstance(part, bytes | bytearray | memoryview):
+                raise errors.InvalidArgument(f'"{name}" must be opened in binary mode, its stream gives text')
             digest.update(part)
             size += len(part)
-        stream.seek(0)
-        self._say({"tag": "artifact", "name": str(name), "kind": kind, "content_type": content_type,
-                   "digest": digest.hexdigest(), "size": size})  # fmt: skip
-        self._send_parts(stream)
+        stream.seek(begin)
+        head = {"name": name, "kind": kind, "content_type": content_type, "digest": digest.hexdigest(), "size": size}
+        self._say({"tag": "artifact", **head})
+        self._send_parts(stream, digest.hexdigest())
 
-    def _send_parts(self, stream: IO[bytes]) -> None:
+    def _send_parts(self, stream: IO[bytes], digest: str) -> None:
+        sent = hashlib.sha256()
         while part := stream.read(PART_BYTES):
+            sent.update(part)
             self._say({"tag": "part"}, part)
-        self._say({"tag": "end"})
+        self._say({"tag": "end", "digest": sent.hexdigest()})
+        if sent.hexdigest() != digest:
+            raise errors.InvalidArgument("a file must not change while it is kept")
 
 
 def describe(model: Any, sample: Any = None) -> dict[str, Any] | None:
-    """Return what a model takes and gives, as far as it knows: features, n_features, classes."""
+    """Return what a model takes and gives, as far as it or a sample of its input tells.
+
+    {"features": [{"name", "type"}], "n_features", "prediction": {"type"}, "classes": [...]}; no key without a value.
+    """
+    engine = PythonEngine(model)
     signature: dict[str, Any] = {}
-    names = getattr(model, "feature_names_in_", None)
-    if names is None and sample is not None:
-        names = list(getattr(sample, "columns", []))
-    if names is not None and len(names):
-        signature["features"] = [{"name": str(name)} for name in names]
-    count = getattr(model, "n_features_in_", None)
-    if count is not None:
-        signature["n_features"] = int(count)
-    classes = getattr(model, "classes_", None)
-    if classes is not None and getattr(classes, "ndim", 1) == 1 and not isinstance(classes, list):
-        signature["classes"] = [_plain(label) for label in classes]
+    frame = columns.as_frame(sample)
+    if engine.features is not None:
+        types = {} if frame is None else {column.name: column.type for column in columns.natural_columns(frame)}
+        signature["features"] = [{"name": name, "type": types.get(name, "double precision")} for name in engine.features]
+        if frame is None:
+            signature["features"] = [{"name": name} for name in engine.features]
+    elif frame is not None:
+        signature["features"] = [{"name": column.name, "type": column.type} for column in columns.natural_columns(frame)]
+    if engine.n_features is not None:
+        signature["n_features"] = engine.n_features
+    if callable(getattr(model, "predict", None)):
+        signature["prediction"] = {"type": engine.type}
+    if engine.classes is not None:
+        signature["classes"] = [_plain(label) for label in engine.classes]
     return signature or None
 
 
-def _scalar(value: Any) -> Any:
-    """Return numpy's scalars, and its arrays of one value, and Decimals as Python's own numbers."""
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        return value.item()
-    if isinstance(value, int | float):
-        return value
-    return float(value) if isinstance(value, numbers.Real | Decimal) else value
+def framework_of(model: Any) -> tuple[str | None, str | None]:
+    """Return the framework that a model comes from and its installed version, None for what is unknown."""
+    framework, package = FRAMEWORKS.get(type(model).__module__.partition(".")[0], (None, ""))
+    if framework is None:
+        return None, None
+    try:
+        return framework, metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return framework, None
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, numbers.Real | Decimal):
+        item = getattr(value, "item", None)
+        if callable(item) and getattr(value, "size", 1) == 1:
+            value = item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real | Decimal):
+        raise errors.InvalidArgument(
+            f"a metric's value must be a number, got {name}={value!r}", hint="run.tag(name, value) keeps text"
+        )
+    try:
+        return float(value)
+    except OverflowError:
+        raise errors.InvalidArgument(f"a metric's value must be a double precision number, got {name}={value!r}") from None
+
+
+def _name(name: Any, what: str) -> str:
+    """Return a name that PostgreSQL can keep."""
+    if not isinstance(name, str) or not name or len(name) > 255 or not name.isprintable():
+        raise errors.InvalidArgument(f"{what} must be text of 1 to 255 printable characters, got {name!r}")
+    return name
+
+
+def _text(value: Any) -> str:
+    return str(value).replace("\x00", "\ufffd")
+
+
+def _texts(given: Mapping[str, Any] | None, what: str) -> dict[str, str]:
+    if given is not None and not hasattr(given, "items"):
+        raise errors.InvalidArgument(f"{what} must be a dict, got {given!r}")
+    return {_text(key): _text(value) for key, value in (given or {}).items()}
+
+
+def _cells(cells: Any) -> Iterable[Any]:
+    return [cells] if isinstance(cells, str | bytes) or not hasattr(cells, "__iter__") else cells
 
 
 def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: numpy's scalars as numbers, what is neither number nor text as text."""
     item = getattr(value, "item", None)
-    value = item() if callable(item) else value
+    if callable(item) and getattr(value, "size", 1) == 1:
+        value = item()
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return value if isinstance(value, int | float | bool | None) else _text(value)
+
+
+def _plain_tree(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_text(key): _plain_tree(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_tree(inner) for inner in value]
+    return _plain(value)
+
+
+def _draw(plot: Any) -> IO[bytes]:
+    """Return a picture as PNG: of a figure, of what has one, or of an array of pixels."""
+    buffer = io.BytesIO()
+    figure = plot
+    for attribute in ("gcf", "get_figure"):
+        if not hasattr(figure, "savefig") or (attribute == "gcf" and hasattr(figure, "gcf")):
+            found = getattr(figure, attribute, None)
+            figure = found() if callable(found) else figure
+    if hasattr(figure, "savefig"):
+        figure.savefig(buffer, format="png")
+    elif getattr(plot, "ndim", 0) in (2, 3):
+        try:
+            from matplotlib import image
+        except ImportError:
+            raise errors.InvalidArgument(
+                "an array is drawn by matplotlib, which is not installed", hint="pip install matplotlib"
+            ) from None
+        image.imsave(buffer, plot, format="png")
+    else:
+        raise errors.InvalidArgument(
+            f"plot must be a matplotlib figure, axes or module, or an array of pixels, got {type(plot).__name__}",
+            hint="pip install matplotlib, then run.log_image(name, plot=matplotlib.pyplot)",
+        )
+    buffer.seek(0)
+    return buffer

@@ -2,70 +2,99 @@
 
 from __future__ import annotations
 
+import errno
 import keyword
 import linecache
+import sys
 import traceback
 import types
 from collections.abc import Mapping
 from typing import Any
 
 from dbml import errors
+from dbml.worker.sandbox import Limits, use_reserve
 
 FILENAME = "<script>"
+MOST_LINES = 20  # of a context: the first and the last half are shown
 
 
-def run(script: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+def run(script: str, variables: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     """Run a script in a fresh module named __main__; returns its namespace.
 
     Raises: ScriptSyntaxError, ScriptExit, ScriptError, LimitExceeded, or what dbml itself raised in it.
     """
-    module = types.ModuleType("__main__")
-    namespace = vars(module)
-    namespace.update(variables)
-    import sys
-
-    sys.modules["__main__"] = module
     linecache.cache[FILENAME] = (len(script), None, script.splitlines(keepends=True), FILENAME)
     try:
         code = compile(script, FILENAME, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         raise _syntax_error(error) from None
+    except (RecursionError, MemoryError):  # the compiler has either for this
+        raise errors.ScriptSyntaxError("the script is nested too deeply to be compiled") from None
+    module = types.ModuleType("__main__")
+    namespace = vars(module)
+    namespace.update(variables)
+    sys.modules["__main__"] = module
     try:
         exec(code, namespace)
-    except errors.DbmlError as error:
-        error._context = _lines(error)
-        raise
-    except SystemExit as error:
-        raise errors.ScriptExit(
-            f"the script called sys.exit({'' if error.code is None else repr(error.code)})",
-            detail={"code": error.code if isinstance(error.code, int) else None},
-            hint="let the script run to its end: what it leaves in OutputDataSet is the result",
-            context=_lines(error),
-        ) from None
-    except MemoryError as error:
-        raise errors.LimitExceeded(
-            "the script needs more memory than memory_mb allows", detail={"limit": "memory_mb"}, context=_lines(error)
-        ) from None
     except BaseException as error:  # a script may raise anything; this is where it ends
-        raise errors.ScriptError(
-            _text(error), detail={"type": type(error).__qualname__, "line": _line(error)}, context=_lines(error)
-        ) from None
+        if isinstance(error, MemoryError):
+            use_reserve()
+        raise explain(error, limits) from None
     return namespace
+
+
+def explain(error: BaseException, limits: Limits) -> errors.DbmlError:
+    """Return the error that a caller sees for what a script raised."""
+    context = _lines(error)
+    if isinstance(error, errors.DbmlError):
+        fields = error.fields()
+        return errors.from_fields(fields | {"context": context or fields["context"]})
+    if isinstance(error, SystemExit):
+        return errors.ScriptExit(
+            f"the script called sys.exit({'' if error.code is None else repr(error.code)})",
+            detail={"code": error.code if isinstance(error.code, int) else None, "line": _line(error)},
+            hint="let the script run to its end: what it leaves in OutputDataSet is the result",
+            context=context,
+        )
+    if isinstance(error, MemoryError):
+        return out_of_memory(limits, context)
+    limit = {errno.EFBIG: "scratch_mb", errno.EMFILE: "open_files"}.get(error.errno or 0) if isinstance(error, OSError) else None
+    if limit is not None:
+        value = limits.as_json()[limit]
+        return errors.LimitExceeded(
+            f"the script needs more than {limit} = {value} allows: {text_of(error)}",
+            detail={"limit": limit, "value": value, "line": _line(error)}, context=context,
+        )  # fmt: skip
+    detail = {"type": type(error).__qualname__, "line": _line(error)}
+    return errors.ScriptError(text_of(error), detail=detail, context=context)
+
+
+def out_of_memory(limits: Limits, context: str | None = None) -> errors.LimitExceeded:
+    """Make the error for a script that needs more memory than it may have."""
+    return errors.LimitExceeded(
+        f"the script needs more memory than memory_mb = {limits.memory_mb} allows",
+        detail={"limit": "memory_mb", "value": limits.memory_mb}, context=context,
+    )  # fmt: skip
+
+
+def sendable(error: errors.DbmlError) -> dict[str, str | None]:
+    """Return an error's fields as they may travel: PostgreSQL's text has no character zero."""
+    return {key: None if text is None else text.replace("\x00", "\ufffd") for key, text in error.fields().items()}
 
 
 def check_name(name: str, what: str) -> None:
     """Refuse a name that cannot be a variable of a script."""
     if not name.isidentifier() or keyword.iskeyword(name):
         raise errors.InvalidArgument(f"{what} must be the name of a Python variable, got {name!r}")
-    if name == "run":
-        raise errors.InvalidArgument(f"{what} must not be 'run', which is there for run.log and its like")
+    if name in ("run", "__builtins__", "__name__"):
+        raise errors.InvalidArgument(f"{what} must not be {name!r}, which is there already")
 
 
-def _text(error: BaseException) -> str:
-    """Return an exception's own text; a KeyError's is the key, so that it gets its type's name."""
+def text_of(error: BaseException) -> str:
+    """Return an exception's own text, or its type's name; a KeyError's text is only a key, so it gets both."""
     try:
         text = str(error)
-    except Exception:
+    except BaseException:  # the script's own __str__
         text = ""
     if not text:
         return type(error).__qualname__
@@ -84,21 +113,28 @@ def _line(error: BaseException) -> int | None:
     return own[-1] if own else None
 
 
-def _lines(error: BaseException) -> str:
+def _lines(error: BaseException) -> str | None:
     """Return the script's own lines of a traceback, and where a library took over, the line in which it failed."""
     frames = _frames(error)
     lines = [f"script line {f.lineno}, in {f.name}: {f.line}" for f in frames if f.filename == FILENAME]
+    if len(lines) > MOST_LINES:
+        half = MOST_LINES // 2
+        lines[half:-half] = [f"… {len(lines) - MOST_LINES} more …"]
     if frames and frames[-1].filename != FILENAME and not isinstance(error, errors.DbmlError):
         last = frames[-1]
         lines.append(f"{last.filename.rpartition('site-packages/')[2]} line {last.lineno}, in {last.name}: {last.line}")
-    return "\n".join(lines)
+    cause = error.__cause__
+    if cause is not None:
+        line = _line(cause)
+        lines.append(f"caused by {type(cause).__qualname__}: {text_of(cause)}" + (f" (script line {line})" if line else ""))
+    return "\n".join(lines) or None
 
 
 def _syntax_error(error: SyntaxError | ValueError) -> errors.ScriptSyntaxError:
     if not isinstance(error, SyntaxError):
         return errors.ScriptSyntaxError(str(error))
-    context = f"script line {error.lineno}: {(error.text or '').rstrip()}"
-    if error.text and error.offset:
-        indent = len(context) - len((error.text or "").rstrip()) + error.offset - 1
-        context += "\n" + " " * max(0, indent) + "^"
+    line = (error.text or "").rstrip()
+    context = f"script line {error.lineno}: {line}"
+    if line and error.offset:
+        context += "\n" + " " * (len(context) - len(line) + error.offset - 1) + "^"
     return errors.ScriptSyntaxError(error.msg or "invalid syntax", detail={"line": error.lineno}, context=context)
