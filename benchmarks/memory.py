@@ -10,13 +10,17 @@ from benchmarks.bench import Report, arguments, connect, make_rows, register_rid
 
 
 def private_mb(pid: int) -> float:
-    """Return a process' proportional share of memory in MB, 0 where it is gone."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
+    """Return a process' proportional share of memory in MB, 0 where it is gone.
+
+    What may not be looked into (the worker, but for root) gives its resident size instead.
+    """
+    for name, key in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
+        try:
+            for line in Path(f"/proc/{pid}/{name}").read_text().splitlines():
+                if line.startswith(key):
+                    return int(line.split()[1]) / 1024
+        except OSError:
+            continue
     return 0.0
 
 

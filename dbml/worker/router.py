@@ -15,7 +15,7 @@ import secrets
 import shutil
 import signal
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
 from dbml.worker.listener import Listener, Session
 from dbml.worker.processes import Zygote
 from dbml.worker.requests import Verifier, split
+from dbml.worker.sandbox import conceal
 from dbml.worker.scorers import ScorerPool
 from dbml.worker.script_call import ScriptCall
 from dbml.worker.settings import WorkerSettings
@@ -156,6 +157,7 @@ async def serve(settings: WorkerSettings) -> None:
     Raises: errors.SchemaMissing where the database has no schema dbml; psycopg.OperationalError where it cannot be
     reached; OSError where the address is taken.
     """
+    conceal()  # scripts may run under the same account: nobody reads this process' memory or environment
     telemetry = Telemetry(settings.dsn)
     _sweep()
     runtime = tempfile.mkdtemp(prefix=f"dbml-worker-{os.getpid()}-")
@@ -170,7 +172,7 @@ async def serve(settings: WorkerSettings) -> None:
         zygote = Zygote(runtime, settings.limits)
         await zygote.start()
         cleanup.push_async_callback(zygote.stop)
-        scorers = ScorerPool(zygote, settings.limits, settings.scorers)
+        scorers = ScorerPool(zygote, replace(settings.limits, cache_mb=settings.cache_mb), settings.scorers)
         await scorers.start()
         cleanup.callback(scorers.stop)
         router = Router(channel, zygote, scorers, telemetry, runtime)

@@ -65,6 +65,8 @@ class ScriptCall:
         self._started: asyncio.Task[bool] | None = None
         self._receiving: asyncio.Task[tuple[dict[str, Any], bytes]] | None = None
         self._unread: tuple[dict[str, Any], bytes] | None = None
+        self._passing = hashlib.sha256()  # of a model on its way to SQL, which cannot hash it whole
+        self._claimed = ""
         self._over = False
         timeout_s = request.get("timeout_s")
         self._deadline = None if timeout_s is None else time.monotonic() + float(timeout_s)
@@ -142,7 +144,11 @@ class ScriptCall:
                 return await self._events()
             case "fetch":
                 answer, part = await child.receive()
-                return [("part", None, part.hex())] if answer["tag"] == "part" else [("end", None, None)]
+                if answer["tag"] == "part":
+                    self._passing.update(part)
+                    return [("part", None, part.hex())]
+                _check_digest(self._passing, self._claimed)
+                return [("end", None, None)]
             case _:
                 raise unknown(verb)
 
@@ -180,6 +186,7 @@ class ScriptCall:
                 case "load":
                     return [*rows, ("load", json.dumps(head, ensure_ascii=False), None)]
                 case "register":
+                    self._passing, self._claimed = hashlib.sha256(), head["digest"]
                     return [*rows, ("register", json.dumps(head | {"run_id": self.run_id}, ensure_ascii=False), None)]
                 case "frame":
                     return rows + self._frame(head, body)
@@ -239,15 +246,18 @@ class ScriptCall:
             digest, size = bytes.fromhex(head["digest"]), int(head["size"])
             fresh = await runs.add_blob(connection, digest, size)
             ordinal = 0
+            passing = hashlib.sha256()
             while True:
                 said, part = await child.receive()
                 if said["tag"] == "error":
                     raise errors.from_fields(said)
                 if said["tag"] != "part":
                     break
+                passing.update(part)
                 if fresh:
                     await runs.add_part(connection, digest, ordinal, part)
                     ordinal += 1
+            _check_digest(passing, head["digest"])
             await runs.add_artifact(connection, self.run_id, head["name"], head["kind"], head["content_type"], digest)
 
         await self._telemetry.note(f"artifact {head['name']!r} of run {self.run_id}", work)
@@ -318,6 +328,12 @@ class ScriptCall:
 
     def _left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+
+def _check_digest(passed: hashlib._Hash, claimed: str) -> None:
+    """Refuse bytes that are not those whose digest was named: they would be kept under another's name."""
+    if passed.hexdigest() != claimed:
+        raise errors.InvalidArgument("bytes from a script do not match the digest that it named", detail={"digest": claimed})
 
 
 def _plain(text: str | None) -> str | None:

@@ -51,6 +51,22 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def alive(pid: int) -> bool:
+    """Tell whether a process is there and no zombie."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def command_line(pid: int) -> bytes:
+    """Return a process' command line, nothing where it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def works(own: psycopg.Connection[Any]) -> None:
     assert own.execute("SELECT * FROM dbml.run_script('OutputDataSet = [1]') AS t(a int)").fetchall() == [(1,)]
 
@@ -66,7 +82,7 @@ def test_the_worker_killed_in_mid_call(fresh: Any, own: psycopg.Connection[Any])
         own.execute("SELECT * FROM dbml.run_script('while True: pass') AS t(a int)")
     assert time.monotonic() - began < 2.7
     deadline = time.monotonic() + 2
-    while left := [p for p in below if Path(f"/proc/{p}").exists() and "Z" not in Path(f"/proc/{p}/stat").read_text().split()[2]]:
+    while left := [p for p in below if alive(p)]:
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.05)
     began = time.monotonic()
@@ -112,7 +128,7 @@ def test_a_scorer_killed_and_one_that_does_not_end(fresh: Any, own: psycopg.Conn
 
 def test_the_zygote_killed(fresh: Any, own: psycopg.Connection[Any]) -> None:
     works(own)
-    zygotes = [p for p in descendants(fresh.worker.pid) if b"dbml.worker.zygote" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    zygotes = [p for p in descendants(fresh.worker.pid) if b"dbml.worker.zygote" in command_line(p)]
     parent = next(p for p in zygotes if any(child in zygotes for child in descendants(p)))
     os.kill(parent, signal.SIGKILL)
     time.sleep(0.3)
@@ -145,9 +161,7 @@ OutputDataSet = [os.getcwd()]
     deadline = time.monotonic() + 3
     while True:
         below = descendants(fresh.worker.pid)
-        sleepers = [
-            p for p in below if Path(f"/proc/{p}/cmdline").exists() and b"sleep" in Path(f"/proc/{p}/cmdline").read_bytes()
-        ]
+        sleepers = [p for p in below if b"sleep" in command_line(p)]
         if not Path(scratch).exists() and not sleepers and len(below) <= 4:
             break
         assert time.monotonic() < deadline, (scratch, below, sleepers)
@@ -158,3 +172,19 @@ def test_a_script_that_takes_too_much_memory(fresh: Any, own: psycopg.Connection
     with pytest.raises(errors.LimitExceeded, match="memory_mb = 4096"):
         own.execute("SELECT * FROM dbml.run_script('import numpy\nx = numpy.ones(5 * 2**27)') AS t(a int)")
     works(own)
+
+
+def test_bytes_under_a_wrong_digest_are_not_kept(fresh: Any, own: psycopg.Connection[Any]) -> None:
+    forged = "import hashlib, io\nreal = hashlib.sha256\nhashlib.sha256 = lambda *a: real(b'another')\n"
+    with pytest.raises(errors.DbmlError, match="do not match the digest"):
+        own.execute("SELECT * FROM dbml.run_script(%s) AS t(a int)", (forged + "run.register_model('forged', {'a': 1})",))
+    assert own.execute("SELECT count(*) FROM dbml._blobs").fetchone() == (0,)
+    works(own)
+
+
+def test_a_script_reads_neither_environment_nor_memory_of_the_worker(fresh: Any, own: psycopg.Connection[Any]) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything; the issue of isolation keeps scripts from being root")
+    script = f"OutputDataSet = [open('/proc/{fresh.worker.pid}/environ', 'rb').read().decode('latin-1')]"
+    with pytest.raises(errors.ScriptError, match="Permission denied"):
+        own.execute("SELECT * FROM dbml.run_script(%s) AS t(a text)", (script,))
