@@ -6,6 +6,7 @@ columns up by name, or is not scikit-learn's own, rows go in as a DataFrame with
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -95,6 +96,11 @@ class PythonEngine:
         return answer[:, 0] if answer.ndim == 2 and answer.shape[1] == 1 and method == "predict" else answer
 
     def _guess_kind(self) -> str:
+        with warnings.catch_warnings():  # what a probe provokes is nobody's concern
+            warnings.simplefilter("ignore")
+            return self._probe()
+
+    def _probe(self) -> str:
         if self.n_features is not None:
             for probe in (np.zeros((1, self.n_features)), np.full((1, self.n_features), "", dtype=object)):
                 try:
