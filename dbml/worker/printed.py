@@ -47,21 +47,22 @@ class Notices:
         self._send = send
         self._lock = threading.RLock()
         self._left = PRINTED_AT_MOST
+        self.over = False  # more was printed than the limit, and it was said: the rest is dropped
 
     @property
     def left(self) -> int:
-        """Return how many bytes may still be printed; what is printed at 0 is dropped."""
+        """Return how many bytes may still be printed."""
         return self._left
 
     def notify(self, text: str) -> None:
         """Send whole lines."""
         with self._lock:
-            if self._left <= 0:
+            if self.over:
                 return
             content = text.encode("utf-8", "replace")
             if len(content) > self._left:
                 content = content[: _boundary(content, self._left)] + MORE
-                self._left = 0
+                self.over = True
             self._left -= len(content)
             start = 0
             while start < len(content):
@@ -84,14 +85,13 @@ class Lines:
     @property
     def dropped(self) -> bool:
         """Tell whether what is printed is dropped from now on."""
-        return self._notices.left <= 0
+        return self._notices.over
 
     def write(self, text: str) -> None:
         """Take text, and send it when it ends a line: so one print is one notice."""
         with self._lock:
-            left = self._notices.left
-            if left > 0:
-                self._pending += text[: left + 1]
+            if not self._notices.over:
+                self._pending += text[: self._notices.left + 1]
                 if text.endswith("\n") or len(self._pending) > LONGEST_NOTICE:
                     self.finish()
 
