@@ -5,6 +5,7 @@ Source: PostgreSQL src/backend/utils/adt/arrayfuncs.c (array_send), numeric.c (n
 
 from __future__ import annotations
 
+import math
 import struct
 import uuid
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from dbml.columns.literals import pg_date_text, pg_stamp_text
+import numpy as np
+
+from dbml.columns.literals import pg_date_text, pg_stamp_text, with_zone
 
 _NUMERIC_HEAD = struct.Struct("!HhHH")
 _SPECIAL = {0xC000: Decimal("NaN"), 0xD000: Decimal("Infinity"), 0xF000: Decimal("-Infinity")}
@@ -30,8 +33,7 @@ def read_numeric(content: bytes) -> Decimal:
     exponent = 4 * (weight + 1 - digits)
     shift = exponent + scale
     value = value * 10**shift if shift >= 0 else value // 10**-shift
-    text = tuple(int(character) for character in str(value))
-    return Decimal((1 if sign == 0x4000 else 0, text, -scale))
+    return Decimal((1 if sign == 0x4000 else 0, Decimal(value).as_tuple().digits, -scale))
 
 
 def _date(content: bytes) -> Any:
@@ -55,10 +57,7 @@ def _timestamptz(content: bytes) -> Any:
     try:
         return _EPOCH.replace(tzinfo=UTC) + timedelta(microseconds=us)
     except OverflowError:
-        text = pg_stamp_text(us)
-        if text.endswith("infinity"):
-            return text
-        return text.removesuffix(" BC") + "+00" + (" BC" if text.endswith(" BC") else "")
+        return with_zone(pg_stamp_text(us))
 
 
 _ELEMENTS: dict[str, Callable[[bytes], Any]] = {
@@ -77,6 +76,14 @@ _ELEMENTS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
+# Elements of one width without NULL: each as its length, 4 bytes, and its value, read at once.
+_RECORDS = {
+    kind: np.dtype([("size", ">i4"), ("value", form)])
+    for kind, form in {"bool": "?", "int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8"}.items()
+}
+_FEW = 6  # elements that a loop reads sooner than numpy does
+
+
 def read_array(content: bytes, kind: str) -> list[Any]:
     """Read array_send() into nested lists, NULL as None; lower bounds are not kept."""
     dimensions, _, _ = struct.unpack_from("!iiI", content)
@@ -84,6 +91,24 @@ def read_array(content: bytes, kind: str) -> list[Any]:
         return []
     sizes = [struct.unpack_from("!i", content, 12 + 8 * d)[0] for d in range(dimensions)]
     at = 12 + 8 * dimensions
+    flat = _read_wide(content, at, kind, math.prod(sizes)) or _read_each(content, at, kind)
+    for size in reversed(sizes[1:]):
+        flat = [flat[i : i + size] for i in range(0, len(flat), size)]
+    return flat
+
+
+def _read_wide(content: bytes, at: int, kind: str, count: int) -> list[Any] | None:
+    record = _RECORDS.get(kind)
+    if record is None or count < _FEW or len(content) - at != count * record.itemsize:
+        return None
+    elements = np.frombuffer(content, dtype=record, offset=at)
+    if (elements["size"] != record.itemsize - 4).any():
+        return None
+    found: list[Any] = elements["value"].tolist()
+    return found
+
+
+def _read_each(content: bytes, at: int, kind: str) -> list[Any]:
     read = _ELEMENTS[kind]
     flat: list[Any] = []
     while at < len(content):
@@ -94,6 +119,4 @@ def read_array(content: bytes, kind: str) -> list[Any]:
         else:
             flat.append(read(content[at : at + size]))
             at += size
-    for size in reversed(sizes[1:]):
-        flat = [flat[i : i + size] for i in range(0, len(flat), size)]
     return flat

@@ -16,15 +16,23 @@ import pyarrow as pa
 from dbml import errors
 from dbml.columns.binary import read_array
 from dbml.columns.decode import Decoded, decode_rows, split_values
-from dbml.columns.kinds import EPOCH_DAYS, EPOCH_S, FIXED, INT64_LOWEST, INT64_MAX, JSON_NULL, Column
+from dbml.columns.json_values import read_json
+from dbml.columns.kinds import DAY_US, EPOCH_DAYS, EPOCH_S, FIXED, INT64_LOWEST, INT64_MAX, Column
 
-_DAY_US = 86_400_000_000
+_NEAR_US = 9.2e18  # below it a sum of days and microseconds is in int64, whatever float64 rounds
 
 
 class FrameBuilder:
-    """Collects the chunks of one input and makes one DataFrame of them."""
+    """Collects the chunks of one input and makes one DataFrame of them.
+
+    Raises: errors.InvalidArgument for two columns of one name.
+    """
 
     def __init__(self, columns: Sequence[Column]) -> None:
+        names = [column.name for column in columns]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise errors.InvalidArgument(f'an input has the column "{twice}" more than once', detail={"column": twice})
         self._columns = list(columns)
         self._parts: list[list[Decoded]] = [[] for _ in columns]
         self._counts: list[int] = []
@@ -61,16 +69,15 @@ def _series(column: Column, parts: list[Decoded], counts: list[int]) -> Any:
         values = np.concatenate([part.values for part in parts if part.values is not None] or [np.empty(0, dtype)])
         return _FIXED[column.kind](column, values, null, n)
     if column.kind == "text":
-        return _strings(parts, null, n)
+        return _strings(column, parts, null, n)
     read = _reader(column)
-    objects = np.full(n, None, dtype=object)
-    found = [read(text) for part in parts for text in split_values(part)]
-    cells = np.empty(len(found), dtype=object)
-    cells[:] = found if not found or not isinstance(found[0], list) else [None] * len(found)
-    for i, cell in enumerate(found):
-        cells[i] = cell
-    objects[slice(None) if null is None else ~null] = cells
-    return pd.Series(objects, dtype=object)
+    try:
+        found = [read(content) for part in parts for content in split_values(part)]
+    except RecursionError:
+        raise _refuse(column, "a value nested deeper than Python reads", "cast it to text") from None
+    except ValueError as error:
+        raise _refuse(column, f"a value that cannot be read: {error}", "cast it to text") from None
+    return _objects(found, null, n)
 
 
 def _spread(values: Any, null: Any, n: int, fill: Any) -> Any:
@@ -127,11 +134,12 @@ def _intervals(column: Column, values: Any, null: Any, n: int) -> Any:
     finite = ~(largest | smallest)
     if (months[finite] != 0).any():
         raise _refuse(column, "months, which have no fixed length", "cast it to text, or pass extract(epoch from …)")
-    exact = days[finite].astype(object) * _DAY_US + us[finite].astype(object)
-    if any(abs(int(value)) >= INT64_MAX for value in exact):
+    days, us = days[finite], us[finite]
+    far = np.abs(days.astype(np.float64) * DAY_US + us) > _NEAR_US
+    if any(abs(d * DAY_US + t) >= INT64_MAX for d, t in zip(days[far].tolist(), us[far].tolist(), strict=True)):
         raise _refuse(column, "a span longer than 292,000 years", "cast it to text")
     total = np.where(largest, INT64_MAX, INT64_LOWEST)
-    total[finite] = exact.astype(np.int64)
+    total[finite] = days * DAY_US + us
     return pd.Series(_spread(total, null, n, np.iinfo(np.int64).min).view("timedelta64[us]"))
 
 
@@ -142,18 +150,18 @@ def _clock(us: int, zone: timezone | None = None) -> time:
 
 def _objects(cells: list[Any], null: Any, n: int) -> Any:
     objects = np.full(n, None, dtype=object)
-    objects[slice(None) if null is None else ~null] = np.array(cells, dtype=object) if cells else np.empty(0, object)
+    objects[slice(None) if null is None else ~null] = np.fromiter(cells, dtype=object, count=len(cells))
     return pd.Series(objects, dtype=object)
 
 
 def _times(column: Column, values: Any, null: Any, n: int) -> Any:
-    if (values >= _DAY_US).any():
+    if (values >= DAY_US).any():
         raise _refuse(column, "24:00:00, which Python's time does not have", "cast it to interval or text")
     return _objects([_clock(us) for us in values.tolist()], null, n)
 
 
 def _times_with_zone(column: Column, values: Any, null: Any, n: int) -> Any:
-    if (values["us"] >= _DAY_US).any():
+    if (values["us"] >= DAY_US).any():
         raise _refuse(column, "24:00:00, which Python's time does not have", "cast it to text")
     pairs = zip(values["us"].tolist(), values["west_s"].tolist(), strict=True)
     return _objects([_clock(us, timezone(timedelta(seconds=-west))) for us, west in pairs], null, n)
@@ -171,7 +179,7 @@ _FIXED: dict[str, Callable[[Column, Any, Any, int], Any]] = {
 }  # fmt: skip
 
 
-def _strings(parts: list[Decoded], null: Any, n: int) -> Any:
+def _strings(column: Column, parts: list[Decoded], null: Any, n: int) -> Any:
     """Make a str column by laying Arrow's offsets over the bytes as they came."""
     lengths = np.zeros(n, dtype=np.int64)
     found = [part.lengths for part in parts if part.lengths is not None]
@@ -182,6 +190,12 @@ def _strings(parts: list[Decoded], null: Any, n: int) -> Any:
     valid = None if null is None else pa.py_buffer(np.packbits(~null, bitorder="little").tobytes())
     content = b"".join(part.content for part in parts)
     array = pa.LargeStringArray.from_buffers(n, pa.py_buffer(offsets), pa.py_buffer(content), valid)
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        raise _refuse(
+            column, "bytes that are not UTF-8", "convert_from names their encoding, a cast to bytea sends them"
+        ) from None
     return pd.Series(array.to_pandas(types_mapper=lambda _: pd.StringDtype("pyarrow", na_value=np.nan)))
 
 
@@ -190,7 +204,7 @@ def _reader(column: Column) -> Callable[[bytes], Any]:
     if kind == "numeric":
         return lambda text: Decimal(text.decode("ascii"))
     if kind in ("json", "jsonb"):
-        return _json
+        return read_json
     if kind == "bytea":
         return bytes
     if kind == "textarray":
@@ -199,18 +213,6 @@ def _reader(column: Column) -> Callable[[bytes], Any]:
         element = kind.removeprefix("array:")
         return lambda content: read_array(content, element)
     raise errors.ProtocolMismatch(f"the kind {kind!r} is not known")
-
-
-def _json(text: bytes) -> Any:
-    value = json.loads(text, parse_float=_exact)
-    return JSON_NULL if value is None else value
-
-
-def _exact(text: str) -> float | Decimal:
-    """Read a decimal number as float where that holds it exactly as it prints, else as Decimal."""
-    number = float(text)
-    exact = Decimal(text)
-    return number if np.isfinite(number) and Decimal(repr(number)) == exact else exact
 
 
 def _refuse(column: Column, what: str, hint: str) -> errors.UnsupportedType:

@@ -43,6 +43,8 @@ TYPE_OF_KIND: Final = {
 
 EPOCH_DAYS: Final = 10957  # from 1970-01-01 to PostgreSQL's 2000-01-01
 EPOCH_S: Final = EPOCH_DAYS * 86400
+DAY_US: Final = 86_400_000_000
+TICKS: Final = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # to microseconds: times, divided by
 INT64_MAX: Final = 2**63 - 1  # as datetime64 or timedelta64: infinity
 INT64_LOWEST: Final = -INT64_MAX  # the smallest that is not NaT: -infinity
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,29 @@ from dbml.columns.kinds import EPOCH_DAYS, EPOCH_S, INT64_LOWEST, INT64_MAX
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.:+\-/]+")
 _SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+_MOST_NUMERIC, _LEAST_NUMERIC = 131072, -16383  # digits before and places after the point that numeric holds
 
 
 def float_text(value: float) -> str:
-    """Return the shortest text that reads as the same float."""
+    """Return the shortest text that reads as the same float, 1 for 1.0 as PostgreSQL prints it."""
     text = repr(value)
-    return _SPECIAL.get(text, text)
+    return _SPECIAL.get(text, text.removesuffix(".0"))
+
+
+def integer_text(value: int) -> str:
+    """Return an integer's digits; Python itself prints no more than 4300."""
+    return str(value) if value.bit_length() < 10_000 else format(Decimal(value), "f")
+
+
+def decimal_text(value: Decimal) -> str:
+    """Return a decimal as numeric reads it, its scale kept; ValueError where numeric would overflow or round."""
+    if value.is_nan():
+        return "NaN"
+    if value.is_infinite():
+        return "Infinity" if value > 0 else "-Infinity"
+    if value.adjusted() >= _MOST_NUMERIC or int(value.as_tuple().exponent) < _LEAST_NUMERIC:
+        raise ValueError
+    return format(value, "f")
 
 
 def quoted(text: str) -> str:
@@ -32,26 +50,15 @@ def array_of_texts(texts: Iterable[str | None]) -> bytes:
     return ("{" + ",".join(["NULL" if text is None else quoted(text) for text in texts]) + "}").encode()
 
 
-def array_of_plain(texts: Sequence[str]) -> bytes:
-    """Return an array literal of texts that need no quotes."""
-    return ("{" + ",".join(texts) + "}").encode()
-
-
-def float_array(values: list[float]) -> bytes:
-    """Return an array literal of floats, as fast as Python prints them."""
-    text = ",".join(map(repr, values))
-    if "n" in text:  # nan or inf
-        text = ",".join([float_text(value) for value in values])
-    return ("{" + text + "}").encode()
-
-
 def stamp_text(us: int) -> str:
-    """Return microseconds since 1970 as an ISO timestamp: any year, BC, and infinity at the ends of int64."""
-    if us == INT64_MAX:
-        return "infinity"
-    if us == INT64_LOWEST:
-        return "-infinity"
-    return _with_era(str(np.datetime64(us, "us")).replace("T", " "))
+    """Return microseconds since 1970 as an ISO timestamp: any year, and BC; infinity at the ends of int64."""
+    if us in (INT64_MAX, INT64_LOWEST):
+        return "infinity" if us > 0 else "-infinity"
+    day, rest = divmod(us, 86_400_000_000)
+    seconds, micro = divmod(rest, 1_000_000)
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{micro:06}"
+    text = date_text(day)
+    return f"{text[:-3]} {clock} BC" if text.endswith(" BC") else f"{text} {clock}"
 
 
 def date_text(days: int) -> str:
@@ -77,11 +84,14 @@ def pg_stamp_text(us: int) -> str:
     """Return PostgreSQL's microseconds since 2000 as an ISO timestamp."""
     if us in (INT64_MAX, INT64_LOWEST - 1):
         return "infinity" if us > 0 else "-infinity"
-    day, rest = divmod(us, 86_400_000_000)
-    seconds, micro = divmod(rest, 1_000_000)
-    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{micro:06}"
-    text = date_text(day + EPOCH_S // 86400)
-    return f"{text[:-3]} {clock} BC" if text.endswith(" BC") else f"{text} {clock}"
+    return stamp_text(us + EPOCH_S * 1_000_000)
+
+
+def with_zone(text: str) -> str:
+    """Return a timestamp in UTC as timestamptz reads it; infinity has no zone."""
+    if text.endswith("infinity"):
+        return text
+    return text.removesuffix(" BC") + "+00" + (" BC" if text.endswith(" BC") else "")
 
 
 def interval_text(us: int) -> str:
@@ -97,9 +107,9 @@ def interval_text(us: int) -> str:
 
 
 def nested(value: Any, text_of: Any) -> str:
-    """Return nested lists as an array literal; text_of makes an element's text."""
+    """Return nested lists as an array literal; text_of makes an element's text, None is NULL."""
     if value is None:
         return "NULL"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return "{" + ",".join([nested(item, text_of) for item in value]) + "}"
     return quoted(text_of(value))

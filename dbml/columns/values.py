@@ -5,29 +5,36 @@ Each converter takes a value that is not missing and returns its text; ValueErro
 
 from __future__ import annotations
 
-import json
 import math
+import re
 import uuid
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dbml.columns.kinds import INTEGER_RANGE, JSON_NULL
-from dbml.columns.literals import float_text, interval_text, nested
+from dbml.columns.json_values import json_text
+from dbml.columns.kinds import INTEGER_RANGE
+from dbml.columns.literals import decimal_text, float_text, integer_text, interval_text, nested
 
 Converter = Callable[[Any], str]
 _FAR = ("infinity", "-infinity")
+# Texts that PostgreSQL reads and Python does not: years beyond 9999, and before Christ.  Arrays give such dates as texts.
+_FAR_DATE = re.compile(r"(?=\d{5}|.* BC)\d{4,7}-\d\d-\d\d(?: BC)?")
+_FAR_STAMP = re.compile(r"(?=\d{5}|.* BC)\d{4,6}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?(\+00)?(?: BC)?")
+_MOST_DIMENSIONS = 6
+_FINER = re.compile(r"[.,]\d{7}")  # what Python would cut off
 
 
 def is_missing(value: Any) -> bool:
     """Tell whether an object stands for NULL: None, pandas' NA and NaT, and a float's NaN."""
     if value is None or value is pd.NA or value is pd.NaT:
         return True
-    return (isinstance(value, float) and value != value) or (
+    return (isinstance(value, float | np.floating) and bool(value != value)) or (
         isinstance(value, np.datetime64 | np.timedelta64) and bool(np.isnat(value))
     )
 
@@ -35,6 +42,23 @@ def is_missing(value: Any) -> bool:
 def plain(value: Any) -> Any:
     """Return a numpy scalar as Python's own type."""
     return value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64) else value
+
+
+def listed(value: Any) -> Any:
+    """Return an array or tuple as a list, one level of it at least; times of numpy stay numpy's."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return list(value) if value.dtype.kind in "mM" else value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def shape(value: Any) -> tuple[int, ...]:
+    """Return the lengths of nested lists, outermost first; ValueError unless they make a rectangle, as an array must."""
+    if not isinstance(value, list):
+        return ()
+    inner = {shape(listed(item)) for item in value}
+    if len(inner) > 1 or inner == {(0,)}:
+        raise ValueError
+    return (len(value), *(inner.pop() if inner else ()))
 
 
 def _bool(value: Any) -> str:
@@ -58,33 +82,53 @@ def _integer(kind: str) -> Converter:
 
 
 def _float(value: Any) -> str:
-    if (isinstance(value, int) and int(float(value)) != value) or not isinstance(value, int | float | Decimal):
+    if not isinstance(value, int | float | Decimal):
         raise ValueError
-    return float_text(float(value))
+    number = float(value)
+    if isinstance(value, int) and int(number) != value:
+        raise ValueError
+    if isinstance(value, Decimal) and value.is_finite() and value not in (Decimal(repr(number)), Decimal(number)):
+        raise ValueError
+    return float_text(number)
+
+
+def _real(value: Any) -> str:
+    """Return the text of a float of four bytes: the value is one, or prints as one, as 0.1 does."""
+    text = _float(value)
+    number = float(value)
+    with np.errstate(over="ignore", under="ignore"):
+        near = np.float32(number)
+    if not math.isnan(number) and number not in (float(near), float(str(near))):
+        raise ValueError
+    return text
 
 
 def _numeric(value: Any) -> str:
     if isinstance(value, Decimal):
-        return {"NaN": "NaN", "sNaN": "NaN", "Infinity": "Infinity", "-Infinity": "-Infinity"}.get(str(value), format(value, "f"))
+        return decimal_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError
-    return str(value) if isinstance(value, int) else float_text(value)
+    return integer_text(value) if isinstance(value, int) else float_text(value)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        if "\0" in value:
+        if "\0" in value or (not value.isascii() and not value.encode()):  # encode refuses half a surrogate pair
             raise ValueError
         return value
     if isinstance(value, bool):
         return _bool(value)
-    if isinstance(value, int | Decimal | uuid.UUID):
+    if isinstance(value, int | Decimal):
+        return _numeric(value)
+    if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, float):
         return float_text(value)
+    if isinstance(value, np.datetime64):
+        return _stamp(False)(value)
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, timedelta):
+    if isinstance(value, timedelta | np.timedelta64):
         return _interval(value)
     raise ValueError
 
@@ -97,13 +141,11 @@ def _bytea(value: Any) -> str:
 
 def _date(value: Any) -> str:
     if isinstance(value, str):
-        return (
-            value
-            if value in _FAR or value.endswith(" BC") or len(value.split("-")[0]) > 4
-            else date.fromisoformat(value).isoformat()
-        )
+        return value if value in _FAR or _FAR_DATE.fullmatch(value) else date.fromisoformat(value).isoformat()
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
     if isinstance(value, datetime):
-        if value.time() != time() or value.tzinfo is not None:
+        if value.time() != time() or value.tzinfo is not None or (isinstance(value, pd.Timestamp) and value.nanosecond):
             raise ValueError
         value = value.date()
     if not isinstance(value, date):
@@ -114,8 +156,11 @@ def _date(value: Any) -> str:
 def _stamp(aware: bool) -> Converter:
     def convert(value: Any) -> str:
         if isinstance(value, str):
-            if value in _FAR or value.endswith(" BC") or len(value.split("-")[0]) > 4:
+            far = _FAR_STAMP.fullmatch(value)
+            if value in _FAR or (far and (far[1] is not None) == aware):
                 return value
+            if _FINER.search(value):
+                raise ValueError
             value = datetime.fromisoformat(value)
         if isinstance(value, np.datetime64):
             value = pd.Timestamp(value)
@@ -125,7 +170,7 @@ def _stamp(aware: bool) -> Converter:
             if not isinstance(value, date) or aware:
                 raise ValueError
             value = datetime(value.year, value.month, value.day)
-        if (value.tzinfo is not None) != aware:
+        if (value.utcoffset() is not None) != aware:
             raise ValueError
         return str(value.isoformat(sep=" ", timespec="microseconds"))
 
@@ -135,8 +180,10 @@ def _stamp(aware: bool) -> Converter:
 def _time(aware: bool) -> Converter:
     def convert(value: Any) -> str:
         if isinstance(value, str):
+            if _FINER.search(value):
+                raise ValueError
             value = time.fromisoformat(value)
-        if not isinstance(value, time) or (value.tzinfo is not None) != aware:
+        if not isinstance(value, time) or (value.utcoffset() is not None) != aware:
             raise ValueError
         return value.isoformat()
 
@@ -163,97 +210,62 @@ def _uuid(value: Any) -> str:
     raise ValueError
 
 
-class _Exact(float):
-    """A float that prints as the decimal it was made from."""
-
-    def __new__(cls, value: Decimal) -> _Exact:
-        made = super().__new__(cls, 1.5)
-        made.text = format(value, "f")
-        return made
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def _json_ready(value: Any) -> Any:
-    value = plain(value)
-    if value is JSON_NULL or value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, dict):
-        return {str(key): _json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_ready(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return [_json_ready(item) for item in value.tolist()]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError
-    if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValueError
-        return _Exact(value)
-    if isinstance(value, str | int | float):
-        return value
-    if isinstance(value, date | time | uuid.UUID):
-        return str(value) if isinstance(value, uuid.UUID) else value.isoformat()
-    raise ValueError
-
-
-class _Encoder(json.encoder.JSONEncoder):
-    """json's encoder, with floats printed by their own repr."""
-
-    def iterencode(self, o: Any, _one_shot: bool = False) -> Any:
-        return json.encoder._make_iterencode(  # type: ignore[attr-defined]
-            {}, self.default, json.encoder.encode_basestring, None, float_text_json, ":", ",", False, False, True
-        )(o, 0)
-
-
-def float_text_json(value: float) -> str:
-    """Return a finite float as JSON."""
-    return repr(value)
-
-
-def json_text(value: Any) -> str:
-    """Return an object as JSON; ValueError for what JSON cannot carry."""
-    ready = _json_ready(value)
-    return "".join(_Encoder().iterencode(ready))
-
-
 _SIMPLE: dict[str, Converter] = {
     "bool": _bool, "int2": _integer("int2"), "int4": _integer("int4"), "int8": _integer("int8"), "oid": _integer("oid"),
-    "float4": _float, "float8": _float, "numeric": _numeric, "text": _text, "bytea": _bytea, "date": _date,
+    "float4": _real, "float8": _float, "numeric": _numeric, "text": _text, "bytea": _bytea, "date": _date,
     "timestamp": _stamp(False), "timestamptz": _stamp(True), "time": _time(False), "timetz": _time(True),
-    "interval": _interval, "uuid": _uuid, "json": json_text, "jsonb": json_text,
+    "interval": _interval, "uuid": _uuid, "json": partial(json_text, binary=False),
+    "jsonb": json_text,
 }  # fmt: skip
 
 
 def _array(element: Converter, floats: bool) -> Converter:
-    def cell(value: Any) -> str:
-        return element(plain(value))
+    """Return the converter of lists of one kind; NaN among floats is NaN, among others NULL."""
 
     def lists(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            value = value.tolist()
-        if isinstance(value, list | tuple):
+        value = listed(value)
+        if isinstance(value, list):
             return [lists(item) for item in value]
-        if floats and isinstance(value, float):
+        if floats and isinstance(value, float | np.floating):
             return value
         return None if is_missing(value) else value
 
     def convert(value: Any) -> str:
-        if not isinstance(value, list | tuple | np.ndarray):
+        value = listed(value)
+        if not isinstance(value, list):
             raise ValueError
-        return nested(lists(value), cell)
+        classes = set(map(type, value))
+        if classes == {int} or (floats and classes == {float}):  # long lists of numbers need no look at each
+            return "{" + ",".join(list(map(element, value))) + "}"
+        value = lists(value)
+        if len(shape(value)) > _MOST_DIMENSIONS:
+            raise ValueError
+        return nested(value, lambda item: element(plain(item)))
 
     return convert
 
 
-def converter(kind: str) -> Converter:
-    """Return the function that makes the text of one value of a kind."""
+def converter(kind: str, keeps: Callable[[str], bool] | None = None) -> Converter:
+    """Return the function that makes the text of one value of a kind.
+
+    keeps: the test of dbml.columns.modifiers that the value's text, or each element's, must pass.
+    """
     if kind == "textarray":
-        return _array(_text, False)
+        return _array(_checked(_text, keeps), False)
     if kind.startswith("array:"):
         element = kind.removeprefix("array:")
-        return _array(_SIMPLE[element], element in ("float4", "float8"))
-    return _SIMPLE[kind]
+        return _array(_checked(_SIMPLE[element], keeps), element in ("float4", "float8"))
+    return _checked(_SIMPLE[kind], keeps)
+
+
+def _checked(convert: Converter, keeps: Callable[[str], bool] | None) -> Converter:
+    if keeps is None:
+        return convert
+
+    def checked(value: Any) -> str:
+        text = convert(value)
+        if not keeps(text):
+            raise ValueError
+        return text
+
+    return checked

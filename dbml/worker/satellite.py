@@ -41,6 +41,7 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
+        self.running = False  # the call is whole: the router waits for what comes of it
         self._pid = os.getpid()
 
     def say(self, head: dict[str, Any], body: bytes = b"") -> None:
@@ -57,7 +58,9 @@ class Peer:
         """Wait for a frame."""
         self._check_process()
         with uninterrupted():
-            return read_frame(self._sock)
+            head, body = read_frame(self._sock)
+        self.running = self.running or head["tag"] == "run"
+        return head, body
 
     def notice(self, text: bytes) -> None:
         """Send printed text."""
@@ -93,6 +96,8 @@ def serve(sock: socket.socket, limits: Limits) -> None:
                 hint="this is a fault of dbml: please report it with the context", context=traceback.format_exc(),
             )  # fmt: skip
             peer.say({"tag": "error", **script.sendable(internal), "sqlstate": "XX000"})
+        while not peer.running:  # a socket closed on what its peer still sends would take the answer with it
+            peer.hear()
     except (EOFError, ConnectionError):
         return  # the router is gone, or has had enough
 
