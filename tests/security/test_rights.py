@@ -146,12 +146,23 @@ def test_the_script_sees_no_secret(db: psycopg.Connection[Any], dsn: str) -> Non
     (password,) = db.execute("SELECT password FROM dbml._worker").fetchone()  # type: ignore[misc]
     rows = db.execute(
         """SELECT * FROM dbml.run_script($$
-import os
-OutputDataSet = {"t": [str(dict(os.environ)), open("/proc/self/environ", "rb").read().decode("latin-1").replace(chr(0), " "),
-    str(os.listdir("/proc/self/fd")), os.getcwd(), str(oct(os.stat(".").st_mode & 0o777))]}
+import fcntl, os
+
+def is_open(number):
+    try:
+        return bool(fcntl.fcntl(number, fcntl.F_GETFD) >= 0)
+    except OSError:
+        return False
+
+try:
+    environ = open("/proc/self/environ", "rb").read().decode("latin-1").replace(chr(0), " ")
+except PermissionError:  # concealed, and not root's
+    environ = ""
+OutputDataSet = {"t": [str(dict(os.environ)), environ, str(sum(map(is_open, range(4096)))), os.getcwd(),
+    oct(os.stat(".").st_mode & 0o777)]}
 $$) AS t(t text)"""
     ).fetchall()
     texts = [row[0] for row in rows]
     assert all(password not in text and "postgres" not in text.lower() for text in texts[:2])
-    assert len(eval(texts[2])) <= 6, "0, 1, 2, the router's socket, the printing pipe, and the listing itself"
+    assert int(texts[2]) <= 5, "0, 1, 2, the router's socket, and the printing pipe"
     assert "satellite-" in texts[3] and texts[4] == "0o700"
