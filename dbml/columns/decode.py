@@ -33,6 +33,21 @@ class Decoded:
     content: bytes
     null: npt.NDArray[np.bool_] | None
 
+    def rows(self, start: int, stop: int) -> Decoded:
+        """Return the part of it that rows start to stop have."""
+        null = None
+        if self.null is not None:
+            before = int(self.null[:start].sum())
+            null = self.null[start:stop]
+            start, stop = start - before, stop - before - int(null.sum())
+            null = null if null.any() else None
+        if self.lengths is None:
+            assert self.values is not None
+            return Decoded(self.values[start:stop], None, b"", null)
+        begin = int(self.lengths[:start].sum(dtype=np.int64))
+        lengths = self.lengths[start:stop]
+        return Decoded(None, lengths, self.content[begin : begin + int(lengths.sum(dtype=np.int64))], null)
+
 
 def decode_rows(body: bytes, columns: Sequence[Column], n: int) -> list[Decoded]:
     """Decode a chunk of n rows.

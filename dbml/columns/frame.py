@@ -39,8 +39,12 @@ class FrameBuilder:
 
     def append(self, body: bytes, n: int) -> None:
         """Take a chunk of n rows."""
+        self.add(decode_rows(body, self._columns, n), n)
+
+    def add(self, decoded: Sequence[Decoded], n: int) -> None:
+        """Take n rows that are decoded already."""
         self._counts.append(n)
-        for parts, part in zip(self._parts, decode_rows(body, self._columns, n), strict=True):
+        for parts, part in zip(self._parts, decoded, strict=True):
             parts.append(part)
 
     def frame(self) -> pd.DataFrame:
@@ -55,6 +59,20 @@ class FrameBuilder:
         frame = pd.DataFrame(series, index=pd.RangeIndex(sum(self._counts)))
         frame.columns = pd.Index([column.name for column in self._columns], dtype="str")
         return frame
+
+
+def cut(frame: pd.DataFrame, start: int, stop: int) -> pd.DataFrame:
+    """Return rows start to stop of a frame as if they had come alone: its dtypes are those of these rows."""
+    part = frame.iloc[start:stop].reset_index(drop=True)
+    for position, dtype in enumerate(frame.dtypes):
+        if isinstance(dtype, pd.BooleanDtype | pd.Int64Dtype):
+            if not part.iloc[:, position].isna().any():
+                part.isetitem(position, part.iloc[:, position].to_numpy("bool" if dtype.kind == "b" else "int64"))
+        elif isinstance(dtype, pd.Float64Dtype | pd.Float32Dtype):
+            plain = dtype.numpy_dtype
+            if not np.isnan(part.iloc[:, position].to_numpy(plain, na_value=0.0)).any():
+                part.isetitem(position, part.iloc[:, position].to_numpy(plain, na_value=np.nan))
+    return part
 
 
 def _series(column: Column, parts: list[Decoded], counts: list[int]) -> Any:

@@ -151,7 +151,7 @@ class Zygote:
         self._removals: set[asyncio.Future[None]] = set()
         self._lock = asyncio.Lock()
         self._stopping = False
-        self._spare: asyncio.Task[Child] | None = None
+        self._spares: dict[str, asyncio.Task[Child]] = {}  # by language: the satellite that was forked ahead
 
     @property
     def pid(self) -> int | None:
@@ -166,10 +166,10 @@ class Zygote:
         async with self._lock:
             await self._start()
 
-    async def satellite(self) -> Child:
+    async def satellite(self, language: str = "python") -> Child:
         """Give a fresh satellite: the one that was forked ahead, while the next is forked behind it."""
-        spare, self._spare = self._spare, None
-        ready = asyncio.create_task(self.fork("satellite", self._limits)) if spare is None else spare
+        spare = self._spares.pop(language, None)
+        ready = asyncio.create_task(self.fork("satellite", self._limits, language)) if spare is None else spare
         try:
             child = await asyncio.shield(ready)
         except asyncio.CancelledError:
@@ -178,15 +178,17 @@ class Zygote:
         except ChildLost:
             if spare is None:
                 raise
-            child = await self.fork("satellite", self._limits)  # what was forked ahead went with a former zygote
+            child = await self.fork("satellite", self._limits, language)  # what was forked ahead went with a former zygote
         finally:
-            if not self._stopping:
-                self._spare = asyncio.create_task(self.fork("satellite", self._limits))
-                self._spare.add_done_callback(_take_note)
-        return await self.fork("satellite", self._limits) if child.is_over else child
+            if not self._stopping and language not in self._spares:
+                self._spares[language] = asyncio.create_task(self.fork("satellite", self._limits, language))
+                self._spares[language].add_done_callback(_take_note)
+        return await self.fork("satellite", self._limits, language) if child.is_over else child
 
-    async def fork(self, role: Literal["satellite", "scorer"], limits: Limits) -> Child:
+    async def fork(self, role: Literal["satellite", "scorer"], limits: Limits, language: str = "python") -> Child:
         """Fork a child that serves one end of a new socket pair; starts a zygote where there is none.
+
+        language: of a satellite.
 
         Raises: ChildLost where the zygote ends.
         """
@@ -201,7 +203,8 @@ class Zygote:
             forked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._children[identity] = child
             self._forks[identity] = forked
-            request = {"tag": "fork", "role": role, "id": identity, "limits": limits.as_json(), "scratch": scratch}
+            request = {"tag": "fork", "role": role, "id": identity, "limits": limits.as_json(), "scratch": scratch,
+                       "language": language}  # fmt: skip
             if not self._tell(request, theirs.fileno()):
                 self._end(identity, Exit(signal.SIGKILL))
                 raise ChildLost("the zygote died")
@@ -218,8 +221,8 @@ class Zygote:
     async def stop(self) -> None:
         """End the zygote and with it every child; returns when their scratch directories are gone."""
         self._stopping = True
-        if self._spare is not None:
-            self._spare.cancel()
+        for spare in self._spares.values():
+            spare.cancel()
         children = list(self._children.values())
         if self._control is not None:
             self._control.shutdown(socket.SHUT_RDWR)

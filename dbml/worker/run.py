@@ -34,13 +34,18 @@ Hear = Callable[[], tuple[dict[str, Any], bytes]]
 
 
 class Run:
-    """The run that a script belongs to."""
+    """The run that a script belongs to.
+
+    outputs: results beside OutputDataSet, by name: run.outputs["residuals"] = frame.  They are kept with the run, and
+    dbml.run_output(run_id, name) reads them.
+    """
 
     def __init__(self, call: Mapping[str, Any], say: Say, hear: Hear) -> None:
         self._call = call
         self._say = say
         self._hear = hear
         self._metrics: dict[str, list[float]] = {}
+        self.outputs: dict[str, Any] = {}
 
     @property
     def id(self) -> str:
@@ -135,6 +140,25 @@ class Run:
     def tag(self, name: str, value: Any = "") -> None:
         """Tag the run; the same name again replaces the value."""
         self._say({"tag": "tags", "tags": {_name(name, "a tag's name"): _text(value)}})
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Tell how far the script is, as dbml.active_scripts shows it while it runs.
+
+        Raises: InvalidArgument where done or total is no number, or negative.
+        """
+        counts = [None if count is None else _number("progress", count) for count in (done, total)]
+        if any(count is not None and not 0 <= count < math.inf for count in counts):
+            raise errors.InvalidArgument(f"progress must be done of total, both 0 or more, got {done!r} of {total!r}")
+        self._say({"tag": "progress", "done": counts[0], "total": counts[1]})
+
+    def take_outputs(self) -> dict[str, Any]:
+        """Return the outputs, and begin anew."""
+        outputs, self.outputs = self.outputs, {}
+        return {_name(name, "an output's name"): value for name, value in outputs.items()}
+
+    def keep_image(self, name: str, png: IO[bytes]) -> None:
+        """Keep a picture that is PNG already."""
+        self._keep(_name(name, "an artifact's name"), "image", "image/png", png)
 
     def get_metrics(self, name: str | None = None) -> dict[str, Any]:
         """Return what was logged: a name logged once is a number, logged again a list."""

@@ -1,13 +1,20 @@
 """The satellite: one process for one script, from the first row in to the last row out.
 
-Reads the call and its rows from the router, runs the script, and says what comes of it.  What it writes waits
-until the router reads, and the router reads as its caller asks: so memory stays bounded on the way.
+Reads the call and its rows from the router, runs the script, once or once for each piece of its input, and says what
+comes of it.  What it writes waits until the router reads, and the router reads as its caller asks: so memory stays
+bounded on the way.
+
+    router -> satellite  call, rows, close (the pieces that were sent are whole), run (that was all)
+    satellite -> router  notice, metric, tags, progress, artifact, register, load, frame, output, took (a message about
+                         pieces is dealt with), closed (so are all before it), done or error
 """
 
 from __future__ import annotations
 
-import base64
-import math
+import contextlib
+import copy
+import io
+import json
 import os
 import resource
 import select
@@ -17,21 +24,20 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from types import FrameType
 from typing import Any
 
+import pandas as pd
+
 from dbml import columns, errors
-from dbml.worker import script
-from dbml.worker.frames import LARGEST_BODY, Frame, pack, read_frame
+from dbml.worker import language, script
+from dbml.worker.answer import Answer, parameter
+from dbml.worker.frames import Frame, pack, read_frame
+from dbml.worker.pieces import Pieces
 from dbml.worker.printed import capture, uninterrupted
 from dbml.worker.run import Run
 from dbml.worker.sandbox import Limits, use_reserve
 
-CHUNK_BYTES = 200_000
-FIRST_CELLS = 10_000
-FIRST_ROWS_UNSIZED = 16
-MOST_ROWS = 20_000
 IDLE_S = 0.03  # a satellite that waits longer than this for its call rehearses
 
 
@@ -62,6 +68,10 @@ class Peer:
         self.running = self.running or head["tag"] == "run"
         return head, body
 
+    def waits(self) -> bool:
+        """Tell whether nothing has come that could be heard at once."""
+        return not select.select([self._sock], [], [], 0)[0]
+
     def notice(self, text: bytes) -> None:
         """Send printed text."""
         self.say({"tag": "notice"}, text)
@@ -74,15 +84,17 @@ class Peer:
             )
 
 
-def serve(sock: socket.socket, limits: Limits) -> None:
-    """Serve one call, then return: the process ends."""
-    called, _, _ = select.select([sock.fileno()], [], [], IDLE_S)
-    if not called:
-        rehearse()
+def serve(sock: socket.socket, limits: Limits, spoken: str = "python") -> None:
+    """Serve one call, in one language, then return: the process ends."""
     peer = Peer(sock)
     try:
         try:
-            _converse(peer, limits)
+            tongue = language.find(spoken, limits)
+            called, _, _ = select.select([sock.fileno()], [], [], IDLE_S)
+            if not called and spoken == "python":
+                rehearse()
+            call, _ = peer.hear()
+            Conversation(peer, call, tongue, limits).hold()
         except errors.DbmlError as error:
             peer.say({"tag": "error", **script.sendable(error)})
         except MemoryError:
@@ -102,28 +114,136 @@ def serve(sock: socket.socket, limits: Limits) -> None:
         return  # the router is gone, or has had enough
 
 
-def _converse(peer: Peer, limits: Limits) -> None:
-    call, _ = peer.hear()
-    inputs = call["inputs"]
-    _check_names(call)
-    builders = [columns.FrameBuilder(_columns(given["columns"])) for given in inputs]
-    rows_in = 0
-    while True:
-        head, body = peer.hear()
-        if head["tag"] == "run":
-            break
-        rows_in += head["n"]
-        builders[head["input"]].append(body, head["n"])
-    variables: dict[str, Any] = {given["name"]: builder.frame() for given, builder in zip(inputs, builders, strict=True)}
-    del builders, body
-    variables.update(call["params"])
-    variables["run"] = Run(call, peer.say, peer.hear)
-    if limits.cpu_seconds is not None:
-        signal.signal(signal.SIGXCPU, _out_of_time(limits.cpu_seconds))
-    own = os.getpid()
-    with capture(peer.notice):
+class Conversation:
+    """One call: what has come of its input, and what goes out."""
+
+    def __init__(self, peer: Peer, call: Mapping[str, Any], tongue: language.Language, limits: Limits) -> None:
+        self._peer = peer
+        self._call = call
+        self._language = tongue
+        self._limits = limits
+        self._columns = {given["name"]: _columns(given["columns"]) for given in call["inputs"]}
+        self._names = list(self._columns)
+        self._split: Mapping[str, Any] | None = call.get("split")
+        _check_names(call, tongue)
+        self._builders = {name: columns.FrameBuilder(listed) for name, listed in self._columns.items()}
+        self._whole: dict[str, pd.DataFrame] = {}
+        self._run = Run(call, peer.say, peer.hear)
+        expected = None if call.get("expected") is None else _columns(call["expected"])
+        name = call["output_name"]
+        self._answer = Answer(peer.say, name, limits, expected=expected, as_json=call["result"] == "json")
+        self._outputs: dict[str, Answer] = {}
+        self._plots = 0
+        self._rows_in = 0
+        self._state: dict[str, Any] = {}
+
+    def hold(self) -> None:
+        """Hold the conversation to its end."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._language.close)
+            if self._split is None:
+                self._hear_rows()
+                self._begin(stack)
+                self._once({})
+            else:
+                self._hear_pieces(stack)
+            stack.pop_all().close()
+        params: dict[str, Any] = {}
+        if self._call["result"] == "params":
+            params = {name: parameter(name, self._language.parameter(name)) for name in self._call["params"]}
+        self._answer.flush()
+        for output in self._outputs.values():
+            output.flush()
+        if self._call["result"] == "plot" and not self._plots:
+            raise errors.InvalidArgument("the script left no figure open", hint="matplotlib.pyplot.plot(...) opens one")
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        spent = {"peak_memory_mb": usage.ru_maxrss / 1024, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+        self._peer.say({"tag": "done", "params": params, "rows_in": self._rows_in, "rows_out": self._answer.rows, **spent})
+
+    def _hear_rows(self) -> None:
+        while True:
+            head, body = self._peer.hear()
+            if head["tag"] == "run":
+                return
+            self._take(head, body)
+
+    def _take(self, head: Mapping[str, Any], body: bytes) -> None:
+        self._rows_in += head["n"]
+        self._builders[self._names[head["input"]]].append(body, head["n"])
+
+    def _begin(self, stack: contextlib.ExitStack) -> None:
+        """Read the script, and turn from here on what is printed into notices."""
+        split = self._split and self._split["input"]
+        self._whole = {name: builder.frame() for name, builder in self._builders.items() if name != split}
+        self._builders.clear()
+        if self._limits.cpu_seconds is not None:
+            signal.signal(signal.SIGXCPU, _out_of_time(self._limits.cpu_seconds))
+        stack.enter_context(capture(self._peer.notice))
+        self._language.load(self._call["script"])
+
+    def _hear_pieces(self, stack: contextlib.ExitStack) -> None:
+        """Run the script for each piece as soon as it is whole."""
+        assert self._split is not None
+        pieces = Pieces(self._columns[self._split["input"]])
+        begun = False
+        while True:
+            if self._peer.waits():
+                self._answer.flush()
+            head, body = self._peer.hear()
+            if head["tag"] == "rows" and "first" not in head:
+                self._take(head, body)
+                continue
+            if not begun:
+                begun = True
+                self._begin(stack)
+            if head["tag"] == "rows":
+                self._rows_in += pieces.append(body, head["n"], head["first"], head["last"])
+                self._each(pieces.complete(False), last=False)
+                self._peer.say({"tag": "took"})
+            elif head["tag"] == "close":
+                self._each(pieces.complete(True), last=False)
+                self._answer.flush()
+                self._peer.say({"tag": "closed"})
+            else:
+                whole = pieces.complete(True)
+                if head["once"]:
+                    whole = iter([(0, pieces.empty())])
+                self._each(whole, last=head["last"])
+                return
+
+    def _each(self, whole: Iterator[tuple[int, pd.DataFrame]], *, last: bool) -> None:
+        assert self._split is not None
+        name, by = self._split["input"], self._split["by"]
+        ahead = next(whole, None)
+        while ahead is not None:
+            (number, frame), ahead = ahead, next(whole, None)
+            if by == "partition":
+                keys = frame[self._split["keys"]].iloc[:1]
+                values = _key(keys)
+                try:
+                    self._once({name: frame, **{key: v for key, v in values.items() if key.isidentifier()}}, keys)
+                except errors.DbmlError as error:
+                    raise _in_group(error, values) from None
+            elif by == "read":
+                ends = {"first_chunk": number == 0, "last_chunk": last and ahead is None, "state": self._state}
+                self._once({name: frame, **ends})
+            else:
+                self._once({name: frame})
+
+    def _once(self, given: dict[str, Any], keys: pd.DataFrame | None = None) -> None:
+        """Run the script, and take what it leaves."""
+        call = self._call
+        variables: dict[str, Any] = dict(self._whole)
+        params = call["params"]
+        if self._split is not None:
+            variables = {name: frame.copy(deep=False) for name, frame in self._whole.items()}
+            params = copy.deepcopy(params)
+        variables.update(params, run=self._run, **given)
+        if self._split is None:
+            self._whole = {}
+        own = os.getpid()
         try:
-            namespace = script.run(call["script"], variables, limits)
+            self._language.run(variables, self._columns)
         except errors.DbmlError as error:
             if os.getpid() != own:
                 print(error.context, f"{type(error).__name__}: {error}", sep="\n", file=sys.stderr, flush=True)
@@ -131,37 +251,101 @@ def _converse(peer: Peer, limits: Limits) -> None:
             raise
         if os.getpid() != own:  # forked by the script, and come to the script's end
             os._exit(0)
-    variables.clear()
-    rows_out = 0
-    params: dict[str, Any] = {}
-    if call["result"] == "params":
-        params = {name: _parameter(name, namespace.get(name)) for name in call["params"]}
-    else:
-        rows_out = _answer(peer, call, namespace.get(call["output_name"]), limits)
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    spent = {"peak_memory_mb": usage.ru_maxrss / 1024, "cpu_seconds": usage.ru_utime + usage.ru_stime}
-    peer.say({"tag": "done", "params": params, "rows_in": rows_in, "rows_out": rows_out, **spent})
+        del variables, given
+        self._draw(keys)
+        for name, value in self._run.take_outputs().items():
+            self._output(name, value, keys)
+        if call["result"] in ("table", "json"):
+            self._add(self._answer, call["output_name"], self._language.result(call["output_name"]), keys)
+
+    def _add(self, answer: Answer, name: str, value: Any, keys: pd.DataFrame | None) -> None:
+        try:
+            answer.add(value, keys)
+        except (errors.DbmlError, MemoryError, ConnectionError):
+            raise
+        except Exception as error:  # whatever the script left: its own classes' code runs here
+            raise errors.ScriptError(
+                f"{name} cannot be read: {script.text_of(error)}", detail={"type": type(error).__qualname__, "line": None}
+            ) from None
+
+    def _output(self, name: str, value: Any, keys: pd.DataFrame | None) -> None:
+        if name not in self._outputs:
+            head = {"tag": "output", "name": name}
+            self._outputs[name] = Answer(self._peer.say, f'the output "{name}"', self._limits, head=head)
+        self._add(self._outputs[name], f'the output "{name}"', value, keys)
+
+    def _draw(self, keys: pd.DataFrame | None) -> None:
+        """Keep the figures that the script left open; the first is the answer where a plot is asked for."""
+        group = "" if keys is None else " " + _key_text(_key(keys))
+        try:
+            for name, png in self._language.figures():
+                self._plots += 1
+                self._run.keep_image(f"{name}{group}"[:255], io.BytesIO(png))
+                if self._call["result"] == "plot" and self._plots == 1:
+                    body = png.hex().encode()
+                    self._peer.say({"tag": "frame", "n": 1, "names": ["plot"], "types": ["bytea"], "sizes": [len(body)]}, body)
+        except (errors.DbmlError, MemoryError, ConnectionError):
+            raise
+        except Exception as error:  # drawing runs what the script has put into the figure
+            raise script.explain(error, self._limits) from None
 
 
-def _check_names(call: Mapping[str, Any]) -> None:
+def _check_names(call: Mapping[str, Any], tongue: language.Language) -> None:
+    names = [given["name"] for given in call["inputs"]]
     for given in call["inputs"]:
-        script.check_name(given["name"], "an input's name")
-        names = [column["name"] for column in given["columns"]]
-        twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        tongue.check_name(given["name"], "an input's name")
+        listed = [column["name"] for column in given["columns"]]
+        twice = sorted({name for name in listed if listed.count(name) > 1}) if len(set(listed)) < len(listed) else []
         if twice:
             raise errors.InvalidArgument(
                 f'the input "{given["name"]}" has the column "{twice[0]}" more than once',
                 detail={"input": given["name"], "columns": twice}, hint="give each column a name of its own",
             )  # fmt: skip
     for name in call["params"]:
-        script.check_name(name, "a parameter's name")
-        if any(given["name"] == name for given in call["inputs"]):
+        tongue.check_name(name, "a parameter's name")
+        if name in names:
             raise errors.InvalidArgument(f'"{name}" must not be both an input and a parameter')
-    script.check_name(call["output_name"], "output_name")
+    tongue.check_name(call["output_name"], "output_name")
+    split = call.get("split")
+    if split is None:
+        return
+    taken = {*names, *call["params"], "run"}
+    given_too = ("first_chunk", "last_chunk", "state") if split["by"] == "read" else split.get("keys") or ()
+    for name in given_too:
+        if name in taken:
+            raise errors.InvalidArgument(
+                f'"{name}" is a variable that {"rows_per_read" if split["by"] == "read" else "partition_by"} sets,'
+                " and must not be an input or a parameter",
+                hint=f'SELECT "{name}" AS another_name' if split["by"] == "partition" else "rename the parameter",
+            )  # fmt: skip
 
 
 def _columns(given: list[dict[str, str]]) -> list[columns.Column]:
     return [columns.Column(column["name"], column["type"], column["kind"]) for column in given]
+
+
+def _key(row: pd.DataFrame) -> dict[str, Any]:
+    """Return the one row of a frame as Python has it: NULL is None, and a NaN that is a value stays one."""
+    values = {}
+    for name, column in row.items():
+        cell = column.iloc[0]
+        missing = cell is None or cell is pd.NA or cell is pd.NaT or (column.dtype == "float64" and cell != cell)
+        item = getattr(cell, "item", None)
+        values[str(name)] = None if missing else item() if callable(item) else cell
+    return values
+
+
+def _key_text(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {json.dumps(value, default=str, ensure_ascii=False)}" for name, value in values.items())
+
+
+def _in_group(error: errors.DbmlError, values: Mapping[str, Any]) -> errors.DbmlError:
+    """Return an error that names the group that it came in."""
+    fields = error.fields()
+    detail = json.loads(fields["detail"]) if fields["detail"] else {}
+    detail["group"] = json.loads(json.dumps(values, default=str))
+    text = f"group {_key_text(values)}: {fields['message']}"
+    return errors.from_fields({**fields, "message": text, "detail": json.dumps(detail, ensure_ascii=False)})
 
 
 def _out_of_time(cpu_seconds: int) -> Any:
@@ -174,100 +358,6 @@ def _out_of_time(cpu_seconds: int) -> Any:
     return raise_
 
 
-def _answer(peer: Peer, call: Mapping[str, Any], value: Any, limits: Limits) -> int:
-    """Send the result, chunk by chunk; returns the number of rows.
-
-    Raises: ColumnListMismatch, UnsupportedType; ScriptError where the value's own code fails; LimitExceeded.
-    """
-    sent_bytes = 0
-    rows = 0
-    try:
-        for chunk in _chunks(call, value):
-            sizes = [len(literal) for literal in chunk.literals]
-            sent_bytes += sum(sizes)
-            if sent_bytes > limits.output_mb << 20:
-                raise _too_large(
-                    f"the result is larger than output_mb = {limits.output_mb} allows", "output_mb", limits.output_mb
-                )
-            if sum(sizes) > LARGEST_BODY:
-                raise _too_large(f"a row of the result is larger than {LARGEST_BODY >> 20} MB", "row_mb", LARGEST_BODY >> 20)
-            rows += chunk.n
-            head = {"tag": "frame", "n": chunk.n, "names": chunk.names, "types": chunk.types, "sizes": sizes}
-            peer.say(head, b"".join(chunk.literals))
-    except (errors.DbmlError, MemoryError, ConnectionError):
-        raise
-    except Exception as error:  # whatever the script left: its own classes' code runs here
-        raise errors.ScriptError(
-            f"{call['output_name']} cannot be read: {script.text_of(error)}",
-            detail={"type": type(error).__qualname__, "line": None},
-        ) from None
-    return rows
-
-
-def _chunks(call: Mapping[str, Any], value: Any) -> Iterator[columns.Chunk]:
-    """Yield a result in chunks near CHUNK_BYTES: the size of each tells the number of rows of the next."""
-    frame = columns.as_frame(value)
-    if frame is None:
-        return
-    expected = None if call["result"] == "json" else _columns(call["expected"])
-    if (expected is not None and len(expected) != frame.shape[1]) or len(frame) == 0:
-        for _ in columns.encode_frame(frame, expected, 1):  # which refuses it, by its own hint
-            pass
-        return
-    sized = all(dtype.kind in "biufmM" for dtype in frame.dtypes)
-    n = max(1, min(2000, FIRST_CELLS // frame.shape[1]))
-    if not sized:
-        n = min(n, FIRST_ROWS_UNSIZED)
-    start = 0
-    while start < len(frame):
-        part = frame.iloc[start : start + n]
-        start += n
-        made = columns.encode_json_rows(part, n) if expected is None else columns.encode_frame(part, expected, n)
-        size = 0
-        for chunk in made:
-            size += sum(map(len, chunk.literals))
-            yield chunk
-        n = max(1, min(MOST_ROWS, 8 * n, n * CHUNK_BYTES // max(1, size)))
-
-
-def _too_large(message: str, limit: str, value: int) -> errors.LimitExceeded:
-    return errors.LimitExceeded(message, detail={"limit": limit, "value": value}, hint="return fewer rows or columns")
-
-
-def _parameter(name: str, value: Any) -> Any:
-    """Turn a parameter's final value into JSON: numpy scalars into numbers, bytes into base64 text.
-
-    Raises: UnsupportedType.
-    """
-    if value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, bytes | bytearray | memoryview):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, float):
-        return (
-            float(value) if math.isfinite(value) else {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(float(value))]
-        )
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, Decimal):
-        return float(value) if value.is_finite() and Decimal(float(value)) == value else str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _parameter(f"{name}.{key}", cell) for key, cell in value.items()}
-    if isinstance(value, list | tuple):
-        return [_parameter(name, cell) for cell in value]
-    if callable(getattr(value, "tolist", None)) and not isinstance(value, type):
-        plain = value.tolist()
-        if type(plain) is not type(value):
-            return _parameter(name, plain)
-    if callable(getattr(value, "isoformat", None)):
-        return str(value.isoformat())
-    raise errors.UnsupportedType(
-        f'the parameter "{name}" holds a {type(value).__name__}, which JSON cannot carry',
-        detail={"parameter": name, "type": type(value).__name__},
-        hint="pickle.dumps(value) is carried, as base64 text; a data frame returns by run_script",
-    )
-
-
 def rehearse() -> None:
     """Do once what every call does.
 
@@ -277,14 +367,22 @@ def rehearse() -> None:
     given = [columns.Column(kind, kind, kind) for kind in ("int8", "float8", "text")]
     builder = columns.FrameBuilder(given)
     builder.append(b"\n" + b"00" * 8 + b"\n" + b"00" * 8 + b"\n00000001\n78", 1)
-    variables: dict[str, Any] = {"x": builder.frame(), "run": Run({}, print, _nobody)}
     main = sys.modules["__main__"]
-    made = script.run("y = x.assign(z=x.int8 * 2)", variables, Limits())
+    python = script.PythonScript(Limits())
+    python.load("y = x.assign(z=x.int8 * 2)")
+    python.run({"x": builder.frame(), "run": Run({}, print, _nobody)}, {"x": given})
     sys.modules["__main__"] = main
-    listed = [vars(column) for column in (*given, columns.Column("z", "bigint", "int8"))]
-    for result, value in (("table", made["y"]), ("json", made["y"]), ("table", {"a": [1], "b": [1.5], "c": ["d"], "e": [2]})):
-        for chunk in _chunks({"result": result, "expected": listed}, value):
-            pack({"tag": "frame"}, b"".join(chunk.literals))
+    listed = [*given, columns.Column("z", "bigint", "int8")]
+    table = {"a": [1], "b": [1.5], "c": ["d"], "e": [2]}
+    for value, as_json in ((python.result("y"), False), (python.result("y"), True), (table, False)):
+        answer = Answer(_silent, "y", Limits(), expected=None if as_json else listed, as_json=as_json)
+        answer.add(value)
+        answer.flush()
+    next(python.figures(), None)
+
+
+def _silent(head: dict[str, Any], body: bytes = b"") -> None:
+    pack(head, body)
 
 
 def _nobody() -> Frame:

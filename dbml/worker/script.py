@@ -1,46 +1,93 @@
-"""Scripts: compile, run, and say what went wrong in the script's own terms."""
+"""Python scripts: compile, run, and say what went wrong in the script's own terms."""
 
 from __future__ import annotations
 
 import errno
+import io
 import keyword
 import linecache
 import sys
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dbml import errors
+from dbml.columns import Column
 from dbml.worker.sandbox import Limits, use_reserve
 
 FILENAME = "<script>"
 MOST_LINES = 20  # of a context: the first and the last half are shown
 
 
-def run(script: str, variables: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
-    """Run a script in a fresh module named __main__; returns its namespace.
+class PythonScript:
+    """Python, as the language of a satellite: each run is a fresh module named __main__."""
 
-    Raises: ScriptSyntaxError, ScriptExit, ScriptError, LimitExceeded, or what dbml itself raised in it.
-    """
-    linecache.cache[FILENAME] = (len(script), None, script.splitlines(keepends=True), FILENAME)
-    try:
-        code = compile(script, FILENAME, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        raise _syntax_error(error) from None
-    except (RecursionError, MemoryError):  # the compiler has either for this
-        raise errors.ScriptSyntaxError("the script is nested too deeply to be compiled") from None
-    module = types.ModuleType("__main__")
-    namespace = vars(module)
-    namespace.update(variables)
-    sys.modules["__main__"] = module
-    try:
-        exec(code, namespace)
-    except BaseException as error:  # a script may raise anything; this is where it ends
-        if isinstance(error, MemoryError):
-            use_reserve()
-        raise explain(error, limits) from None
-    return namespace
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._code: types.CodeType | None = None
+        self._namespace: dict[str, Any] = {}
+
+    def check_name(self, name: str, what: str) -> None:
+        """Refuse a name that cannot be a variable of a script."""
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise errors.InvalidArgument(f"{what} must be the name of a Python variable, got {name!r}")
+        if name in ("run", "__builtins__", "__name__"):
+            raise errors.InvalidArgument(f"{what} must not be {name!r}, which is there already")
+
+    def load(self, script: str) -> None:
+        """Compile the script.
+
+        Raises: ScriptSyntaxError.
+        """
+        linecache.cache[FILENAME] = (len(script), None, script.splitlines(keepends=True), FILENAME)
+        try:
+            self._code = compile(script, FILENAME, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            raise _syntax_error(error) from None
+        except (RecursionError, MemoryError):  # the compiler has either for this
+            raise errors.ScriptSyntaxError("the script is nested too deeply to be compiled") from None
+
+    def run(self, variables: Mapping[str, Any], columns: Mapping[str, Sequence[Column]]) -> None:
+        """Run the script.
+
+        Raises: ScriptExit, ScriptError, LimitExceeded, or what dbml itself raised in it.
+        """
+        assert self._code is not None
+        module = types.ModuleType("__main__")
+        self._namespace = vars(module)
+        self._namespace.update(variables)
+        sys.modules["__main__"] = module
+        try:
+            exec(self._code, self._namespace)
+        except BaseException as error:  # a script may raise anything; this is where it ends
+            if isinstance(error, MemoryError):
+                use_reserve()
+            raise explain(error, self._limits) from None
+
+    def result(self, name: str) -> Any:
+        """Return what the last run left under a name."""
+        return self._namespace.get(name)
+
+    def parameter(self, name: str) -> Any:
+        """Return the value of a parameter at the end of the last run."""
+        return self._namespace.get(name)
+
+    def figures(self) -> Iterator[tuple[str, bytes]]:
+        """Yield matplotlib's open figures, by their label or number, and close them."""
+        if "matplotlib.pyplot" not in sys.modules:
+            return
+        pyplot: Any = sys.modules["matplotlib.pyplot"]
+        for number in pyplot.get_fignums():
+            figure = pyplot.figure(number)
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="png")
+            label = str(figure.get_label())
+            yield (label if label and label.isprintable() and len(label) <= 200 else f"figure {number}"), drawn.getvalue()
+            pyplot.close(figure)
+
+    def close(self) -> None:
+        """Do nothing: the process ends with its script."""
 
 
 def explain(error: BaseException, limits: Limits) -> errors.DbmlError:
@@ -80,14 +127,6 @@ def out_of_memory(limits: Limits, context: str | None = None) -> errors.LimitExc
 def sendable(error: errors.DbmlError) -> dict[str, str | None]:
     """Return an error's fields as they may travel: PostgreSQL's text has no character zero."""
     return {key: None if text is None else text.replace("\x00", "\ufffd") for key, text in error.fields().items()}
-
-
-def check_name(name: str, what: str) -> None:
-    """Refuse a name that cannot be a variable of a script."""
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise errors.InvalidArgument(f"{what} must be the name of a Python variable, got {name!r}")
-    if name in ("run", "__builtins__", "__name__"):
-        raise errors.InvalidArgument(f"{what} must not be {name!r}, which is there already")
 
 
 def text_of(error: BaseException) -> str:

@@ -6,7 +6,8 @@ FD is its end of a socket pair with the router.  A fork of it is ready in millis
 scikit-learn takes seconds.  It is started with a clean environment, never sees a DSN or a secret, has no threads
 (a fork copies only one), and runs no user code itself.  Its children die with it.
 
-    router -> zygote  {"tag": "fork", "id", "role": "satellite" | "scorer", "limits", "scratch"} with a descriptor
+    router -> zygote  {"tag": "fork", "id", "role": "satellite" | "scorer", "language", "limits", "scratch"}
+                      with a descriptor
                       {"tag": "kill", "id"}
     zygote -> router  {"tag": "ready", "pid", "threads"}   {"tag": "forked", "id", "pid"}   {"tag": "failed", "id", "message"}
                       {"tag": "exited", "id", "pid", "status", "peak_memory_mb", "cpu_seconds"}
@@ -114,13 +115,14 @@ class Zygote:
             self._say({"tag": "failed", "id": request["id"], "message": f"could not be started: {error}"})
             return
         if pid == 0:
-            self._become(request["role"], limits, request["scratch"], descriptors[0], zygote)
+            self._become(request, limits, descriptors[0], zygote)
         self._children[pid] = request["id"]
         self._say({"tag": "forked", "id": request["id"], "pid": pid})
 
-    def _become(self, role: str, limits: Limits, scratch: str, descriptor: int, parent: int) -> None:
+    def _become(self, request: dict[str, Any], limits: Limits, descriptor: int, parent: int) -> None:
         """Be a child from here on; never returns."""
         status = 1
+        role = request["role"]
         try:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
@@ -129,7 +131,7 @@ class Zygote:
             if role == "scorer":
                 limits = dataclasses.replace(limits, cpu_seconds=None)
             threads = int(os.environ["OMP_NUM_THREADS"])
-            enter(limits, scratch, descriptor, parent)
+            enter(limits, request["scratch"], descriptor, parent)
             if limits.threads != threads:
                 for library in self._controllers:
                     library.set_num_threads(limits.threads)
@@ -138,7 +140,8 @@ class Zygote:
             sys.modules["numpy"].random.seed()
             sys.argv = ["script"]
             gc.enable()
-            sys.modules[f"dbml.worker.{role}"].serve(socket.socket(fileno=SOCKET), limits)
+            module = sys.modules[f"dbml.worker.{role}"]
+            module.serve(socket.socket(fileno=SOCKET), limits, *([request["language"]] if role == "satellite" else []))
             status = 0
         finally:
             os._exit(status)

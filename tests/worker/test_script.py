@@ -21,7 +21,10 @@ def _main() -> Iterator[None]:
 
 
 def run(text: str, **variables: Any) -> dict[str, Any]:
-    return script.run(text, variables, Limits())
+    python = script.PythonScript(Limits())
+    python.load(text)
+    python.run(variables, {})
+    return vars(sys.modules["__main__"])
 
 
 def fail(text: str, cls: type[errors.DbmlError] = errors.ScriptError) -> errors.DbmlError:
@@ -125,5 +128,5 @@ def test_what_travels_has_no_character_zero() -> None:
 @pytest.mark.parametrize("name", ["not ok", "1a", "class", "", "run", "a-b", "__builtins__"])
 def test_names_that_cannot_be_variables(name: str) -> None:
     with pytest.raises(errors.InvalidArgument):
-        script.check_name(name, "a parameter's name")
-    script.check_name("größe", "a parameter's name")
+        script.PythonScript(Limits()).check_name(name, "a parameter's name")
+    script.PythonScript(Limits()).check_name("größe", "a parameter's name")
