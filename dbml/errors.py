@@ -20,6 +20,7 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── WorkerLost            ML011  it went away in mid-call
     │   ├── WorkerRefused         ML012  wrong secret, expired or replayed request
     │   ├── ProtocolMismatch      ML013  worker and schema are of different versions
+    │   ├── TooManyScripts        ML015  as many scripts run or wait as the worker takes
     │   └── CallCanceled          57014  PostgreSQL's own code, not declared to psycopg
     ├── ModelError
     │   ├── ModelNotFound         ML020
@@ -34,7 +35,9 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── SchemaTooNew          ML042
     │   ├── SchemaMissing         ML043
     │   └── DblinkMissing         ML044
-    └── WorkspaceNotFound         ML050
+    ├── WorkspaceNotFound         ML050
+    ├── ScriptNotFound            ML051  no stored script of that name, or no right to run it
+    └── RunNotFound               ML052
 """
 
 from __future__ import annotations
@@ -193,6 +196,12 @@ class ProtocolMismatch(WorkerError, code="ML013", name="PROTOCOL_MISMATCH"):
     sqlstate = "ML013"
 
 
+class TooManyScripts(WorkerError, code="ML015", name="TOO_MANY_SCRIPTS"):
+    """As many scripts run or wait as the worker takes; the message names the limit."""
+
+    sqlstate = "ML015"
+
+
 class CallCanceled(WorkerError):
     """The caller cancelled the call; PostgreSQL's own query_canceled, which psycopg raises itself."""
 
@@ -273,6 +282,18 @@ class DblinkMissing(SchemaError, code="ML044", name="DBLINK_MISSING"):
     """The extension dblink is not in the database and may not be created by this role."""
 
     sqlstate = "ML044"
+
+
+class ScriptNotFound(DbmlError, code="ML051", name="SCRIPT_NOT_FOUND"):
+    """No stored script of that name and version, or no right to run it."""
+
+    sqlstate = "ML051"
+
+
+class RunNotFound(DbmlError, code="ML052", name="RUN_NOT_FOUND"):
+    """No such run, or it has kept nothing of that name."""
+
+    sqlstate = "ML052"
 
 
 class WorkspaceNotFound(DbmlError, code="ML050", name="WORKSPACE_NOT_FOUND"):

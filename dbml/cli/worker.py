@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -32,6 +33,13 @@ def worker(
     advertise: Annotated[
         str | None, typer.Option(help="host:port as the server sees it, where that differs from --listen.")
     ] = None,
+    max_running: Annotated[
+        int | None, typer.Option(help="Scripts that run at once; the others wait.  Default: 4 a processor, at least 8.", min=1)
+    ] = None,
+    max_scripts: Annotated[int, typer.Option(help="Scripts that run or wait; more are refused at once.", min=1)] = 500,
+    metrics: Annotated[
+        str | None, typer.Option(help="host:port at which to answer /metrics (Prometheus) and /health.  Off by default.")
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
@@ -57,7 +65,12 @@ def worker(
     with contextlib.nullcontext(listen) if listen else listening_place(found) as place:
         ready = _say_ready if until_eof else None
         try:
-            asyncio.run(serve(WorkerSettings(dsn=found, listen=place, advertise=advertise, on_ready=ready)))
+            settings = WorkerSettings(
+                dsn=found, listen=place, advertise=advertise, on_ready=ready, max_scripts=max_scripts, metrics=metrics
+            )
+            if max_running is not None:
+                settings = dataclasses.replace(settings, max_running=max_running)
+            asyncio.run(serve(settings))
         finally:
             if until_eof:  # the supervisor made the temporary folder, and may be gone
                 with contextlib.suppress(OSError):

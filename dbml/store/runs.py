@@ -24,13 +24,22 @@ def _jsonb(value: Any) -> Jsonb:
 
 _START = """
 insert into dbml._runs (run_id, workspace_id, workspace, experiment, username, session_user_, database, application,
-                        client_address, backend_pid, language, script, script_sha256, params, inputs, status, started_at)
+                        client_address, backend_pid, language, script, script_sha256, params, inputs, status, started_at,
+                        stored_script, stored_version)
 values (%(run_id)s, %(workspace_id)s, %(workspace)s, %(experiment)s, %(username)s, %(session_user)s, %(database)s,
         %(application)s, %(client_address)s, %(backend_pid)s, %(language)s, %(script)s, %(script_sha256)s, %(params)s,
-        %(inputs)s, 'running', %(started_at)s)"""
+        %(inputs)s, %(status)s, %(started_at)s, %(stored_script)s, %(stored_version)s)"""
 
 _EXPERIMENT = """
 insert into dbml._experiments (workspace_id, name, created_by) values (%s, %s, %s) on conflict do nothing"""
+
+_LEAVE_QUEUE = "update dbml._runs set status = 'running', queued_seconds = %s where run_id = %s and status = 'queued'"
+
+_OUTPUT = """
+insert into dbml._outputs (run_id, name, columns, rows) values (%(run_id)s, %(name)s, %(columns)s, %(n)s)
+on conflict (run_id, name) do update set rows = dbml._outputs.rows + excluded.rows"""
+
+_OUTPUT_PART = "insert into dbml._output_parts (run_id, name, ordinal, columns, literals) values (%s, %s, %s, %s, %s)"
 
 _FINISH = """
 update dbml._runs
@@ -51,6 +60,11 @@ async def start(connection: AsyncConnection[Any], run: Mapping[str, Any]) -> Non
         await connection.execute(_EXPERIMENT, (run["workspace_id"], run["experiment"], run["username"]))
     values = dict(run, params=_jsonb(run["params"]), inputs=_jsonb(run["inputs"]))
     await connection.execute(_START, values)
+
+
+async def leave_queue(connection: AsyncConnection[Any], run_id: str, queued_s: float) -> None:
+    """Record that a queued run is running."""
+    await connection.execute(_LEAVE_QUEUE, (queued_s, run_id))
 
 
 async def finish(connection: AsyncConnection[Any], outcome: Mapping[str, Any]) -> None:
@@ -100,3 +114,13 @@ async def add_artifact(
         " digest = excluded.digest, created_at = now()",
         (run_id, name, kind, content_type, digest),
     )
+
+
+async def add_output(
+    connection: AsyncConnection[Any], run_id: str, name: str, ordinal: int, columns: Sequence[Mapping[str, str]], n: int,
+    literals: Sequence[str],
+) -> None:  # fmt: skip
+    """Add a part of an output: n rows, as an array literal a column."""
+    listed = _jsonb(list(columns))
+    await connection.execute(_OUTPUT, {"run_id": run_id, "name": name, "columns": listed, "n": n})
+    await connection.execute(_OUTPUT_PART, (run_id, name, ordinal, listed, list(literals)))

@@ -15,6 +15,7 @@ import secrets
 import shutil
 import signal
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import psycopg
 import dbml
 from dbml import errors
 from dbml.store.channel import PROTOCOL, Channel
+from dbml.worker.admission import Admission
 from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
 from dbml.worker.listener import Listener, Session
 from dbml.worker.processes import Zygote
@@ -33,6 +35,7 @@ from dbml.worker.scorers import ScorerPool
 from dbml.worker.script_call import ScriptCall
 from dbml.worker.settings import WorkerSettings
 from dbml.worker.telemetry import Telemetry
+from dbml.worker.usage import own_memory_mb
 
 log = logging.getLogger("dbml.router")
 
@@ -53,13 +56,16 @@ class Router:
     """The listener's handler: opens calls, forwards messages to them, ends them."""
 
     def __init__(
-        self, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str
+        self, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str, admission: Admission
     ) -> None:  # fmt: skip
         self._verifier = Verifier(channel.secret)
         self._zygote = zygote
         self._scorers = scorers
         self._telemetry = telemetry
         self._runtime = runtime
+        self._admission = admission
+        self._scripts: dict[str, ScriptCall] = {}
+        self._began = time.time()
         self._endings: set[asyncio.Task[None]] = set()
 
     def connected(self, session: Session) -> None:
@@ -129,13 +135,17 @@ class Router:
         await self._end(conversation, errors.CallCanceled("the caller opened another call"))
         match request["kind"]:
             case "script":
-                script = ScriptCall(request, self._zygote, self._telemetry)
-                conversation.call = script
+                script = ScriptCall(request, self._zygote, self._telemetry, self._admission, self._forget)
+                conversation.call = self._scripts[script.run_id] = script
                 return await script.open()
             case "score":
                 score = ScoreCall(request, self._scorers)
                 conversation.call = score
                 return await score.open(body, conversation.upload.take())
+            case "active":
+                return [("script", json.dumps(call.snapshot(), ensure_ascii=False), None) for call in self._scripts.values()]
+            case "cancel":
+                return [("canceled", json.dumps(self._cancel_script(request)), None)]
             case "ping":
                 return [("pong", json.dumps(self.status(), ensure_ascii=False), None)]
             case kind:
@@ -146,9 +156,26 @@ class Router:
         if call is not None:
             await call.abandon(error)
 
+    def _forget(self, run_id: str) -> None:
+        self._scripts.pop(run_id, None)
+
+    def _cancel_script(self, request: dict[str, Any]) -> bool:
+        """Stop a script for its own role or for an administrator; False where there is none that they may stop."""
+        script = self._scripts.get(request["run_id"])
+        if script is None or not (request["admin"] or script.user == request["user"]):
+            return False
+        script.stop(errors.CallCanceled(f"the script was cancelled by role {request['user']}"))
+        return True
+
     def status(self) -> dict[str, Any]:
         """Return what a ping tells."""
-        return {"version": dbml.__version__, "protocol": PROTOCOL, "pid": os.getpid(), "scorers": self._scorers.pids()}
+        return {
+            "version": dbml.__version__, "protocol": PROTOCOL, "pid": os.getpid(), "scorers": self._scorers.pids(),
+            "zygotes": [pid for pid in (self._zygote.pid,) if pid is not None], "started_at": self._began,
+            "running": self._admission.running, "queued": self._admission.waiting,
+            "max_running": self._admission.most_running, "max_scripts": self._admission.most_scripts,
+            "memory_mb": own_memory_mb(),
+        }  # fmt: skip
 
 
 async def serve(settings: WorkerSettings) -> None:
@@ -175,7 +202,8 @@ async def serve(settings: WorkerSettings) -> None:
         scorers = ScorerPool(zygote, replace(settings.limits, cache_mb=settings.cache_mb), settings.scorers)
         await scorers.start()
         cleanup.callback(scorers.stop)
-        router = Router(channel, zygote, scorers, telemetry, runtime)
+        admission = Admission(settings.max_running, settings.max_scripts)
+        router = Router(channel, zygote, scorers, telemetry, runtime, admission)
         host, port, directory = listen_address(settings)
         if directory is not None and not Path(directory).is_dir():
             # The server's account must reach the socket; what keeps others out is SCRAM and the signature.

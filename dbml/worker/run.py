@@ -46,6 +46,7 @@ class Run:
         self._hear = hear
         self._metrics: dict[str, list[float]] = {}
         self.outputs: dict[str, Any] = {}
+        self.first_image: bytes | None = None  # the first picture kept, as PNG
 
     @property
     def id(self) -> str:
@@ -243,6 +244,9 @@ class Run:
             digest.update(part)
             size += len(part)
         stream.seek(begin)
+        if kind == "image" and self.first_image is None:
+            self.first_image = read(size)
+            stream.seek(begin)
         head = {"name": name, "kind": kind, "content_type": content_type, "digest": digest.hexdigest(), "size": size}
         self._say({"tag": "artifact", **head})
         self._send_parts(stream, digest.hexdigest())
@@ -356,6 +360,7 @@ def _draw(plot: Any) -> IO[bytes]:
             figure = found() if callable(found) else figure
     if hasattr(figure, "savefig"):
         figure.savefig(buffer, format="png")
+        figure.dbml_kept = True  # so that it is not kept again when it is left open
     elif getattr(plot, "ndim", 0) in (2, 3):
         try:
             from matplotlib import image

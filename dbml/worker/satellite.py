@@ -133,8 +133,8 @@ class Conversation:
         name = call["output_name"]
         self._answer = Answer(peer.say, name, limits, expected=expected, as_json=call["result"] == "json")
         self._outputs: dict[str, Answer] = {}
-        self._plots = 0
         self._rows_in = 0
+        self._last = True
         self._state: dict[str, Any] = {}
 
     def hold(self) -> None:
@@ -149,16 +149,17 @@ class Conversation:
                 self._hear_pieces(stack)
             stack.pop_all().close()
         params: dict[str, Any] = {}
-        if self._call["result"] == "params":
+        if self._call["result"] == "params" and self._last:
             params = {name: parameter(name, self._language.parameter(name)) for name in self._call["params"]}
         self._answer.flush()
         for output in self._outputs.values():
             output.flush()
-        if self._call["result"] == "plot" and not self._plots:
-            raise errors.InvalidArgument("the script left no figure open", hint="matplotlib.pyplot.plot(...) opens one")
+        if self._call["result"] == "plot":
+            self._say_plot()
         usage = resource.getrusage(resource.RUSAGE_SELF)
         spent = {"peak_memory_mb": usage.ru_maxrss / 1024, "cpu_seconds": usage.ru_utime + usage.ru_stime}
-        self._peer.say({"tag": "done", "params": params, "rows_in": self._rows_in, "rows_out": self._answer.rows, **spent})
+        counts = {"rows_in": self._rows_in, "rows_out": self._answer.rows, "last": self._last}
+        self._peer.say({"tag": "done", "params": params, **counts, **spent})
 
     def _hear_rows(self) -> None:
         while True:
@@ -208,7 +209,8 @@ class Conversation:
                 whole = pieces.complete(True)
                 if head["once"]:
                     whole = iter([(0, pieces.empty())])
-                self._each(whole, last=head["last"])
+                self._last = head["last"]
+                self._each(whole, last=self._last)
                 return
 
     def _each(self, whole: Iterator[tuple[int, pd.DataFrame]], *, last: bool) -> None:
@@ -274,16 +276,18 @@ class Conversation:
             self._outputs[name] = Answer(self._peer.say, f'the output "{name}"', self._limits, head=head)
         self._add(self._outputs[name], f'the output "{name}"', value, keys)
 
+    def _say_plot(self) -> None:
+        if self._run.first_image is None:
+            raise errors.InvalidArgument("the script left no figure open", hint="matplotlib.pyplot.plot(...) opens one")
+        body = self._run.first_image.hex().encode()
+        self._peer.say({"tag": "frame", "n": 1, "names": ["plot"], "types": ["bytea"], "sizes": [len(body)]}, body)
+
     def _draw(self, keys: pd.DataFrame | None) -> None:
-        """Keep the figures that the script left open; the first is the answer where a plot is asked for."""
+        """Keep the figures that the script left open."""
         group = "" if keys is None else " " + _key_text(_key(keys))
         try:
             for name, png in self._language.figures():
-                self._plots += 1
                 self._run.keep_image(f"{name}{group}"[:255], io.BytesIO(png))
-                if self._call["result"] == "plot" and self._plots == 1:
-                    body = png.hex().encode()
-                    self._peer.say({"tag": "frame", "n": 1, "names": ["plot"], "types": ["bytea"], "sizes": [len(body)]}, body)
         except (errors.DbmlError, MemoryError, ConnectionError):
             raise
         except Exception as error:  # drawing runs what the script has put into the figure

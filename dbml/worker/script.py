@@ -74,16 +74,17 @@ class PythonScript:
         return self._namespace.get(name)
 
     def figures(self) -> Iterator[tuple[str, bytes]]:
-        """Yield matplotlib's open figures, by their label or number, and close them."""
+        """Yield matplotlib's open figures that run.log_image has not kept, by their label or number, and close them."""
         if "matplotlib.pyplot" not in sys.modules:
             return
         pyplot: Any = sys.modules["matplotlib.pyplot"]
         for number in pyplot.get_fignums():
             figure = pyplot.figure(number)
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format="png")
-            label = str(figure.get_label())
-            yield (label if label and label.isprintable() and len(label) <= 200 else f"figure {number}"), drawn.getvalue()
+            if not getattr(figure, "dbml_kept", False):
+                drawn = io.BytesIO()
+                figure.savefig(drawn, format="png")
+                label = str(figure.get_label())
+                yield (label if label and label.isprintable() and len(label) <= 200 else f"figure {number}"), drawn.getvalue()
             pyplot.close(figure)
 
     def close(self) -> None:

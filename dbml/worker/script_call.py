@@ -1,4 +1,4 @@
-"""A script's call: one satellite, from the first row in to the last row out, and the run's record."""
+"""A script's call: its satellites, from the first row in to the last row out, and the run's record."""
 
 from __future__ import annotations
 
@@ -7,103 +7,114 @@ import hashlib
 import json
 import logging
 import time
-import uuid
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dbml import errors
-from dbml.store import runs
+from dbml.worker.admission import Admission
 from dbml.worker.calls import Row, unknown
-from dbml.worker.processes import Child, ChildLost, Zygote
-from dbml.worker.telemetry import Connection, Telemetry
+from dbml.worker.crew import Crew, Event, Member, gather
+from dbml.worker.processes import ChildLost, Zygote
+from dbml.worker.record import RunRecord, check_digest
+from dbml.worker.telemetry import Telemetry
+from dbml.worker.usage import Usage, usage_of
 
 log = logging.getLogger("dbml.scripts")
 
-LOG_HALF = 512 * 1024  # of a run's log, the first and the last half megabyte are kept
 GATHER_S = 0.02  # prints that follow each other faster travel together
-METRICS_AT_ONCE = 10_000
-
-
-class RunLog:
-    """What a script printed, its first and last half megabyte."""
-
-    def __init__(self) -> None:
-        self._head = ""
-        self._tail = ""
-        self._dropped = 0
-
-    def add(self, text: str) -> None:
-        """Add printed text."""
-        room = LOG_HALF - len(self._head)
-        self._head += text[:room]
-        if len(text) > room:
-            tail = self._tail + text[room:]
-            self._dropped += max(0, len(tail) - LOG_HALF)
-            self._tail = tail[-LOG_HALF:]
-
-    def text(self) -> str:
-        """Return the log as it is kept; a character that PostgreSQL cannot store is replaced."""
-        gap = f"\n… {self._dropped} characters are left out …\n" if self._dropped else ""
-        return (self._head + gap + self._tail).replace("\x00", "\ufffd")
+PATIENCE_S = 1.0  # from a satellite's closed socket to what it said last
 
 
 class ScriptCall:
-    """Holds the conversation between SQL and one satellite, and keeps the record of the run."""
+    """Holds the conversation between SQL and the satellites of one script, and keeps the record of the run."""
 
-    def __init__(self, request: Mapping[str, Any], zygote: Zygote, telemetry: Telemetry) -> None:
+    def __init__(
+        self, request: Mapping[str, Any], zygote: Zygote, telemetry: Telemetry, admission: Admission,
+        on_end: Callable[[str], object],
+    ) -> None:  # fmt: skip
         self._request = request
+        self._on_end = on_end
         self._zygote = zygote
-        self._telemetry = telemetry
-        self.run_id = str(uuid.uuid4())
-        self._child: Child | None = None
-        self._log = RunLog()
-        self._tags: dict[str, str] = {}
-        self._metrics: list[tuple[Any, ...]] = []
-        self._metric_count = 0
-        self._rows_in = 0
-        self._started: asyncio.Task[bool] | None = None
-        self._receiving: asyncio.Task[tuple[dict[str, Any], bytes]] | None = None
-        self._unread: tuple[dict[str, Any], bytes] | None = None
+        self._admission = admission
+        self._record = RunRecord(request, telemetry)
+        self._crew: Crew | None = None
+        self._inside = False
+        self._getting: asyncio.Task[Event] | None = None
+        self._work: asyncio.Task[None] | None = None  # dealing a chunk out, or saying that there are no more
+        self._stopped: asyncio.Future[errors.DbmlError] = asyncio.get_running_loop().create_future()
+        self._asking: Member | None = None
         self._passing = hashlib.sha256()  # of a model on its way to SQL, which cannot hash it whole
         self._claimed = ""
+        self._done: list[Mapping[str, Any]] = []
+        self._rows_in = 0
+        self._rows_out = 0
+        self._progress: tuple[float, float | None] | None = None
         self._over = False
-        timeout_s = request.get("timeout_s")
-        self._deadline = None if timeout_s is None else time.monotonic() + float(timeout_s)
+        self._began = time.monotonic()
+        self._deadline: float | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Return the run's id."""
+        return self._record.run_id
+
+    @property
+    def user(self) -> str:
+        """Return the role that called."""
+        return str(self._request["user"])
 
     # -- what SQL sends ------------------------------------------------------------------------------------------
 
     async def open(self) -> list[Row]:
-        """Start a satellite and hand it the script."""
+        """Wait for the script's turn, start its satellites and hand them the script."""
+        await self._enter()
         request = self._request
-        self._started = asyncio.create_task(self._record_start())
+        timeout_s = request.get("timeout_s")
+        self._deadline = None if timeout_s is None else time.monotonic() + float(timeout_s)
+        call = {
+            "tag": "call", "run_id": self.run_id,
+            "inputs": [{"name": given["name"], "columns": given["columns"]} for given in request["inputs"]],
+            "expected": request.get("expected"), "split": request.get("split"),
+            **{key: request[key] for key in ("script", "params", "output_name", "result", "workspace", "experiment", "user")},
+        }  # fmt: skip
         try:
-            self._child = await self._zygote.satellite()
-            await self._child.send(
-                {
-                    "tag": "call",
-                    "run_id": self.run_id,
-                    "script": request["script"],
-                    "params": request["params"],
-                    "inputs": [{"name": i["name"], "columns": i["columns"]} for i in request["inputs"]],
-                    "output_name": request["output_name"],
-                    "expected": request.get("expected"),
-                    "result": request["result"],
-                    "workspace": request["workspace"],
-                    "experiment": request["experiment"],
-                    "user": request["user"],
-                }
-            )
+            count = int(request.get("parallel", 1)) if request.get("split") else 1
+            starting = [asyncio.create_task(self._zygote.satellite(request["language"])) for _ in range(count)]
+            self._crew = Crew(await gather(starting))
+            if not request.get("split"):
+                self._crew.run_whole()
+            await self._crew.tell(call)
         except (ChildLost, ConnectionError, TimeoutError) as lost:
             error = errors.ScriptCrashed(f"no process could be started for the script: {lost}", hint="the worker's log says why")
             await self.abandon(error)
             raise error from None
         return [("ready", self.run_id, None)]
 
+    async def _enter(self) -> None:
+        backend = int(self._request["backend_pid"])
+        waits = self._admission.check(backend)
+        self._record.begin("queued" if waits else "running")
+        entering = asyncio.create_task(self._admission.enter(backend))
+        try:
+            either: set[asyncio.Future[Any]] = {entering, self._stopped}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopped.done():
+                raise self._stopped.result()
+            await entering
+        except BaseException as error:
+            if not entering.cancel() and not entering.cancelled() and entering.exception() is None:
+                self._inside = True
+            if isinstance(error, errors.DbmlError):
+                await self.abandon(error)
+            raise
+        self._inside = True
+        if waits:
+            await self._record.leave_queue(time.monotonic() - self._began)
+
     async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
         """Answer one message of the conversation."""
         if self._over:
-            raise errors.ProtocolMismatch("the call is over", hint="repeat the statement")
+            raise self._stopped.result() if self._stopped.done() else _over()
         try:
             async with asyncio.timeout(self._left()):
                 return await self._handle(verb, head, body)
@@ -121,151 +132,172 @@ class ScriptCall:
         raise error
 
     async def _handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
-        child = self._child
-        assert child is not None
+        crew = self._crew
+        assert crew is not None
+        if self._stopped.done():
+            raise self._stopped.result()
+        split = self._request.get("split")
         match verb:
             case "rows":
-                self._rows_in += int(head["n"])
-                await child.send({"tag": "rows", "input": head["input"], "n": head["n"]}, body)
+                n, position = int(head["n"]), head["input"]
+                self._rows_in += n
+                if split and self._request["inputs"][position]["name"] == split["input"]:
+                    self._work = asyncio.create_task(crew.deal(position, body, n))
+                    return await self._events()
+                await crew.tell({"tag": "rows", "input": position, "n": n}, body)
                 return [("ok", None, None)]
             case "run":
-                await child.send({"tag": "run"})
+                self._work = asyncio.create_task(crew.finish(once=split is not None and split["by"] != "partition"))
                 return await self._events()
             case "next":
                 return await self._events()
             case "part":
-                await child.send({"tag": "model_part"}, bytes.fromhex(body.decode("ascii")))
+                await self._asker().child.send({"tag": "model_part"}, bytes.fromhex(body.decode("ascii")))
                 return [("ok", None, None)]
             case "model":
-                await child.send({"tag": "model_end", **head})
-                return await self._events()
+                return await self._reply({"tag": "model_end", **head})
             case "refused" | "registered":
-                await child.send({"tag": verb, **head})
-                return await self._events()
+                return await self._reply({"tag": verb, **head})
             case "fetch":
-                answer, part = await child.receive()
+                answer, part = await self._asker().child.receive()
                 if answer["tag"] == "part":
                     self._passing.update(part)
                     return [("part", None, part.hex())]
-                _check_digest(self._passing, self._claimed)
+                check_digest(self._passing, self._claimed)
                 return [("end", None, None)]
             case _:
                 raise unknown(verb)
 
-    # -- what the satellite says ---------------------------------------------------------------------------------
+    def _asker(self) -> Member:
+        if self._asking is None:
+            raise errors.ProtocolMismatch("the script has asked nothing", hint="repeat the statement")
+        return self._asking
+
+    async def _reply(self, head: dict[str, Any]) -> list[Row]:
+        member, self._asking = self._asker(), None
+        await member.child.send(head)
+        member.go_on.set()
+        return await self._events()
+
+    # -- what the satellites say ---------------------------------------------------------------------------------
 
     async def _events(self) -> list[Row]:
-        """Wait for what the script says next; several things that come together are answered together."""
+        """Wait for what comes next; several things that come together are answered together.
+
+        The row "ok" says that more rows are welcome.
+        """
         rows: list[Row] = []
-        child = self._child
-        assert child is not None
         while True:
-            try:
-                frame = await self._receive(child, GATHER_S if rows else None)
-            except (ChildLost, ConnectionError):
+            if self._work is not None and self._work.done():
+                work, self._work = self._work, None
+                work.result()
+                rows.append(("ok", None, None))
+                if self._crew is None or self._crew.events.empty():
+                    return rows
+            event = await self._next(GATHER_S if rows else None)
+            if event is None:
                 if rows:
-                    return rows  # what was printed first; the next message finds the end again
-                raise
-            if frame is None:
+                    return rows
+                continue
+            if event.head["tag"] in ("error", "lost") and rows:
+                self._unread(event)
+                return rows  # what was printed first; the next message finds the end again
+            if await self._take(event, rows):
                 return rows
-            head, body = frame
-            if head["tag"] == "error" and rows:
-                self._unread = frame
-                return rows
-            match head["tag"]:
-                case "notice":
-                    text = body.decode("utf-8", "replace")
-                    self._log.add(text if text.endswith("\n") else text + "\n")
-                    rows.append(("notice", None, text.rstrip("\n").replace("\x00", "\ufffd")))
-                case "metric":
-                    await self._add_metric(head)
-                case "tags":
-                    self._tags.update(head["tags"])
-                case "artifact":
-                    await self._keep_artifact(child, head)
-                case "load":
-                    return [*rows, ("load", json.dumps(head, ensure_ascii=False), None)]
-                case "register":
-                    self._passing, self._claimed = hashlib.sha256(), head["digest"]
-                    return [*rows, ("register", json.dumps(head | {"run_id": self.run_id}, ensure_ascii=False), None)]
-                case "frame":
-                    return rows + self._frame(head, body)
-                case "done":
-                    usage = {"peak_memory_mb": head["peak_memory_mb"], "cpu_seconds": head["cpu_seconds"]}
-                    await self._finish("completed", rows_in=head["rows_in"], rows_out=head["rows_out"], usage=usage)
-                    if self._request["result"] == "params":
-                        rows.append(("params", None, json.dumps(head["params"], ensure_ascii=False)))
-                    return [*rows, ("done", None, None)]
-                case "error":
-                    raise errors.from_fields(head)
-                case tag:
-                    raise errors.ProtocolMismatch(f"a satellite said {tag!r}, which the router does not know")
 
-    async def _receive(self, child: Child, patience_s: float | None) -> tuple[dict[str, Any], bytes] | None:
-        """Wait for a frame; None when patience ends first, and the wait goes on at the next call."""
-        if self._unread is not None:
-            unread, self._unread = self._unread, None
-            return unread
-        if self._receiving is None:
-            self._receiving = asyncio.create_task(child.receive())
-        done, _ = await asyncio.wait({self._receiving}, timeout=patience_s)
-        if not done:
+    async def _next(self, patience_s: float | None) -> Event | None:
+        """Wait for an event; None when patience ends first, or the work at hand: the wait goes on at the next call."""
+        crew = self._crew
+        assert crew is not None
+        if self._getting is None:
+            if not crew.events.empty():
+                return crew.events.get_nowait()
+            self._getting = asyncio.create_task(crew.events.get())
+        waiting: set[asyncio.Future[Any]] = {self._getting, self._stopped}
+        if self._work is not None:
+            waiting.add(self._work)
+        await asyncio.wait(waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+        if self._stopped.done():
+            raise self._stopped.result()
+        if not self._getting.done():
             return None
-        receiving, self._receiving = self._receiving, None
-        return receiving.result()
+        getting, self._getting = self._getting, None
+        return getting.result()
 
-    def _frame(self, head: Mapping[str, Any], body: bytes) -> list[Row]:
-        rows: list[Row] = [("frame", json.dumps({"n": head["n"], "width": len(head["sizes"])}, ensure_ascii=False), None)]
-        start = 0
-        for size in head["sizes"]:
-            rows.append(("column", None, body[start : start + size]))
-            start += size
-        return rows
+    def _unread(self, event: Event) -> None:
+        async def again() -> Event:
+            return event
 
-    async def _add_metric(self, head: Mapping[str, Any]) -> None:
-        at = datetime.fromtimestamp(head["time"], UTC)
-        self._metrics.append((self._metric_count, head["name"], head["step"], head["value"], at))
-        self._metric_count += 1
-        if len(self._metrics) >= METRICS_AT_ONCE:
-            await self._flush_metrics()
+        self._getting = asyncio.create_task(again())
 
-    async def _flush_metrics(self) -> None:
-        rows, self._metrics = self._metrics, []
-        if rows and self._started is not None:
-            await self._started
-            await self._telemetry.note(
-                f"metrics of run {self.run_id}", lambda connection: runs.add_metrics(connection, self.run_id, rows)
-            )
+    async def _take(self, event: Event, rows: list[Row]) -> bool:
+        """Take an event; returns whether the caller must hear of it before anything else."""
+        member, head, body = event.member, event.head, event.body
+        match head["tag"]:
+            case "notice":
+                text = body.decode("utf-8", "replace")
+                self._record.log.add(text if text.endswith("\n") else text + "\n")
+                rows.append(("notice", None, text.rstrip("\n").replace("\x00", "\ufffd")))
+            case "metric":
+                await self._record.add_metric(head)
+            case "tags":
+                self._record.tag(head["tags"])
+            case "progress":
+                self._progress = (head["done"], head["total"])
+            case "output":
+                await self._record.add_output(head, [literal.decode() for literal in _cut(head, body)])
+            case "artifact":
+                await self._record.add_artifact(head, member.child.receive)
+                member.go_on.set()
+            case "load":
+                self._asking = member
+                rows.append(("load", json.dumps(head, ensure_ascii=False), None))
+                return True
+            case "register":
+                self._asking = member
+                self._passing, self._claimed = hashlib.sha256(), head["digest"]
+                rows.append(("register", json.dumps(head | {"run_id": self.run_id}, ensure_ascii=False), None))
+                return True
+            case "frame":
+                self._rows_out += int(head["n"])
+                rows.append(("frame", json.dumps({"n": head["n"], "width": len(head["sizes"])}), None))
+                rows += [("column", None, literal) for literal in _cut(head, body)]
+                return True
+            case "done":
+                self._done.append(head)
+                return await self._all_done(head, rows)
+            case "error":
+                raise errors.from_fields(head)
+            case "lost":
+                raise ChildLost(event.lost)
+            case tag:
+                raise errors.ProtocolMismatch(f"a satellite said {tag!r}, which the router does not know")
+        return False
 
-    async def _keep_artifact(self, child: Child, head: Mapping[str, Any]) -> None:
-        """Write an artifact as it comes, part by part, in a transaction of its own."""
-        assert self._started is not None
-        await self._started
-
-        async def work(connection: Connection) -> None:
-            digest, size = bytes.fromhex(head["digest"]), int(head["size"])
-            fresh = await runs.add_blob(connection, digest, size)
-            ordinal = 0
-            passing = hashlib.sha256()
-            while True:
-                said, part = await child.receive()
-                if said["tag"] == "error":
-                    raise errors.from_fields(said)
-                if said["tag"] != "part":
-                    break
-                passing.update(part)
-                if fresh:
-                    await runs.add_part(connection, digest, ordinal, part)
-                    ordinal += 1
-            _check_digest(passing, head["digest"])
-            await runs.add_artifact(connection, self.run_id, head["name"], head["kind"], head["content_type"], digest)
-
-        await self._telemetry.note(f"artifact {head['name']!r} of run {self.run_id}", work)
+    async def _all_done(self, head: Mapping[str, Any], rows: list[Row]) -> bool:
+        crew = self._crew
+        assert crew is not None
+        if len(self._done) < len(crew.members):
+            return False
+        usage = Usage(max(done["peak_memory_mb"] for done in self._done), sum(done["cpu_seconds"] for done in self._done))
+        await self._finish("completed", usage=usage)
+        if self._request["result"] == "params":
+            last = next((done for done in self._done if done["last"]), head)
+            rows.append(("params", None, json.dumps(last["params"], ensure_ascii=False)))
+        rows.append(("done", None, None))
+        return True
 
     # -- the end -------------------------------------------------------------------------------------------------
 
+    def stop(self, error: errors.DbmlError) -> None:
+        """Stop the script, from another connection than its caller's, who gets this error."""
+        if not self._stopped.done() and not self._over:
+            self._stopped.set_result(error)
+            if self._crew is not None:
+                self._crew.stop()
+
     async def abandon(self, error: errors.DbmlError) -> None:
-        """Kill the satellite and record why the run ended; does nothing after the end."""
+        """Kill the satellites and record why the run ended; does nothing after the end."""
         if self._over:
             return
         fields = error.fields()
@@ -273,68 +305,79 @@ class ScriptCall:
         await self._finish("canceled" if canceled else "failed", error=fields)
 
     async def _finish(
-        self, status: str, *, rows_in: int | None = None, rows_out: int | None = None,
-        error: Mapping[str, str | None] | None = None, usage: Mapping[str, float | None] | None = None,
+        self, status: str, *, error: Mapping[str, str | None] | None = None, usage: Usage | None = None
     ) -> None:  # fmt: skip
         self._over = True
-        if self._receiving is not None:
-            self._receiving.cancel()
-        if self._child is not None:
-            self._child.kill()
+        self._on_end(self.run_id)
+        for task in (self._getting, self._work):
+            if task is not None:
+                task.cancel()
+        if self._crew is not None:
+            self._crew.stop()
             if usage is None:
-                exit_ = await self._child.exited()
-                usage = {"peak_memory_mb": exit_.peak_memory_mb, "cpu_seconds": exit_.cpu_seconds}
-        usage = usage or {"peak_memory_mb": None, "cpu_seconds": None}
-        if self._started is None or not await self._started:
-            return
-        metrics, self._metrics = self._metrics, []
-        outcome = {
-            "run_id": self.run_id, "status": status, "finished_at": datetime.now(UTC),
-            "rows_in": self._rows_in if rows_in is None else rows_in, "rows_out": rows_out, "log": self._log.text(),
-            "sqlstate": error and error["sqlstate"], "error": error and _plain(error["message"]),
-            "error_context": error and _plain(error["context"]), "tags": self._tags, **usage,
-        }  # fmt: skip
-
-        async def work(connection: Connection) -> None:
-            if metrics:
-                await runs.add_metrics(connection, self.run_id, metrics)
-            await runs.finish(connection, outcome)
-
-        await self._telemetry.note(f"the end of run {self.run_id}", work)
-
-    async def _record_start(self) -> bool:
-        request = self._request
-        run = {
-            "run_id": self.run_id, "workspace_id": request["workspace_id"], "workspace": request["workspace"],
-            "experiment": request["experiment"], "username": request["user"], "session_user": request["session_user"],
-            "database": request["database"], "application": request["application"],
-            "client_address": request["client_address"], "backend_pid": request["backend_pid"], "language": "python",
-            "script": request["script"], "script_sha256": hashlib.sha256(request["script"].encode()).hexdigest(),
-            "params": request["params"], "inputs": request["inputs"], "started_at": datetime.now(UTC),
-        }  # fmt: skip
-        return await self._telemetry.note(f"run {self.run_id}", lambda connection: runs.start(connection, run))
+                exits = [await member.child.exited() for member in self._crew.members]
+                usage = Usage(
+                    max((exit_.peak_memory_mb or 0.0 for exit_ in exits), default=None),
+                    sum(exit_.cpu_seconds or 0.0 for exit_ in exits),
+                )
+        if self._inside:
+            self._inside = False
+            self._admission.leave(int(self._request["backend_pid"]))
+        usage = usage or Usage(None, None)
+        rows_out = self._rows_out if status == "completed" else None
+        outcome = {"status": status, "rows_in": self._rows_in, "rows_out": rows_out,
+                   "peak_memory_mb": usage.memory_mb, "cpu_seconds": usage.cpu_seconds}  # fmt: skip
+        await self._record.finish(outcome, error)
 
     async def _why_lost(self, lost: Exception) -> errors.DbmlError:
         """Find out why a satellite stopped answering: it may have said so before it went."""
-        child = self._child
-        assert child is not None
+        rows: list[Row] = []
+        self._work = None
         try:
-            while frame := await self._receive(child, 1.0):
-                if frame[0]["tag"] == "error":
-                    return errors.from_fields(frame[0])
+            async with asyncio.timeout(PATIENCE_S):
+                while event := await self._next(PATIENCE_S):
+                    if event.head["tag"] not in ("load", "register", "artifact"):
+                        await self._take(event, rows)
+        except errors.DbmlError as said:
+            return said
         except (ChildLost, ConnectionError) as gone:
             lost = gone
+        except TimeoutError:
+            pass
         return errors.ScriptCrashed(f"the script's process {lost}", detail={"run_id": self.run_id})
 
     def _left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
+    # -- what others see -----------------------------------------------------------------------------------------
 
-def _check_digest(passed: hashlib._Hash, claimed: str) -> None:
-    """Refuse bytes that are not those whose digest was named: they would be kept under another's name."""
-    if passed.hexdigest() != claimed:
-        raise errors.InvalidArgument("bytes from a script do not match the digest that it named", detail={"digest": claimed})
+    def snapshot(self) -> dict[str, Any]:
+        """Return what dbml.active_scripts shows of it."""
+        request = self._request
+        pids = [member.child.pid for member in self._crew.members] if self._crew is not None else []
+        usage = usage_of(pids)
+        done, total = self._progress or (None, None)
+        return {
+            "run_id": self.run_id, "status": "running" if self._inside else "queued", "username": request["user"],
+            "workspace": request["workspace"], "experiment": request["experiment"], "language": request["language"],
+            "script": request["script"], "stored_script": request.get("stored_script"),
+            "application": request["application"], "backend_pid": request["backend_pid"],
+            "started_at": self._record.arrived_at.isoformat(), "queued_seconds": self._record.queued_s,
+            "seconds": time.monotonic() - self._began, "rows_in": self._rows_in, "rows_out": self._rows_out,
+            "progress_done": done, "progress_total": total, "satellites": pids, "memory_mb": usage.memory_mb,
+            "cpu_seconds": usage.cpu_seconds, "pool": request.get("pool"), "environment": request.get("environment"),
+        }  # fmt: skip
 
 
-def _plain(text: str | None) -> str | None:
-    return None if text is None else text.replace("\x00", "\ufffd")
+def _cut(head: Mapping[str, Any], body: bytes) -> list[bytes]:
+    """Cut a frame's body into its literals, a column each."""
+    literals = []
+    start = 0
+    for size in head["sizes"]:
+        literals.append(body[start : start + size])
+        start += size
+    return literals
+
+
+def _over() -> errors.DbmlError:
+    return errors.ProtocolMismatch("the call is over", hint="repeat the statement")

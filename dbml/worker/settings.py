@@ -18,6 +18,8 @@ class WorkerSettings:
         one itself, else a free port on 127.0.0.1.
     advertise: 'HOST:PORT' as the database server sees it, where that is another address than listen.
     scorers: processes that keep loaded models; limits: of each script's process.
+    max_running: scripts that run at once, the others wait; max_scripts: that run or wait, more are refused.
+    metrics: 'HOST:PORT' at which Prometheus and health checks are answered; None is nowhere.
     on_ready: called with the address once calls are answered.
     """
 
@@ -27,5 +29,8 @@ class WorkerSettings:
     scorers: int = min(4, os.cpu_count() or 1)
     cache_mb: int = 512
     max_connections: int = 1000
+    max_running: int = max(8, 4 * (os.cpu_count() or 1))
+    max_scripts: int = 500
+    metrics: str | None = None
     limits: Limits = field(default_factory=Limits)
     on_ready: Callable[[str], None] | None = None

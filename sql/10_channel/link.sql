@@ -63,7 +63,9 @@ language plpgsql volatile parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform dblink_send_query(dbml_channel.link(), message);
+    if dblink_send_query(dbml_channel.link(), message) = 0 then
+        raise exception 'the connection to the worker is busy' using errcode = 'ML014';
+    end if;
 end
 $$;
 comment on function dbml_channel.send(text) is 'Send a message to the worker without waiting for its answer.';
@@ -103,9 +105,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 -- Not dblink(...), which waits for the remote query to end before it gives way to a cancellation.
 begin
-    if dblink_send_query(dbml_channel.link(), message) = 0 then
-        raise exception 'the connection to the worker is busy' using errcode = 'ML014';
-    end if;
+    perform dbml_channel.send(message);
     return query select * from dbml_channel.receive();
 end
 $$;
@@ -123,11 +123,7 @@ declare
     fresh boolean := not coalesce(dbml_channel.link() = any (dblink_get_connections()), false);
     inner_key bytea; outer_key bytea; protocol integer;
 begin
-    if request ->> 'kind' = 'script'
-       and not has_function_privilege(dbml_channel.caller(), 'dbml_channel.run_call(jsonb)', 'execute') then
-        raise insufficient_privilege using message = format('role %s may not run scripts', dbml_channel.caller()),
-            hint = format('GRANT dbml_scripter TO %I', dbml_channel.caller());
-    end if;
+    request := dbml_channel._authorize(request);
     if fresh then
         perform dbml_channel.connect();
     end if;
@@ -194,20 +190,6 @@ begin
 end
 $$;
 comment on function dbml_channel.abandon(text, text) is 'End this session''s open call after an error, and say so to the worker.';
-
-create or replace function dbml_channel.ping()
-returns jsonb
-language plpgsql volatile parallel restricted security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    answer jsonb;
-begin
-    select t.head::jsonb into answer from dbml_channel.open_call('{"kind": "ping"}') as t(tag, head, body);
-    return answer;
-end
-$$;
-comment on function dbml_channel.ping() is 'Ask the worker for its version and state, through dblink, with a signed request.';
 
 -- dblink lives in whatever schema it was created in: let the functions above, and no others, see it.
 do $$

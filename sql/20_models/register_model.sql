@@ -13,9 +13,9 @@ begin
     end if;
     -- Versions count from 1 without a gap: one registration of a name at a time, to the end of the transaction.
     perform pg_advisory_xact_lock(hashtextextended('dbml model ' || workspace || ' ' || model_name, 0));
-    insert into dbml._models (workspace_id, name, version, digest, framework, framework_version, signature,
+    insert into dbml._models (workspace_id, name, version, digest, format, framework, framework_version, signature,
                               description, tags, properties, run_id, created_by)
-    select workspace, model_name, coalesce(max(m.version), 0) + 1, blob, about ->> 'framework', about ->> 'framework_version',
+    select workspace, model_name, coalesce(max(m.version), 0) + 1, blob, coalesce(about ->> 'format', 'pickle'), about ->> 'framework', about ->> 'framework_version',
            nullif(about -> 'signature', 'null'), about ->> 'description', coalesce(nullif(about -> 'tags', 'null'), '{}'),
            coalesce(nullif(about -> 'properties', 'null'), '{}'), (about ->> 'run_id')::uuid, dbml_channel.caller()
     from dbml._models m where m.workspace_id = workspace and m.name = model_name

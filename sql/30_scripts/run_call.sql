@@ -1,132 +1,119 @@
-create or replace function dbml_channel.script_request(
-    script text, input_query text, inputs jsonb, params jsonb, language text, input_name text, output_name text,
-    partition_by text[], order_by text[], rows_per_read integer, parallel integer, environment text, pool text,
-    timeout interval, workspace text, experiment text)
-returns jsonb
-language plpgsql stable parallel restricted security invoker
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    unsupported text := case
-        when language is distinct from 'python' and lower(language) is distinct from 'python' then format('language => %L', language)
-        when partition_by is not null then 'partition_by' when order_by is not null then 'order_by'
-        when rows_per_read is not null then 'rows_per_read' when parallel is distinct from 1 then 'parallel'
-        when environment is not null then 'environment' when pool is not null then 'pool' end;
-    home record;
-begin
-    if unsupported is not null then
-        raise exception '% is not supported yet', unsupported
-            using errcode = 'ML030', detail = jsonb_build_object('argument', split_part(unsupported, ' ', 1)),
-                  hint = 'leave it out; ORDER BY in the input query, or one call a group, does the same for now';
-    elsif script is null then
-        raise exception 'script must be given, got NULL' using errcode = 'ML009';
-    elsif jsonb_typeof(coalesce(inputs, '{}')) <> 'object'
-          or exists (select from jsonb_each(coalesce(inputs, '{}')) e where jsonb_typeof(e.value) <> 'string') then
-        raise exception 'inputs must be a JSON object of queries by name, got %', inputs
-            using errcode = 'ML009', hint = 'inputs => ''{"train": "SELECT ...", "test": "SELECT ..."}''';
-    elsif jsonb_typeof(coalesce(params, '{}')) <> 'object' then
-        raise exception 'params must be a JSON object, got %', params
-            using errcode = 'ML009', hint = 'params => ''{"alpha": 0.5}'' makes the variable alpha';
-    elsif input_query is not null and inputs ? input_name then
-        raise exception 'the input "%" is given twice, by input_query and by inputs', input_name using errcode = 'ML009';
-    elsif timeout <= interval '0' then
-        raise exception 'timeout must be more than zero, got %', timeout using errcode = 'ML009';
-    end if;
-    home := dbml_channel.find_workspace(workspace);
-    return jsonb_build_object(
-        'kind', 'script', 'script', script, 'params', coalesce(params, '{}'), 'output_name', output_name,
-        'queries', coalesce(inputs, '{}')
-            || case when input_query is null then '{}' else jsonb_build_object(input_name, input_query) end,
-        'timeout_s', extract(epoch from timeout), 'workspace', home.name, 'workspace_id', home.id, 'experiment', experiment,
-        'database', current_database(), 'backend_pid', pg_backend_pid(), 'client_address', inet_client_addr(),
-        'application', current_setting('application_name'));
-end
-$$;
-comment on function dbml_channel.script_request(text, text, jsonb, jsonb, text, text, text, text[], text[], integer, integer,
-    text, text, interval, text, text) is 'Check the arguments of a script''s call and make its request.';
-
 create or replace function dbml_channel.run_call(request jsonb)
 returns table (literals text[])
 language plpgsql volatile parallel unsafe security invoker
 -- Invoker: the input queries run here, as the caller, in the caller's transaction and snapshot.
 as $$
 declare
-    input record;
-    shape record;
-    chunk record;
+    split constant jsonb := nullif(request -> 'split', 'null');
+    main constant text := request ->> 'main_input';
+    input record; shape record; chunk record;
+    inputs jsonb := '[]';
+    queries text[] := '{}';
+    position integer := -1;         -- of the input that is being read
     rows_of refcursor;
     chunk_query text;
-    inputs jsonb := '[]';
-    sent boolean;
     n integer;
+    body text; body_rows integer;   -- read ahead: the chunk that goes next
+    at_end boolean := false;        -- every input is read
+    ready boolean := true;          -- the worker takes another chunk
+    running boolean := false;       -- it was told that there are no more
+    sent boolean := false;
+    reply text;                     -- to what the script asked
     tags text[]; heads text[]; bodies text[];
     i integer; width integer;
     head jsonb;
-    message text;
     state text; said text;
 begin
-    for input in select e.key as name, e.value #>> '{}' as query from jsonb_each(request -> 'queries') e loop
+    for input in
+        select e.key as name, e.value #>> '{}' as query from jsonb_each(request -> 'queries') e
+        order by e.key = main, e.key   -- what is read in pieces comes last
+    loop
         shape := dbml_channel.describe(input.query);
         inputs := inputs || jsonb_build_object('name', input.name, 'query', input.query,
             'columns', dbml_channel.columns(shape.names, shape.types, shape.kinds));
+        queries := queries || case when input.name = main
+            then dbml_channel.piece_query(input.query, shape.names, split, request -> 'order_by')
+            else dbml_channel.plain(input.query) end;
     end loop;
     perform * from dbml_channel.open_call(request - 'queries' || jsonb_build_object('inputs', inputs));
-    for i in 0 .. jsonb_array_length(inputs) - 1 loop
-        select array_agg(c ->> 'type' order by o) as types, array_agg(c ->> 'kind' order by o) as kinds, array_agg(o::integer order by o) as sent
-        into shape from jsonb_array_elements(inputs -> i -> 'columns') with ordinality u(c, o);
-        chunk_query := dbml_channel.chunk_query(shape.types, shape.kinds, shape.sent, false);
-        n := dbml_channel.chunk_rows(shape.kinds, shape.sent);
-        sent := false;
-        perform dbml_channel.nest(1);
-        open rows_of for execute dbml_channel.plain(inputs -> i ->> 'query');
-        loop
+    loop
+        -- Read ahead, while the worker is at what was sent last.
+        while body is null and not at_end loop
+            perform dbml_channel.nest(1);
+            if rows_of is null then
+                position := position + 1;
+                if position = cardinality(queries) then
+                    at_end := true;
+                    perform dbml_channel.nest(-1);
+                    exit;
+                end if;
+                select array_agg(c ->> 'type' order by o) as types, array_agg(c ->> 'kind' order by o) as kinds,
+                       array_agg(o::integer order by o) as sent
+                into shape
+                from jsonb_array_elements(inputs -> position -> 'columns'
+                    || case when split is not null and inputs -> position ->> 'name' = main
+                            then '[{"type": "bigint", "kind": "int8"}]' else '[]' end::jsonb) with ordinality u(c, o);
+                chunk_query := dbml_channel.chunk_query(shape.types, shape.kinds, shape.sent, false);
+                n := dbml_channel.chunk_rows(shape.kinds, shape.sent);
+                open rows_of for execute queries[position + 1];
+            end if;
             execute chunk_query into chunk using rows_of, n;
             perform dbml_channel.nest(-1);
-            if sent then
-                perform * from dbml_channel.receive();   -- the worker took the last chunk while this one was read
+            if chunk.n = 0 then
+                close rows_of;
+                rows_of := null;
+            else
+                body := chunk.body;
+                body_rows := chunk.n;
+                n := dbml_channel.next_chunk_rows(n, octet_length(body), false);
             end if;
-            exit when chunk.n = 0;
-            perform dbml_channel.send('rows ' || jsonb_build_object('input', i, 'n', chunk.n)::text || E'\n' || chunk.body);
-            sent := true;
-            n := dbml_channel.next_chunk_rows(n, octet_length(chunk.body), false);
-            perform dbml_channel.nest(1);
         end loop;
-        close rows_of;
-    end loop;
-    message := 'run {}';
-    loop
-        select array_agg(e.tag), array_agg(e.head), array_agg(e.body) into tags, heads, bodies
-        from dbml_channel.exchange(message) e;
-        message := 'next {}';
-        i := 1;
-        while i <= cardinality(tags) loop
-            head := heads[i]::jsonb;
-            case tags[i]
-                when 'notice' then
-                    raise notice '%', bodies[i];
-                when 'frame' then
-                    width := (head ->> 'width')::integer;
-                    literals := bodies[i + 1 : i + width];
-                    return next;
-                    i := i + width;
-                when 'load' then
-                    message := dbml_channel.lend_model(head ->> 'name', request ->> 'workspace');
-                when 'register' then
-                    message := 'registered ' || jsonb_build_object('name', head ->> 'name',
-                        'version', dbml_channel.receive_model(head, (request ->> 'workspace_id')::bigint))::text;
-                when 'running' then
-                    null;
-                when 'params' then
-                    literals := array[bodies[i]];
-                    return next;
-                when 'done' then
-                    return;
-                else
-                    raise exception 'the worker answered with "%", which this schema does not know', tags[i]
-                        using errcode = 'ML013', hint = 'dbml upgrade, and restart the worker';
-            end case;
-            i := i + 1;
-        end loop;
+        if sent then
+            select array_agg(e.tag), array_agg(e.head), array_agg(e.body) into tags, heads, bodies from dbml_channel.receive() e;
+            ready := false;
+            i := 1;
+            while i <= cardinality(tags) loop
+                head := heads[i]::jsonb;
+                case tags[i]
+                    when 'ok' then
+                        ready := true;
+                    when 'notice' then
+                        raise notice '%', bodies[i];
+                    when 'frame' then
+                        width := (head ->> 'width')::integer;
+                        literals := bodies[i + 1 : i + width];
+                        return next;
+                        i := i + width;
+                    when 'load' then
+                        reply := dbml_channel.lend_model(head ->> 'name', request ->> 'workspace');
+                    when 'register' then
+                        reply := 'registered ' || jsonb_build_object('name', head ->> 'name',
+                            'version', dbml_channel.receive_model(head, (request ->> 'workspace_id')::bigint))::text;
+                    when 'params' then
+                        literals := array[bodies[i]];
+                        return next;
+                    when 'done' then
+                        return;
+                    else
+                        raise exception 'the worker answered with "%", which this schema does not know', tags[i]
+                            using errcode = 'ML013', hint = 'dbml upgrade, and restart the worker';
+                end case;
+                i := i + 1;
+            end loop;
+        end if;
+        sent := true;
+        if reply is not null then
+            perform dbml_channel.send(reply);
+            reply := null;
+        elsif running or not ready then
+            perform dbml_channel.send('next {}');
+        elsif body is not null then
+            perform dbml_channel.send('rows ' || jsonb_build_object('input', position, 'n', body_rows)::text || E'\n' || body);
+            body := null;
+        else
+            perform dbml_channel.send('run {}');
+            running := true;
+        end if;
     end loop;
 exception when query_canceled or others then
     get stacked diagnostics state = returned_sqlstate, said = message_text;
@@ -136,6 +123,66 @@ end
 $$;
 comment on function dbml_channel.run_call(jsonb) is
     'Hold the conversation of one script: inputs out, prints, models and results in. Each row is one chunk of the result.';
+
+create or replace function dbml_channel.piece_query(query text, names text[], split jsonb, order_by jsonb)
+returns text
+language plpgsql stable parallel safe security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+-- The rows in the order in which the script gets them; where it gets them in pieces, the number of each row's
+-- piece is the last column.  One sort serves both, and row numbers need none.
+declare
+    keys text := (select string_agg(dbml_channel.column_in(k, names, 'partition_by'), ', ' order by o)
+                  from jsonb_array_elements_text(split -> 'keys') with ordinality u(k, o));
+    ordering text := concat_ws(', ', keys, (select string_agg(dbml_channel.ordering(k, names), ', ' order by o)
+                  from jsonb_array_elements_text(nullif(order_by, 'null')) with ordinality u(k, o)));
+    rows_ text := dbml_channel.plain(query);
+begin
+    if ordering <> '' then
+        rows_ := format(E'select * from (%s\n) q order by %s', rows_, ordering);
+    end if;
+    return case split ->> 'by'
+        when 'partition' then format(E'select q.*, dense_rank() over (order by %s) from (%s\n) q', keys, rows_)
+        when 'read' then format(E'select q.*, (row_number() over () - 1) / %s from (%s\n) q', split ->> 'rows', rows_)
+        when 'share' then format(E'select q.*, ntile(%s) over ()::bigint from (%s\n) q', split ->> 'shares', rows_)
+        else rows_ end;
+end
+$$;
+comment on function dbml_channel.piece_query(text, text[], jsonb, jsonb) is
+    'The query that gives the rows of a script''s input in order, each with the number of its piece.';
+
+create or replace function dbml_channel.column_in(name text, names text[], argument text)
+returns text
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if name is null or array_position(names, name) is null then
+        raise exception '% names the column "%", which the input does not have', argument, name
+            using errcode = 'ML009', detail = jsonb_build_object('argument', argument, 'column', name, 'columns', names),
+                  hint = 'its columns: ' || array_to_string(names, ', ');
+    end if;
+    return format('q.%I', name);
+end
+$$;
+comment on function dbml_channel.column_in(text, text[], text) is 'A column of a query, as an expression over it.';
+
+create or replace function dbml_channel.ordering(term text, names text[])
+returns text
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+-- A column's name, or a name and a direction: 'day', 'day desc', 'day desc nulls last'.
+declare
+    found_ text[] := regexp_match(term, '^(.*?)((\s+(asc|desc))?(\s+nulls\s+(first|last))?)\s*$', 'i');
+begin
+    if term = any (names) or found_ is null then
+        return dbml_channel.column_in(term, names, 'order_by');
+    end if;
+    return dbml_channel.column_in(found_[1], names, 'order_by') || found_[2];
+end
+$$;
+comment on function dbml_channel.ordering(text, text[]) is 'A term of order_by, as ORDER BY takes it.';
 
 create or replace function dbml_channel.lend_model(model text, workspace text)
 returns text

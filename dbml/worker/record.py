@@ -1,0 +1,159 @@
+"""A run's record: what is written about a script while it runs and when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from dbml import errors
+from dbml.store import runs
+from dbml.worker.telemetry import Connection, Telemetry
+
+LOG_HALF = 512 * 1024  # of a run's log, the first and the last half megabyte are kept
+METRICS_AT_ONCE = 10_000
+
+Receive = Callable[[], Awaitable[tuple[dict[str, Any], bytes]]]
+
+
+class RunLog:
+    """What a script printed, its first and last half megabyte."""
+
+    def __init__(self) -> None:
+        self._head = ""
+        self._tail = ""
+        self._dropped = 0
+
+    def add(self, text: str) -> None:
+        """Add printed text."""
+        room = LOG_HALF - len(self._head)
+        self._head += text[:room]
+        if len(text) > room:
+            tail = self._tail + text[room:]
+            self._dropped += max(0, len(tail) - LOG_HALF)
+            self._tail = tail[-LOG_HALF:]
+
+    def text(self) -> str:
+        """Return the log as it is kept; a character that PostgreSQL cannot store is replaced."""
+        gap = f"\n… {self._dropped} characters are left out …\n" if self._dropped else ""
+        return (self._head + gap + self._tail).replace("\x00", "\ufffd")
+
+
+class RunRecord:
+    """The row in dbml.runs and what belongs to it; nothing that fails here fails the script."""
+
+    def __init__(self, request: Mapping[str, Any], telemetry: Telemetry) -> None:
+        self._request = request
+        self._telemetry = telemetry
+        self.run_id = str(uuid.uuid4())
+        self.log = RunLog()
+        self.arrived_at = datetime.now(UTC)
+        self.queued_s = 0.0
+        self._tags: dict[str, str] = {}
+        self._metrics: list[tuple[Any, ...]] = []
+        self._metric_count = 0
+        self._output_parts: dict[str, int] = {}
+        self._started: asyncio.Task[bool] | None = None
+
+    def begin(self, status: str) -> None:
+        """Record that the run is there, as 'queued' or 'running', without waiting for it."""
+        request = self._request
+        run = {
+            "run_id": self.run_id, "workspace_id": request["workspace_id"], "workspace": request["workspace"],
+            "experiment": request["experiment"], "username": request["user"], "session_user": request["session_user"],
+            "database": request["database"], "application": request["application"],
+            "client_address": request["client_address"], "backend_pid": request["backend_pid"],
+            "language": request["language"], "script": request["script"], "status": status,
+            "script_sha256": hashlib.sha256(request["script"].encode()).hexdigest(), "params": request["params"],
+            "inputs": request["inputs"], "started_at": self.arrived_at, "stored_script": request.get("stored_script"),
+            "stored_version": request.get("stored_version"),
+        }  # fmt: skip
+        self._started = asyncio.create_task(
+            self._telemetry.note(f"run {self.run_id}", lambda connection: runs.start(connection, run))
+        )
+
+    async def leave_queue(self, queued_s: float) -> None:
+        """Record that a run that was queued is running."""
+        self.queued_s = queued_s
+        await self._note("the start", lambda connection: runs.leave_queue(connection, self.run_id, queued_s))
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Add tags, which are written at the end."""
+        self._tags.update(tags)
+
+    async def add_metric(self, head: Mapping[str, Any]) -> None:
+        """Add a logged value; many are written together."""
+        at = datetime.fromtimestamp(head["time"], UTC)
+        self._metrics.append((self._metric_count, head["name"], head["step"], head["value"], at))
+        self._metric_count += 1
+        if len(self._metrics) >= METRICS_AT_ONCE:
+            rows, self._metrics = self._metrics, []
+            await self._note("metrics", lambda connection: runs.add_metrics(connection, self.run_id, rows))
+
+    async def add_artifact(self, head: Mapping[str, Any], receive: Receive) -> None:
+        """Write an artifact as it comes, part by part, in a transaction of its own."""
+
+        async def work(connection: Connection) -> None:
+            digest, size = bytes.fromhex(head["digest"]), int(head["size"])
+            fresh = await runs.add_blob(connection, digest, size)
+            ordinal = 0
+            passing = hashlib.sha256()
+            while True:
+                said, part = await receive()
+                if said["tag"] == "error":
+                    raise errors.from_fields(said)
+                if said["tag"] != "part":
+                    break
+                passing.update(part)
+                if fresh:
+                    await runs.add_part(connection, digest, ordinal, part)
+                    ordinal += 1
+            check_digest(passing, head["digest"])
+            await runs.add_artifact(connection, self.run_id, head["name"], head["kind"], head["content_type"], digest)
+
+        await self._note(f"artifact {head['name']!r}", work)
+
+    async def add_output(self, head: Mapping[str, Any], literals: list[str]) -> None:
+        """Write some rows of an output."""
+        part = self._output_parts.get(head["name"], 0)
+        self._output_parts[head["name"]] = part + 1
+        columns = [{"name": name, "type": type_} for name, type_ in zip(head["names"], head["types"], strict=True)]
+        await self._note(
+            f"output {head['name']!r}",
+            lambda connection: runs.add_output(connection, self.run_id, head["name"], part, columns, head["n"], literals),
+        )
+
+    async def finish(self, outcome: Mapping[str, Any], error: Mapping[str, str | None] | None) -> None:
+        """Record how the run ended."""
+        if self._started is None or not await self._started:
+            return
+        metrics, self._metrics = self._metrics, []
+        ending = {
+            "run_id": self.run_id, "finished_at": datetime.now(UTC), "log": self.log.text(), "tags": self._tags,
+            "sqlstate": error and error["sqlstate"], "error": error and _plain(error["message"]),
+            "error_context": error and _plain(error["context"]), **outcome,
+        }  # fmt: skip
+
+        async def work(connection: Connection) -> None:
+            if metrics:
+                await runs.add_metrics(connection, self.run_id, metrics)
+            await runs.finish(connection, ending)
+
+        await self._telemetry.note(f"the end of run {self.run_id}", work)
+
+    async def _note(self, what: str, work: Callable[[Connection], Awaitable[object]]) -> None:
+        if self._started is not None and await self._started:
+            await self._telemetry.note(f"{what} of run {self.run_id}", work)
+
+
+def check_digest(passed: hashlib._Hash, claimed: str) -> None:
+    """Refuse bytes that are not those whose digest was named: they would be kept under another's name."""
+    if passed.hexdigest() != claimed:
+        raise errors.InvalidArgument("bytes from a script do not match the digest that it named", detail={"digest": claimed})
+
+
+def _plain(text: str | None) -> str | None:
+    return None if text is None else text.replace("\x00", "\ufffd")

@@ -1,0 +1,27 @@
+create or replace function dbml_channel._authorize(request jsonb)
+returns jsonb
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads stored scripts and grants, which are private.  Only open_call asks it, for the session's caller.
+as $$
+declare
+    caller constant text := dbml_channel.caller();
+    stored record;
+begin
+    if request ->> 'kind' = 'script' and request ? 'stored_script' then
+        stored := dbml_channel._find_script(request ->> 'stored_script', (request ->> 'workspace_id')::bigint, caller);
+        return request || jsonb_build_object('script', stored.script, 'language', stored.language,
+            'params', stored.defaults || (request -> 'params'),
+            'stored_script', stored.name, 'stored_version', stored.version);
+    elsif request ->> 'kind' = 'script' and not has_function_privilege(caller, 'dbml.run_script'::regproc::oid, 'execute') then
+        raise insufficient_privilege using message = format('role %s may not run scripts', caller),
+            hint = format('GRANT dbml_scripter TO %I', caller);
+    elsif request ->> 'kind' = 'cancel' then
+        return request || jsonb_build_object('admin', pg_has_role(caller,
+            (select n.nspowner from pg_namespace n where n.nspname = 'dbml'), 'member'));
+    end if;
+    return request;
+end
+$$;
+comment on function dbml_channel._authorize(jsonb) is
+    'Check that the caller may make a request, and add to it what only the owner knows: a stored script''s text.';
