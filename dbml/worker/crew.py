@@ -102,7 +102,8 @@ class Crew:
 
     async def finish(self, once: bool) -> None:
         """Say that everything has been sent; once: one run is due although there was no row."""
-        if once and self._current is None:
+        once = once and self._current is None
+        if once:
             self._current = self.members[0]
             self._begin_stint(self._current)
         for member in self.members:

@@ -23,6 +23,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -38,6 +39,7 @@ from dbml.worker.printed import capture, uninterrupted
 from dbml.worker.run import Run
 from dbml.worker.sandbox import Limits, use_reserve
 
+INPUT = frozenset({"rows", "close", "run"})
 IDLE_S = 0.03  # a satellite that waits longer than this for its call rehearses
 
 
@@ -47,6 +49,7 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
+        self._unheard: deque[Frame] = deque()  # came while the script waited for an answer
         self.running = False  # the call is whole: the router waits for what comes of it
         self._pid = os.getpid()
 
@@ -62,6 +65,15 @@ class Peer:
 
     def hear(self) -> Frame:
         """Wait for a frame."""
+        return self._unheard.popleft() if self._unheard else self._read()
+
+    def hear_answer(self) -> Frame:
+        """Wait for the answer to what the script asked; more input may come before it."""
+        while (frame := self._read())[0]["tag"] in INPUT:
+            self._unheard.append(frame)
+        return frame
+
+    def _read(self) -> Frame:
         self._check_process()
         with uninterrupted():
             head, body = read_frame(self._sock)
@@ -70,7 +82,7 @@ class Peer:
 
     def waits(self) -> bool:
         """Tell whether nothing has come that could be heard at once."""
-        return not select.select([self._sock], [], [], 0)[0]
+        return not self._unheard and not select.select([self._sock], [], [], 0)[0]
 
     def notice(self, text: bytes) -> None:
         """Send printed text."""
@@ -128,7 +140,7 @@ class Conversation:
         _check_names(call, tongue)
         self._builders = {name: columns.FrameBuilder(listed) for name, listed in self._columns.items()}
         self._whole: dict[str, pd.DataFrame] = {}
-        self._run = Run(call, peer.say, peer.hear)
+        self._run = Run(call, peer.say, peer.hear_answer)
         expected = None if call.get("expected") is None else _columns(call["expected"])
         name = call["output_name"]
         self._answer = Answer(peer.say, name, limits, expected=expected, as_json=call["result"] == "json")
@@ -333,7 +345,8 @@ def _key(row: pd.DataFrame) -> dict[str, Any]:
     values = {}
     for name, column in row.items():
         cell = column.iloc[0]
-        missing = cell is None or cell is pd.NA or cell is pd.NaT or (column.dtype == "float64" and cell != cell)
+        tells_nan = isinstance(column.dtype, pd.Float64Dtype | pd.Float32Dtype)
+        missing = cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell and not tells_nan)
         item = getattr(cell, "item", None)
         values[str(name)] = None if missing else item() if callable(item) else cell
     return values

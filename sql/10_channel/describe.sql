@@ -6,11 +6,11 @@ as $$
 -- row of nulls is asked.  The caller's search_path holds, as it does for the query itself.
 declare
     source constant text := E'(select 1) one left join (select * from (' || dbml_channel.plain(query)
-        || E'\n) query limit 0) query %s on true';
+        || E'\n) query limit 0) query ';
     columns text;
 begin
     execute 'select array(select json_object_keys(row_to_json(shape))) from '
-        || format(source, '') || ' cross join lateral (select query.*) shape'
+        || source || ' on true cross join lateral (select query.*) shape'
     into names;
     if cardinality(names) = 0 then
         raise exception 'a query must have a column at least' using errcode = 'ML009',
@@ -22,7 +22,7 @@ begin
     select string_agg('c' || i, ', ') into columns from generate_series(1, cardinality(names)) i;
     execute 'select array[' || (select string_agg(format('pg_typeof(query.c%s)::oid', i), ', ' order by i)
                                 from generate_series(1, cardinality(names)) i)
-        || ']::regtype[] from ' || format(source, '(' || columns || ')')
+        || ']::regtype[] from ' || source || '(' || columns || ') on true'
     into types;
     select array_agg(format_type(t::regtype, null) order by i), array_agg(dbml_channel.kind(t::regtype) order by i)
     into types, kinds from unnest(types) with ordinality u(t, i);

@@ -36,6 +36,13 @@ def test_a_temporary_table_of_the_same_transaction_is_an_input(db: psycopg.Conne
     assert rows == [(2,), (4,), (6,)]
 
 
+def test_an_input_query_may_hold_percent_signs(db: psycopg.Connection[Any]) -> None:
+    query = "$q$SELECT 7 % 4 AS x, '%s %1$s' AS t WHERE 'abc' LIKE '%b%'$q$"
+    assert db.execute(f"SELECT * FROM dbml.run_script('OutputDataSet = InputDataSet', {query}) AS t(x int, t text)").fetchall() == [
+        (3, "%s %1$s")
+    ]
+
+
 def test_a_trained_model_leaves_and_returns_as_bytes(db: psycopg.Connection[Any]) -> None:
     db.execute("CREATE TEMPORARY TABLE models_of_mine (model bytea)")
     db.execute(
