@@ -110,9 +110,9 @@ class Server:
             self._template = name
         return self._template
 
-    def start_worker(self, dsn: str) -> WorkerProcess:
+    def start_worker(self, dsn: str, *options: str) -> WorkerProcess:
         folder = self.folder / f"worker{next(self.numbers)}"
-        worker = WorkerProcess(dsn, folder)
+        worker = WorkerProcess(dsn, folder, options=options)
         worker.start()
         try:
             worker.wait_ready(timeout_s=60)

@@ -34,11 +34,21 @@ def worker(
         str | None, typer.Option(help="host:port as the server sees it, where that differs from --listen.")
     ] = None,
     max_running: Annotated[
-        int | None, typer.Option(help="Scripts that run at once; the others wait.  Default: 4 a processor, at least 8.", min=1)
+        int | None,
+        typer.Option(
+            help="Scripts that run at once, the others wait.  By default 4 a processor, at least 8.",
+            min=1,
+            envvar="DBML_MAX_RUNNING",
+        ),
     ] = None,
-    max_scripts: Annotated[int, typer.Option(help="Scripts that run or wait; more are refused at once.", min=1)] = 500,
+    max_scripts: Annotated[
+        int, typer.Option(help="Scripts that run or wait; more are refused at once.", min=1, envvar="DBML_MAX_SCRIPTS")
+    ] = 500,
     metrics: Annotated[
-        str | None, typer.Option(help="host:port at which to answer /metrics (Prometheus) and /health.  Off by default.")
+        str | None,
+        typer.Option(
+            help="host:port at which to answer /metrics (Prometheus) and /health.  Off by default.", envvar="DBML_METRICS"
+        ),
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,

@@ -38,7 +38,9 @@ class ScriptCall:
         self._admission = admission
         self._record = RunRecord(request, telemetry)
         self._crew: Crew | None = None
-        self._inside = False
+        self._backend = int(request["backend_pid"])
+        self._asked = False
+        self._turn: asyncio.Future[None] | None = None
         self._getting: asyncio.Task[Event] | None = None
         self._work: asyncio.Task[None] | None = None  # dealing a chunk out, or saying that there are no more
         self._stopped: asyncio.Future[errors.DbmlError] = asyncio.get_running_loop().create_future()
@@ -91,25 +93,18 @@ class ScriptCall:
         return [("ready", self.run_id, None)]
 
     async def _enter(self) -> None:
-        backend = int(self._request["backend_pid"])
-        waits = self._admission.check(backend)
-        self._record.begin("queued" if waits else "running")
-        entering = asyncio.create_task(self._admission.enter(backend))
-        try:
-            either: set[asyncio.Future[Any]] = {entering, self._stopped}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if self._stopped.done():
-                raise self._stopped.result()
-            await entering
-        except BaseException as error:
-            if not entering.cancel() and not entering.cancelled() and entering.exception() is None:
-                self._inside = True
-            if isinstance(error, errors.DbmlError):
-                await self.abandon(error)
-            raise
-        self._inside = True
-        if waits:
-            await self._record.leave_queue(time.monotonic() - self._began)
+        """Wait for the script's turn; a cancellation of its caller, or of somebody who may, ends the wait."""
+        self._turn = self._admission.ask(self._backend)
+        self._asked = True
+        self._record.begin("queued" if self._turn is not None else "running")
+        if self._turn is None:
+            return
+        either: set[asyncio.Future[Any]] = {self._turn, self._stopped}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if self._stopped.done():
+            await self.abandon(self._stopped.result())
+            raise self._stopped.result()
+        await self._record.leave_queue(time.monotonic() - self._began)
 
     async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
         """Answer one message of the conversation."""
@@ -320,9 +315,9 @@ class ScriptCall:
                     max((exit_.peak_memory_mb or 0.0 for exit_ in exits), default=None),
                     sum(exit_.cpu_seconds or 0.0 for exit_ in exits),
                 )
-        if self._inside:
-            self._inside = False
-            self._admission.leave(int(self._request["backend_pid"]))
+        if self._asked:
+            self._asked = False
+            self._admission.leave(self._backend, self._turn)
         usage = usage or Usage(None, None)
         rows_out = self._rows_out if status == "completed" else None
         outcome = {"status": status, "rows_in": self._rows_in, "rows_out": rows_out,
@@ -358,7 +353,7 @@ class ScriptCall:
         usage = usage_of(pids)
         done, total = self._progress or (None, None)
         return {
-            "run_id": self.run_id, "status": "running" if self._inside else "queued", "username": request["user"],
+            "run_id": self.run_id, "status": "running" if self._turn is None or self._turn.done() else "queued", "username": request["user"],
             "workspace": request["workspace"], "experiment": request["experiment"], "language": request["language"],
             "script": request["script"], "stored_script": request.get("stored_script"),
             "application": request["application"], "backend_pid": request["backend_pid"],
