@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from dbml.worker.telemetry import Connection, Telemetry
 
 LOG_HALF = 512 * 1024  # of a run's log, the first and the last half megabyte are kept
 METRICS_AT_ONCE = 10_000
+
+TYPE = re.compile(r"[a-z][a-z ]{0,39}(\[\])?")
 
 Receive = Callable[[], Awaitable[tuple[dict[str, Any], bytes]]]
 
@@ -117,7 +120,13 @@ class RunRecord:
         await self._note(f"artifact {head['name']!r}", work)
 
     async def add_output(self, head: Mapping[str, Any], literals: list[str]) -> None:
-        """Write some rows of an output."""
+        """Write some rows of an output.
+
+        Raises: ProtocolMismatch for a type that is none: its name will stand in a query.
+        """
+        for type_ in head["types"]:
+            if not TYPE.fullmatch(type_):
+                raise errors.ProtocolMismatch(f"an output's column has the type {type_!r}, which is none")
         part = self._output_parts.get(head["name"], 0)
         self._output_parts[head["name"]] = part + 1
         columns = [{"name": name, "type": type_} for name, type_ in zip(head["names"], head["types"], strict=True)]

@@ -28,6 +28,7 @@ from dbml.store.channel import PROTOCOL, Channel
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
 from dbml.worker.listener import Listener, Session
+from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.processes import Zygote
 from dbml.worker.requests import Verifier, split
 from dbml.worker.sandbox import conceal
@@ -56,7 +57,8 @@ class Router:
     """The listener's handler: opens calls, forwards messages to them, ends them."""
 
     def __init__(
-        self, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str, admission: Admission
+        self, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str, admission: Admission,
+        counts: Counts,
     ) -> None:  # fmt: skip
         self._verifier = Verifier(channel.secret)
         self._zygote = zygote
@@ -65,6 +67,7 @@ class Router:
         self._runtime = runtime
         self._admission = admission
         self._scripts: dict[str, ScriptCall] = {}
+        self._counts = counts
         self._began = time.time()
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -139,6 +142,7 @@ class Router:
                 conversation.call = self._scripts[script.run_id] = script
                 return await script.open()
             case "score":
+                self._counts.predictions += 1
                 score = ScoreCall(request, self._scorers)
                 conversation.call = score
                 return await score.open(body, conversation.upload.take())
@@ -156,8 +160,9 @@ class Router:
         if call is not None:
             await call.abandon(error)
 
-    def _forget(self, run_id: str) -> None:
-        self._scripts.pop(run_id, None)
+    def _forget(self, script: ScriptCall, status: str) -> None:
+        self._scripts.pop(script.run_id, None)
+        self._counts.ended(script, status)
 
     def _cancel_script(self, request: dict[str, Any]) -> bool:
         """Stop a script for its own role or for an administrator; False where there is none that they may stop."""
@@ -166,6 +171,11 @@ class Router:
             return False
         script.stop(errors.CallCanceled(f"the script was cancelled by role {request['user']}"))
         return True
+
+    @property
+    def counts(self) -> Counts:
+        """Return what has been counted since the start."""
+        return self._counts
 
     def status(self) -> dict[str, Any]:
         """Return what a ping tells."""
@@ -203,7 +213,9 @@ async def serve(settings: WorkerSettings) -> None:
         await scorers.start()
         cleanup.callback(scorers.stop)
         admission = Admission(settings.max_running, settings.max_scripts)
-        router = Router(channel, zygote, scorers, telemetry, runtime, admission)
+        router = Router(channel, zygote, scorers, telemetry, runtime, admission, Counts())
+        if settings.metrics is not None:
+            cleanup.callback(serve_metrics(settings.metrics, router))
         host, port, directory = listen_address(settings)
         if directory is not None and not Path(directory).is_dir():
             # The server's account must reach the socket; what keeps others out is SCRAM and the signature.

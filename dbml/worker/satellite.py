@@ -268,7 +268,9 @@ class Conversation:
         self._draw(group)
         for name, value in self._run.take_outputs().items():
             self._output(name, value, group)
-        if call["result"] in ("table", "json"):
+        if call["result"] == "keep":
+            self._output(call["output_name"], self._language.result(call["output_name"]), group)
+        elif call["result"] in ("table", "json"):
             self._add(self._answer, call["output_name"], self._language.result(call["output_name"]), group)
 
     def _add(self, answer: Answer, name: str, value: Any, group: Piece | None) -> None:

@@ -30,7 +30,7 @@ class ScriptCall:
 
     def __init__(
         self, request: Mapping[str, Any], zygote: Zygote, telemetry: Telemetry, admission: Admission,
-        on_end: Callable[[str], object],
+        on_end: Callable[[ScriptCall, str], object],
     ) -> None:  # fmt: skip
         self._request = request
         self._on_end = on_end
@@ -59,6 +59,21 @@ class ScriptCall:
     def run_id(self) -> str:
         """Return the run's id."""
         return self._record.run_id
+
+    @property
+    def language(self) -> str:
+        """Return the language of the script."""
+        return str(self._request["language"])
+
+    @property
+    def seconds(self) -> float:
+        """Return how long ago the request arrived."""
+        return time.monotonic() - self._began
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Return how many rows have gone in and come out."""
+        return self._rows_in, self._rows_out
 
     @property
     def user(self) -> str:
@@ -303,7 +318,7 @@ class ScriptCall:
         self, status: str, *, error: Mapping[str, str | None] | None = None, usage: Usage | None = None
     ) -> None:  # fmt: skip
         self._over = True
-        self._on_end(self.run_id)
+        self._on_end(self, status)
         for task in (self._getting, self._work):
             if task is not None:
                 task.cancel()
@@ -352,8 +367,9 @@ class ScriptCall:
         pids = [member.child.pid for member in self._crew.members] if self._crew is not None else []
         usage = usage_of(pids)
         done, total = self._progress or (None, None)
+        status = "running" if self._turn is None or self._turn.done() else "queued"
         return {
-            "run_id": self.run_id, "status": "running" if self._turn is None or self._turn.done() else "queued", "username": request["user"],
+            "run_id": self.run_id, "status": status, "username": request["user"],
             "workspace": request["workspace"], "experiment": request["experiment"], "language": request["language"],
             "script": request["script"], "stored_script": request.get("stored_script"),
             "application": request["application"], "backend_pid": request["backend_pid"],
