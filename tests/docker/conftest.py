@@ -1,7 +1,7 @@
 """A Docker engine, base images made from Debian's packages, and the wheels that a build without an index needs.
 
-Where no engine answers, root's own `dockerd` is started for the session, in a folder of its own and without a
-bridge or a firewall rule on the host.  POSTGRES_IMAGE and PYTHON_IMAGE name base images to use instead.
+Where no engine answers, root's own `dockerd` is started for the session, in a folder of its own.  It makes no
+bridge on the host, and no firewall rule unless an engine before it has left the host closed.  POSTGRES_IMAGE and PYTHON_IMAGE name base images to use instead.
 What takes long to fetch is kept in the user's cache, so that a second run needs no network.
 """
 
@@ -42,10 +42,8 @@ def unavailable(reason: str) -> None:
 
 def command(*words: str | Path, environment: Mapping[str, str] | None = None, **options: object) -> str:
     """Run a command and return what it printed; raises AssertionError with its complaints."""
-    answer = subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(environment or {})}, **options
-    )
-    assert answer.returncode == 0, f"{' '.join(map(str, words))}\n{answer.stdout}"
+    answer = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **(environment or {})}, **options)
+    assert answer.returncode == 0, f"{' '.join(map(str, words))}\n{answer.stdout}\n{answer.stderr}"
     return answer.stdout.strip()
 
 
@@ -87,13 +85,15 @@ def engine() -> Iterator[Engine]:
         unavailable("no Docker engine answers, and only root with dockerd can start one")
     folder = Path(tempfile.mkdtemp(prefix="dbml-dockerd-"))
     log = folder / "log"
+    network = ["--bridge=none"]
+    if not forwarding_is_closed():
+        network += ["--iptables=false", "--ip6tables=false", "--ip-forward=false"]
     found = Engine({**found.environment, "DOCKER_HOST": f"unix://{folder}/docker.sock"})
     with log.open("w") as stream:
         process = subprocess.Popen(
             [
                 "setpriv", "--pdeathsig", "TERM", "dockerd", "--host", found.environment["DOCKER_HOST"], "--data-root", folder / "data",
-                "--exec-root", folder / "exec", "--pidfile", folder / "pid", "--bridge", "none", "--iptables=false",
-                "--ip6tables=false", "--ip-forward=false",
+                "--exec-root", folder / "exec", "--pidfile", folder / "pid", *network,
             ],
             stdout=stream, stderr=stream,
         )  # fmt: skip
@@ -110,6 +110,14 @@ def engine() -> Iterator[Engine]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def forwarding_is_closed() -> bool:
+    """Tell whether an engine that ran here before has closed the host's forwarding, so that only rules open it."""
+    if not shutil.which("iptables"):
+        return False
+    rules = subprocess.run(["iptables", "--wait", "-S", "FORWARD"], capture_output=True, text=True)
+    return "-P FORWARD DROP" in rules.stdout
+
+
 @pytest.fixture(scope="session")
 def debian(engine: Engine) -> Iterator[str]:
     """An image with Python and PostgreSQL, of this machine's release and from the mirror that its apt uses."""
@@ -120,9 +128,11 @@ def debian(engine: Engine) -> Iterator[str]:
     with cached(f"debian-{suite}-{key}.tar") as (archive, there):
         if not there:
             bootstrap(mirror, suite, archive)
-        image = engine.docker("import", archive, f"dbml-test-debian:{os.getpid()}").rpartition("\n")[2]
+        label = f"dbml-test={os.getpid()}"  # inherited by what is built on it
+        image = engine.docker("import", "--change", f"LABEL {label}", archive, f"dbml-test-debian:{os.getpid()}").split()[-1]
     yield image
-    engine.docker("image", "rm", "--force", image)
+    engine.docker("image", "prune", "--all", "--force", "--filter", f"label={label}")
+    assert engine.docker("image", "ls", "--all", "--quiet", "--filter", f"label={label}") == ""
 
 
 def apt_source() -> tuple[str, str]:
@@ -168,13 +178,14 @@ def postgres_image(engine: Engine, request: pytest.FixtureRequest) -> Iterator[s
     name = f"dbml-test-postgres:{os.getpid()}"
     engine.docker("build", "--build-arg", f"BASE={base}", "--tag", name, Path(__file__).parent / "postgres")
     yield name
-    engine.docker("image", "rm", "--force", name)
 
 
 @pytest.fixture(scope="session")
 def wheels(engine: Engine, python_image: str) -> Path:
     """Everything that the image installs, for the Python that its base has: as docs/how-to/run-with-docker.md says."""
-    version = engine.docker("run", "--rm", python_image, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+    version = engine.docker(
+        "run", "--rm", "--network", "none", python_image, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"
+    )
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = (version, project["build-system"], project["project"]["dependencies"], project["project"]["optional-dependencies"])
     key = hashlib.sha256(repr(wanted).encode()).hexdigest()[:12]

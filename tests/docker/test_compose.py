@@ -120,7 +120,7 @@ def stack(
             made.wait_healthy(service)
         yield made
     finally:
-        made("down", "--volumes", "--rmi", "local")
+        made("down", "--volumes")
         engine.docker("image", "rm", "--force", project)
         left = [
             engine.docker(kind, "ls", "--quiet", "--filter", f"name={project}") for kind in ("container", "volume", "network")
