@@ -72,7 +72,8 @@ def run(
     given = {
         "script": text, "input_query": None, "inputs": json.dumps(_inputs(input_ or [])),
         "params": json.dumps(_params(param or [])), "language": spoken,
-        "input_name": "InputDataSet", "output_name": "OutputDataSet", "partition_by": partition_by, "order_by": order_by, "rows_per_read": rows_per_read, "parallel": parallel, "environment": environment, "pool": pool,
+        "input_name": "InputDataSet", "output_name": "OutputDataSet", "partition_by": partition_by, "order_by": order_by,
+        "rows_per_read": rows_per_read, "parallel": parallel, "environment": environment, "pool": pool,
         "timeout": timeout, "workspace": workspace, "experiment": experiment,
     }  # fmt: skip
     found = find_dsn(dsn)
