@@ -24,10 +24,11 @@ def _jsonb(value: Any) -> Jsonb:
 
 _START = """
 insert into dbml._runs (run_id, workspace_id, workspace, experiment, username, session_user_, database, application,
-                        client_address, backend_pid, language, script, script_sha256, params, inputs, status, started_at)
+                        client_address, backend_pid, language, script, script_sha256, params, inputs, status, started_at,
+                        environment, environment_version, lock_sha256)
 values (%(run_id)s, %(workspace_id)s, %(workspace)s, %(experiment)s, %(username)s, %(session_user)s, %(database)s,
         %(application)s, %(client_address)s, %(backend_pid)s, %(language)s, %(script)s, %(script_sha256)s, %(params)s,
-        %(inputs)s, 'running', %(started_at)s)"""
+        %(inputs)s, 'running', %(started_at)s, %(environment)s, %(environment_version)s, %(lock_sha256)s)"""
 
 _EXPERIMENT = """
 insert into dbml._experiments (workspace_id, name, created_by) values (%s, %s, %s) on conflict do nothing"""

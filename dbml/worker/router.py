@@ -25,6 +25,10 @@ import dbml
 from dbml import errors
 from dbml.store.channel import PROTOCOL, Channel
 from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
+from dbml.worker.environments.builder import Builder, cache_directory
+from dbml.worker.environments.call import EnvironmentCall
+from dbml.worker.environments.uv import Uv
+from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.listener import Listener, Session
 from dbml.worker.processes import Zygote
 from dbml.worker.requests import Verifier, split
@@ -53,10 +57,11 @@ class Router:
     """The listener's handler: opens calls, forwards messages to them, ends them."""
 
     def __init__(
-        self, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str
+        self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str
     ) -> None:  # fmt: skip
         self._verifier = Verifier(channel.secret)
-        self._zygote = zygote
+        self._zygotes = zygotes
+        self._uv = uv
         self._scorers = scorers
         self._telemetry = telemetry
         self._runtime = runtime
@@ -99,6 +104,12 @@ class Router:
             if conversation.call is None:
                 raise errors.ProtocolMismatch("no call is open on this connection", hint="repeat the statement")
             return await conversation.call.handle(verb, json.loads(head), body)
+        except EnvironmentNeeded as needed:
+            if verb == "open":
+                return [("need_environment", None, None)]
+            raise errors.EnvironmentBuildFailed(
+                f"environment {needed} was deleted in mid-call", hint="repeat the statement"
+            ) from None
         except asyncio.CancelledError:
             canceled = errors.CallCanceled("the call was cancelled by its caller")
             await asyncio.shield(self._ending(conversation, canceled))
@@ -129,13 +140,18 @@ class Router:
         await self._end(conversation, errors.CallCanceled("the caller opened another call"))
         match request["kind"]:
             case "script":
-                script = ScriptCall(request, self._zygote, self._telemetry)
+                script = ScriptCall(request, await self._zygotes.enter(request.get("environment")), self._telemetry)
                 conversation.call = script
                 return await script.open()
             case "score":
-                score = ScoreCall(request, self._scorers)
+                environment = request.get("environment")
+                score = ScoreCall(request, self._scorers if environment is None else self._zygotes.scorers(environment))
                 conversation.call = score
                 return await score.open(body, conversation.upload.take())
+            case "environment":
+                made = EnvironmentCall(request, self._uv, self._zygotes.builder)
+                conversation.call = made
+                return await made.open(body)
             case "ping":
                 return [("pong", json.dumps(self.status(), ensure_ascii=False), None)]
             case kind:
@@ -148,7 +164,8 @@ class Router:
 
     def status(self) -> dict[str, Any]:
         """Return what a ping tells."""
-        return {"version": dbml.__version__, "protocol": PROTOCOL, "pid": os.getpid(), "scorers": self._scorers.pids()}
+        return {"version": dbml.__version__, "protocol": PROTOCOL, "pid": os.getpid(), "scorers": self._scorers.pids(),
+                "environments": self._zygotes.status()}  # fmt: skip
 
 
 async def serve(settings: WorkerSettings) -> None:
@@ -172,10 +189,18 @@ async def serve(settings: WorkerSettings) -> None:
         zygote = Zygote(runtime, settings.limits)
         await zygote.start()
         cleanup.push_async_callback(zygote.stop)
-        scorers = ScorerPool(zygote, replace(settings.limits, cache_mb=settings.cache_mb), settings.scorers)
+        scorer_limits = replace(settings.limits, cache_mb=settings.cache_mb)
+        scorers = ScorerPool(zygote, scorer_limits, settings.scorers)
         await scorers.start()
         cleanup.callback(scorers.stop)
-        router = Router(channel, zygote, scorers, telemetry, runtime)
+        uv = Uv(settings.cache or cache_directory(), settings.find_links, settings.no_index)
+        zygotes = Zygotes(
+            zygote, Builder(uv, Path(runtime, "code")), runtime, settings.limits, scorer_limits, settings.scorers,
+            most=settings.environments, idle_s=settings.environment_idle_s,
+        )  # fmt: skip
+        zygotes.start()
+        cleanup.push_async_callback(zygotes.stop)
+        router = Router(channel, zygotes, uv, scorers, telemetry, runtime)
         host, port, directory = listen_address(settings)
         if directory is not None and not Path(directory).is_dir():
             # The server's account must reach the socket; what keeps others out is SCRAM and the signature.

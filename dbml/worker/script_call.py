@@ -15,7 +15,8 @@ from typing import Any
 from dbml import errors
 from dbml.store import runs
 from dbml.worker.calls import Row, unknown
-from dbml.worker.processes import Child, ChildLost, Zygote
+from dbml.worker.environments.zygotes import Lease
+from dbml.worker.processes import Child, ChildLost
 from dbml.worker.telemetry import Connection, Telemetry
 
 log = logging.getLogger("dbml.scripts")
@@ -51,9 +52,9 @@ class RunLog:
 class ScriptCall:
     """Holds the conversation between SQL and one satellite, and keeps the record of the run."""
 
-    def __init__(self, request: Mapping[str, Any], zygote: Zygote, telemetry: Telemetry) -> None:
+    def __init__(self, request: Mapping[str, Any], lease: Lease, telemetry: Telemetry) -> None:
         self._request = request
-        self._zygote = zygote
+        self._lease = lease  # of the zygote, to the script's end
         self._telemetry = telemetry
         self.run_id = str(uuid.uuid4())
         self._child: Child | None = None
@@ -78,7 +79,7 @@ class ScriptCall:
         request = self._request
         self._started = asyncio.create_task(self._record_start())
         try:
-            self._child = await self._zygote.satellite()
+            self._child = await self._lease.zygote.satellite()
             await self._child.send(
                 {
                     "tag": "call",
@@ -187,7 +188,9 @@ class ScriptCall:
                     return [*rows, ("load", json.dumps(head, ensure_ascii=False), None)]
                 case "register":
                     self._passing, self._claimed = hashlib.sha256(), head["digest"]
-                    return [*rows, ("register", json.dumps(head | {"run_id": self.run_id}, ensure_ascii=False), None)]
+                    environment = self._request.get("environment") or {}
+                    own = {"run_id": self.run_id, "environment_id": environment.get("id")}
+                    return [*rows, ("register", json.dumps(head | own, ensure_ascii=False), None)]
                 case "frame":
                     return rows + self._frame(head, body)
                 case "done":
@@ -277,6 +280,7 @@ class ScriptCall:
         error: Mapping[str, str | None] | None = None, usage: Mapping[str, float | None] | None = None,
     ) -> None:  # fmt: skip
         self._over = True
+        self._lease.release()
         if self._receiving is not None:
             self._receiving.cancel()
         if self._child is not None:
@@ -304,6 +308,7 @@ class ScriptCall:
 
     async def _record_start(self) -> bool:
         request = self._request
+        environment = request.get("environment") or {}
         run = {
             "run_id": self.run_id, "workspace_id": request["workspace_id"], "workspace": request["workspace"],
             "experiment": request["experiment"], "username": request["user"], "session_user": request["session_user"],
@@ -311,6 +316,8 @@ class ScriptCall:
             "client_address": request["client_address"], "backend_pid": request["backend_pid"], "language": "python",
             "script": request["script"], "script_sha256": hashlib.sha256(request["script"].encode()).hexdigest(),
             "params": request["params"], "inputs": request["inputs"], "started_at": datetime.now(UTC),
+            "environment": environment.get("name"), "environment_version": environment.get("version"),
+            "lock_sha256": environment.get("lock_sha256"),
         }  # fmt: skip
         return await self._telemetry.note(f"run {self.run_id}", lambda connection: runs.start(connection, run))
 

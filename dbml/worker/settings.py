@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dbml.worker.sandbox import Limits
 
@@ -18,6 +19,9 @@ class WorkerSettings:
         one itself, else a free port on 127.0.0.1.
     advertise: 'HOST:PORT' as the database server sees it, where that is another address than listen.
     scorers: processes that keep loaded models; limits: of each script's process.
+    find_links: directories of wheels for environments; no_index: look for packages nowhere else.
+    environments: most that run beside the worker's own; environment_idle_s: after which an unused one is shut down.
+    cache: directory in which environments are built; None is the user's cache directory.
     on_ready: called with the address once calls are answered.
     """
 
@@ -28,4 +32,9 @@ class WorkerSettings:
     cache_mb: int = 512
     max_connections: int = 1000
     limits: Limits = field(default_factory=Limits)
+    find_links: tuple[str, ...] = ()
+    no_index: bool = False
+    environments: int = 4
+    environment_idle_s: float = 900.0
+    cache: Path | None = None
     on_ready: Callable[[str], None] | None = None

@@ -123,10 +123,14 @@ declare
     fresh boolean := not coalesce(dbml_channel.link() = any (dblink_get_connections()), false);
     inner_key bytea; outer_key bytea; protocol integer;
 begin
-    if request ->> 'kind' = 'script'
+    if (request ->> 'kind' = 'script' or request ->> 'kind' = 'environment' and request ->> 'form' is distinct from 'build')
        and not has_function_privilege(dbml_channel.caller(), 'dbml_channel.run_call(jsonb)', 'execute') then
         raise insufficient_privilege using message = format('role %s may not run scripts', dbml_channel.caller()),
             hint = format('GRANT dbml_scripter TO %I', dbml_channel.caller());
+    end if;
+    if request ->> 'kind' = 'environment' and request ->> 'form' = 'build'
+       and not exists (select from dbml._environments e where e.lock_sha256 = request ->> 'lock_sha256') then
+        raise exception 'the lock % is of no environment', request ->> 'lock_sha256' using errcode = 'ML036';
     end if;
     if fresh then
         perform dbml_channel.connect();

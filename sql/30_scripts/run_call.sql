@@ -11,7 +11,7 @@ declare
         when language is distinct from 'python' and lower(language) is distinct from 'python' then format('language => %L', language)
         when partition_by is not null then 'partition_by' when order_by is not null then 'order_by'
         when rows_per_read is not null then 'rows_per_read' when parallel is distinct from 1 then 'parallel'
-        when environment is not null then 'environment' when pool is not null then 'pool' end;
+        when pool is not null then 'pool' end;
     home record;
 begin
     if unsupported is not null then
@@ -38,6 +38,7 @@ begin
         'queries', coalesce(inputs, '{}')
             || case when input_query is null then '{}' else jsonb_build_object(input_name, input_query) end,
         'timeout_s', extract(epoch from timeout), 'workspace', home.name, 'workspace_id', home.id, 'experiment', experiment,
+        'environment', dbml_channel.find_environment(environment, home.name),
         'database', current_database(), 'backend_pid', pg_backend_pid(), 'client_address', inet_client_addr(),
         'application', current_setting('application_name'));
 end
@@ -70,7 +71,10 @@ begin
         inputs := inputs || jsonb_build_object('name', input.name, 'query', input.query,
             'columns', dbml_channel.columns(shape.names, shape.types, shape.kinds));
     end loop;
-    perform * from dbml_channel.open_call(request - 'queries' || jsonb_build_object('inputs', inputs));
+    while exists (select from dbml_channel.open_call(request - 'queries' || jsonb_build_object('inputs', inputs)) o
+                  where o.tag = 'need_environment') loop
+        perform dbml_channel.build_environment((request -> 'environment' ->> 'id')::bigint);
+    end loop;
     for i in 0 .. jsonb_array_length(inputs) - 1 loop
         select array_agg(c ->> 'type' order by o) as types, array_agg(c ->> 'kind' order by o) as kinds, array_agg(o::integer order by o) as sent
         into shape from jsonb_array_elements(inputs -> i -> 'columns') with ordinality u(c, o);

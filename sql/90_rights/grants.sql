@@ -37,7 +37,7 @@ begin
     end loop;
     foreach wanted in array array['dbml_scripter', 'dbml_reader'] loop
         continue when to_regrole(wanted) is null;
-        execute format('grant select on dbml.workspaces, dbml.datasets, dbml.models, dbml.experiments, dbml.runs, dbml.metrics, dbml.artifacts to %I', wanted);
+        execute format('grant select on dbml.workspaces, dbml.datasets, dbml.models, dbml.experiments, dbml.runs, dbml.metrics, dbml.artifacts, dbml.environments to %I', wanted);
     end loop;
 end
 $$;

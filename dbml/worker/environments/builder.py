@@ -91,7 +91,7 @@ class Builder:
 
     def interpreter(self, reference: Reference) -> Interpreter:
         """Return how its zygote is run."""
-        return _interpreter(self.directory(reference), self._code)
+        return Interpreter.of_environment(self.directory(reference), self._code)
 
     def build(self, reference: Reference, lock: str) -> Follower[None]:
         """Build it, or follow whoever is building it now.
@@ -109,7 +109,6 @@ class Builder:
                 await self._build(reference, lock, say)
 
             work = self._building[key] = Work(do)
-            work.task.add_done_callback(_take_note)
         return work.follow()
 
     async def stop(self) -> None:
@@ -172,9 +171,9 @@ class Builder:
 
         Raises: errors.EnvironmentBuildFailed.
         """
-        interpreter = _interpreter(directory, self._code)
+        interpreter = Interpreter.of_environment(directory, self._code)
         process = await asyncio.create_subprocess_exec(
-            interpreter.python, "-P", "-S", "-c", _REHEARSAL, interpreter.site,
+            interpreter.python, "-P", "-S", "-c", _REHEARSAL, str(interpreter.site),
             cwd=directory, env={**environment(str(directory), 1), "PYTHONPATH": interpreter.path},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -194,18 +193,6 @@ class Builder:
             )  # fmt: skip
 
 
-def _interpreter(directory: Path, code: Path) -> Interpreter:
-    found = next(directory.glob("lib/python3.*/site-packages"), directory)
-    return Interpreter(str(directory / "bin" / "python"), os.pathsep.join((str(code), str(found))), str(found))
-
-
-def _take_note(task: asyncio.Task[None]) -> None:
-    """Keep asyncio from reporting an error that those who follow are told."""
-    if not task.cancelled():
-        task.exception()
-
-
 def cache_directory() -> Path:
     """Return where caches are kept, as the XDG base directory specification has it."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dbml"
-

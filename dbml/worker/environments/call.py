@@ -1,7 +1,9 @@
-"""The calls about environments: resolve a specification, build what was locked; sql/70_environments has the other end.
+"""The calls about environments: resolve a specification, build what was locked.
 
-    SQL -> worker   open, form "resolve" or "build" (its body is the lock); then "next" as long as it takes
-    worker -> SQL   ("notice", -, line); at the end ("resolved", head, lock) or ("done", -, -)
+sql/70_environments has the other end.
+
+SQL -> worker   open, form "resolve" or "build" (its body is the lock); then "next" as long as it takes
+worker -> SQL   ("notice", -, line); at the end ("resolved", head, lock) or ("done", -, -)
 """
 
 from __future__ import annotations

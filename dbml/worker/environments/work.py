@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -17,6 +17,7 @@ class Work(Generic[T]):
         self._said: list[str] = []
         self._followers: set[Follower[T]] = set()
         self.task = asyncio.create_task(self._do(do))
+        self.task.add_done_callback(_take_note)
 
     async def _do(self, do: Callable[[Say], Awaitable[T]]) -> T:
         try:
@@ -74,3 +75,9 @@ class Follower(Generic[T]):
     def leave(self) -> None:
         """Follow no longer; the work ends where nobody follows."""
         self._work.leave(self)
+
+
+def _take_note(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from reporting an error that those who follow are told."""
+    if not task.cancelled():
+        task.exception()

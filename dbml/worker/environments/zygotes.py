@@ -39,7 +39,6 @@ class Housing:
         self.scorers = scorers
         self.users = 0
         self.used_at = time.monotonic()
-        self.lock = asyncio.Lock()
 
     @property
     def idle_s(self) -> float:
@@ -51,13 +50,12 @@ class Housing:
 
         Raises: errors.EnvironmentBuildFailed.
         """
-        async with self.lock:
-            try:
-                await self.zygote.start()
-            except (ChildLost, TimeoutError, OSError) as error:
-                raise errors.EnvironmentBuildFailed(
-                    f"environment {self.reference} does not start: {error}", hint="the worker's log says why"
-                ) from None
+        try:
+            await self.zygote.start()
+        except (ChildLost, TimeoutError, OSError) as error:
+            raise errors.EnvironmentBuildFailed(
+                f"environment {self.reference} does not start: {error}", hint="the worker's log says why"
+            ) from None
 
     async def stop(self) -> None:
         """End its processes."""
