@@ -30,10 +30,16 @@ FindLinksOption = Annotated[
 ]
 NoIndexOption = Annotated[bool, typer.Option("--no-index", help="Take packages from --find-links only.", envvar="DBML_NO_INDEX")]
 EnvironmentsOption = Annotated[
-    int, typer.Option(help="Most environments that run at a time beside the worker's own packages.", min=0)
+    int,
+    typer.Option(
+        help="Most environments that run at a time beside the worker's own packages.", min=0, envvar="DBML_ENVIRONMENTS"
+    ),
 ]
 EnvironmentIdleOption = Annotated[
-    float, typer.Option(help="Seconds after which an environment that nobody uses is shut down.", min=0.1)
+    float,
+    typer.Option(
+        help="Seconds after which an environment that nobody uses is shut down.", min=0.1, envvar="DBML_ENVIRONMENT_IDLE"
+    ),
 ]
 
 

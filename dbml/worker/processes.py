@@ -137,7 +137,7 @@ class Child:
 class Interpreter:
     """The interpreter of an environment.
 
-    path: where its modules are, dbml's and its own; site: its site-packages, None where Python's own start finds them.
+    path: PYTHONPATH, where dbml's modules are; site: its site-packages, None where Python's own start finds them.
     """
 
     python: str
@@ -148,7 +148,7 @@ class Interpreter:
     def of_environment(cls, directory: Path, code: Path) -> Interpreter:
         """Return an environment's interpreter, which sees of dbml what is in the directory code."""
         site = next(directory.glob("lib/python3.*/site-packages"), directory)
-        return cls(str(directory / "bin" / "python"), os.pathsep.join((str(code), str(site))), str(site))
+        return cls(str(directory / "bin" / "python"), str(code), str(site))
 
     @classmethod
     def own(cls) -> Interpreter:

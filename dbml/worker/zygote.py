@@ -206,6 +206,7 @@ def preload() -> None:
 
 def enter_environment(site_packages: str) -> None:
     """Make up for what Python's start has left out: it was told not to run an environment's own start-up code."""
+    sys.path.append(site_packages)
     sys.prefix = sys.exec_prefix = str(Path(site_packages).parents[2])
     site.setquit()
     site.setcopyright()

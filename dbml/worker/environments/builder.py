@@ -126,14 +126,15 @@ class Builder:
         self._root.mkdir(parents=True, exist_ok=True)
         partial = self._root / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
         try:
-            python = await machine.find(machine.SUPPORTED & machine.wanted_range(reference.python_version), self._uv)
+            allowed = machine.SUPPORTED & machine.wanted_range(reference.python_version)
+            python = await machine.find(allowed, reference.python_version, self._uv)
             say(f"building environment {reference} for Python {python.version}, once on this machine")
             await self._uv.run(["venv", "--relocatable", "--python", python.path, str(partial)], self._root)
             (partial / "requirements.lock").write_text(lock)
             await self._uv.run(
                 ["pip", "sync", "requirements.lock", "--require-hashes", "--link-mode", "hardlink", "--python",
                  str(partial / "bin" / "python")],
-                partial, lambda line: None if line.startswith((" + ", "Using Python")) else say(line.strip()), sources=True,
+                partial, say, sources=True,
             )  # fmt: skip
             await self._rehearse(partial)
             (partial / COMPLETE).write_text(json.dumps({"python": python.version, "lock_sha256": reference.lock_sha256}))

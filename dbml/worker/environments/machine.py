@@ -51,9 +51,10 @@ def wanted_range(version: str) -> SpecifierSet:
         ) from None
 
 
-async def find(wanted: SpecifierSet, uv: Uv) -> Python:
+async def find(wanted: SpecifierSet, described: str, uv: Uv) -> Python:
     """Return an interpreter in a range: the worker's own where it is, else the newest on the machine.
 
+    described: the range, as its user knows it.
     Raises: EnvironmentUnresolvable, which names those that are there.
     """
     if own().version in wanted:
@@ -64,8 +65,8 @@ async def find(wanted: SpecifierSet, uv: Uv) -> Python:
         return max(fitting, key=lambda python: Version(python.version))
     versions = sorted({python.version for python in (*there, own())}, key=Version)
     raise errors.EnvironmentUnresolvable(
-        f"Python {wanted} must be on the worker's machine, which has {', '.join(versions)}",
-        detail={"python": str(wanted), "installed": versions, "supported": str(SUPPORTED)},
+        f"Python {described} must be on the worker's machine, which has {', '.join(versions)}",
+        detail={"python": described, "installed": versions, "supported": str(SUPPORTED)},
         hint=f"choose one of these, or install it there; dbml runs on Python {SUPPORTED}",
     )
 

@@ -58,7 +58,7 @@ async def resolve(text: str, python_version: str | None, uv: Uv, say: Callable[[
     Raises: errors.EnvironmentUnresolvable with the resolver's own words; errors.InvalidArgument.
     """
     spec = await asyncio.to_thread(parse, text)
-    allowed = machine.SUPPORTED & spec.python
+    allowed, described = machine.SUPPORTED & spec.python, str(spec.python or machine.SUPPORTED)
     exact = None
     if python_version is not None:
         asked = machine.wanted_range(python_version)
@@ -69,8 +69,8 @@ async def resolve(text: str, python_version: str | None, uv: Uv, say: Callable[[
                 detail={"python_version": python_version, "specification": str(spec.python)},
                 hint="leave python_version out, or change it in the specification",
             )
-        allowed &= asked
-    python = await machine.find(allowed, uv)
+        allowed, described = allowed & asked, python_version
+    python = await machine.find(allowed, described, uv)
     say(f"resolving for Python {python.minor}")
     uv.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="resolve-", dir=uv.directory) as folder:
@@ -113,4 +113,4 @@ def own_words(said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith(("warning:", "Resolved", "Using "))]
     start = next((i for i, line in enumerate(lines) if re.match(r"\s*(error|×|x)\b|\s*×", line)), 0)
     kept = [re.sub(r"^\s*(error:|cause:|Caused by:|hint:|×|╰─▶|├─▶|│)\s*", "", line).strip() for line in lines[start:]]
-    return " ".join(" ".join(kept).split()) or "uv said nothing"
+    return " ".join(": ".join(line.removesuffix(":") for line in kept if line).split()) or "uv said nothing"

@@ -23,7 +23,7 @@ from dbml import errors
 log = logging.getLogger("dbml.environments")
 
 LONGEST_LINE = 1 << 20
-LARGEST_OUTPUT = 16 << 20
+_PROGRESS = re.compile(r"^\s*(Resolved|Downloading|Downloaded|Prepared|Installed|warning:)")
 _PASSED = re.compile(r"^(UV_.*|.*_PROXY|.*_proxy|SSL_CERT_(FILE|DIR)|NETRC|HOME|PATH|LANG|LC_.*|XDG_CONFIG_.*|XDG_DATA_.*)$")
 _INDEXES = re.compile(r"^UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|CONFIG_FILE)$")
 # pip's settings, and what uv calls them.
@@ -57,7 +57,7 @@ class Uv:
     async def run(
         self, arguments: Sequence[str], cwd: str | Path, say: Callable[[str], None] | None = None, *, sources: bool = False
     ) -> str:
-        """Run uv to its end and return its standard output; say is called with each line of what it tells.
+        """Run uv to its end and return its standard output; say is called with what it tells of its progress.
 
         Cancelled, it is killed with all that it started.
         Raises: UvFailed; errors.EnvironmentBuildFailed where there is no uv.
@@ -72,7 +72,7 @@ class Uv:
         assert process.stdout is not None and process.stderr is not None
         lines: list[str] = []
         try:
-            output, _ = await asyncio.gather(process.stdout.read(LARGEST_OUTPUT), _listen(process.stderr, lines, say))
+            output, _ = await asyncio.gather(process.stdout.read(), _listen(process.stderr, lines, say))
             status = await process.wait()
         finally:
             if process.returncode is None:
@@ -96,8 +96,8 @@ async def _listen(stream: asyncio.StreamReader, lines: list[str], say: Callable[
     async for raw in stream:
         line = raw.decode("utf-8", "replace").rstrip()
         lines.append(line)
-        if say is not None and line:
-            say(line)
+        if say is not None and _PROGRESS.match(line):
+            say(line.strip())
 
 
 def _binary() -> str:
