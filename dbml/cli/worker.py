@@ -22,6 +22,13 @@ from dbml.database.dsn import find_dsn
 
 READY = "dbml worker: ready"
 
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where environments are built; by default dbml in the user's cache directory.", envvar="DBML_CACHE",
+        show_default=False,
+    ),
+]  # fmt: skip
 FindLinksOption = Annotated[
     list[Path] | None,
     typer.Option(
@@ -56,6 +63,7 @@ def worker(
     no_index: NoIndexOption = False,
     environments: EnvironmentsOption = 4,
     environment_idle: EnvironmentIdleOption = 900.0,
+    cache: CacheOption = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
@@ -84,7 +92,7 @@ def worker(
         try:
             settings = WorkerSettings(
                 dsn=found, listen=place, advertise=advertise, on_ready=ready, find_links=links, no_index=no_index,
-                environments=environments, environment_idle_s=environment_idle,
+                environments=environments, environment_idle_s=environment_idle, cache=cache and cache.absolute(),
             )  # fmt: skip
             asyncio.run(serve(settings))
         finally:

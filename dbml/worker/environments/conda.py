@@ -22,12 +22,12 @@ NAMES = {
 }  # fmt: skip
 # What conda installs and pip does not: system libraries, compilers, other languages.
 FOREIGN = frozenset({
-    "blas", "bzip2", "c-compiler", "ca-certificates", "compilers", "cuda", "cuda-toolkit", "cudatoolkit", "cudnn", "cxx-compiler",
-    "ffmpeg", "fortran-compiler", "freetype", "gcc", "gdal", "geos", "gfortran", "git", "glib", "gxx", "hdf5", "icu",
-    "intel-openmp", "jpeg", "julia", "kernel-headers_linux-64", "krb5", "libpq", "llvm-openmp", "make", "mkl",
-    "mpi", "mpich", "nccl", "ncurses", "nodejs", "nomkl", "openblas", "openjdk", "openmpi", "openssl", "perl", "pkg-config", "postgresql",
-    "proj", "pytorch-cuda", "pytorch-mutex", "readline", "rust", "sqlite", "swig", "sysroot_linux-64", "tk", "unixodbc", "xz",
-    "yaml", "zlib", "zstd",
+    "blas", "bzip2", "c-compiler", "ca-certificates", "compilers", "cuda", "cuda-toolkit", "cudatoolkit", "cudnn",
+    "cxx-compiler", "ffmpeg", "fortran-compiler", "freetype", "gcc", "gdal", "geos", "gfortran", "git", "glib", "gxx",
+    "hdf5", "icu", "intel-openmp", "jpeg", "julia", "kernel-headers_linux-64", "krb5", "libpq", "llvm-openmp", "make",
+    "mkl", "mpi", "mpich", "nccl", "ncurses", "nodejs", "nomkl", "openblas", "openjdk", "openmpi", "openssl", "perl",
+    "pkg-config", "postgresql", "proj", "pytorch-cuda", "pytorch-mutex", "readline", "rust", "sqlite", "swig",
+    "sysroot_linux-64", "tk", "unixodbc", "xz", "yaml", "zlib", "zstd",
 })  # fmt: skip
 _FOREIGN_FORM = re.compile(r"^(_|r-|r$|lib(?!cst$|rosa$|sass$|tmux$|torrent$)|.*_linux-64$|.*-ng$|xorg-|gst-|cuda-)")
 

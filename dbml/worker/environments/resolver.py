@@ -24,6 +24,7 @@ NEEDED = (
     "numpy>=1.26,<3", "pandas>=2.3,<4", "pyarrow>=21", "cloudpickle>=3", "threadpoolctl>=3", "psycopg[binary]>=3.2,<4",
 )  # fmt: skip
 LONGEST_MESSAGE = 500
+_MARK = re.compile(r"^\s*(error:|cause:|Caused by:|hint:|×|╰─▶|├─▶)")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,12 @@ def _explain(failed: UvFailed) -> errors.EnvironmentUnresolvable:
 def own_words(said: str) -> str:
     """Return what uv gives as the reason, as one line, without its headings and marks."""
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith(("warning:", "Resolved", "Using "))]
-    start = next((i for i, line in enumerate(lines) if re.match(r"\s*(error|×|x)\b|\s*×", line)), 0)
-    kept = [re.sub(r"^\s*(error:|cause:|Caused by:|hint:|×|╰─▶|├─▶|│)\s*", "", line).strip() for line in lines[start:]]
-    return " ".join(": ".join(line.removesuffix(":") for line in kept if line).split()) or "uv said nothing"
+    start = next((i for i, line in enumerate(lines) if re.match(r"\s*(error:|×)", line)), 0)
+    reasons: list[str] = []
+    for line in lines[start:]:
+        plain = _MARK.sub("", line).strip().removeprefix("│").strip().removesuffix(":")
+        if reasons and not _MARK.match(line):  # goes on with the line before
+            reasons[-1] += " " + plain
+        else:
+            reasons.append(plain)
+    return ": ".join(reason.strip() for reason in reasons if reason.strip()) or "uv said nothing"

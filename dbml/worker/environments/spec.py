@@ -71,12 +71,12 @@ def _parse_requirements(text: str) -> Specification:
 
 def _parse_pyproject(text: str) -> Specification:
     try:
-        project = tomllib.loads(text)["project"]
+        project = tomllib.loads(text).get("project")
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise _unresolvable(f"the specification is no TOML: {error}") from None
     if not isinstance(project, dict):
         raise _unresolvable("project must be a table")
-    if "dependencies" in (project.get("dynamic") or []):
+    if "dependencies" in _texts(project.get("dynamic", []), "dynamic"):
         raise _unresolvable(
             "dependencies must be listed, and this pyproject says that they are dynamic",
             hint="give a requirements text: what the build of the project would make of them",
