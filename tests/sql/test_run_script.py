@@ -140,7 +140,7 @@ def test_unicode_and_quoted_names(db: psycopg.Connection[Any]) -> None:
     ("argument", "named"),
     [
         ("partition_by => array['a']", "partition_by"), ("order_by => array['a']", "order_by"),
-        ("rows_per_read => 10", "rows_per_read"), ("parallel => 2", "parallel"), ("environment => 'e'", "environment"),
+        ("rows_per_read => 10", "rows_per_read"), ("parallel => 2", "parallel"),
         ("pool => 'p'", "pool"), ("language => 'r'", "language"),
     ],
 )  # fmt: skip

@@ -42,8 +42,8 @@ class Housing:
 
     @property
     def idle_s(self) -> float:
-        """Return how long nobody has used it, 0 while somebody does."""
-        return 0.0 if self.users else time.monotonic() - self.used_at
+        """Return the time since it was last used."""
+        return time.monotonic() - self.used_at
 
     async def start(self) -> None:
         """Start its zygote, where it does not run.
@@ -176,8 +176,9 @@ class Zygotes:
         """
         deadline = time.monotonic() + PATIENCE_S
         while key not in self._housings and len(self._housings) >= self._most:
-            longest = max(self._housings, key=lambda key: self._housings[key].idle_s, default=None)
-            if longest is not None and self._housings[longest].idle_s >= QUIET_S:
+            unused = {key: housing.idle_s for key, housing in self._housings.items() if not housing.users}
+            longest = max(unused, key=lambda key: unused[key], default=None)
+            if longest is not None and unused[longest] >= QUIET_S:
                 self._shut_down(longest)
                 return
             if time.monotonic() > deadline or not self._housings:
