@@ -64,6 +64,7 @@ class RunRecord:
     def begin(self, status: str) -> None:
         """Record that the run is there, as 'queued' or 'running', without waiting for it."""
         request = self._request
+        environment = request.get("environment") or {}
         run = {
             "run_id": self.run_id, "workspace_id": request["workspace_id"], "workspace": request["workspace"],
             "experiment": request["experiment"], "username": request["user"], "session_user": request["session_user"],
@@ -72,7 +73,8 @@ class RunRecord:
             "language": request["language"], "script": request["script"], "status": status,
             "script_sha256": hashlib.sha256(request["script"].encode()).hexdigest(), "params": request["params"],
             "inputs": request["inputs"], "started_at": self.arrived_at, "stored_script": request.get("stored_script"),
-            "stored_version": request.get("stored_version"),
+            "stored_version": request.get("stored_version"), "environment": environment.get("name"),
+            "environment_version": environment.get("version"), "lock_sha256": environment.get("lock_sha256"),
         }  # fmt: skip
         self._started = asyncio.create_task(
             self._telemetry.note(f"run {self.run_id}", lambda connection: runs.start(connection, run))

@@ -27,6 +27,10 @@ from dbml import errors
 from dbml.store.channel import PROTOCOL, Channel
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
+from dbml.worker.environments.builder import Builder, cache_directory
+from dbml.worker.environments.call import EnvironmentCall
+from dbml.worker.environments.uv import Uv
+from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.listener import Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.processes import Zygote
@@ -57,11 +61,12 @@ class Router:
     """The listener's handler: opens calls, forwards messages to them, ends them."""
 
     def __init__(
-        self, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str, admission: Admission,
-        counts: Counts,
+        self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
+        admission: Admission, counts: Counts,
     ) -> None:  # fmt: skip
         self._verifier = Verifier(channel.secret)
-        self._zygote = zygote
+        self._zygotes = zygotes
+        self._uv = uv
         self._scorers = scorers
         self._telemetry = telemetry
         self._runtime = runtime
@@ -108,6 +113,12 @@ class Router:
             if conversation.call is None:
                 raise errors.ProtocolMismatch("no call is open on this connection", hint="repeat the statement")
             return await conversation.call.handle(verb, json.loads(head), body)
+        except EnvironmentNeeded as needed:
+            if verb == "open":
+                return [("need_environment", None, None)]
+            raise errors.EnvironmentBuildFailed(
+                f"environment {needed} was deleted in mid-call", hint="repeat the statement"
+            ) from None
         except asyncio.CancelledError:
             canceled = errors.CallCanceled("the call was cancelled by its caller")
             await asyncio.shield(self._ending(conversation, canceled))
@@ -138,14 +149,20 @@ class Router:
         await self._end(conversation, errors.CallCanceled("the caller opened another call"))
         match request["kind"]:
             case "script":
-                script = ScriptCall(request, self._zygote, self._telemetry, self._admission, self._forget)
+                lease = await self._zygotes.enter(request.get("environment"))
+                script = ScriptCall(request, lease, self._telemetry, self._admission, self._forget)
                 conversation.call = self._scripts[script.run_id] = script
                 return await script.open()
             case "score":
                 self._counts.predictions += 1
-                score = ScoreCall(request, self._scorers)
+                environment = request.get("environment")
+                score = ScoreCall(request, self._scorers if environment is None else self._zygotes.scorers(environment))
                 conversation.call = score
                 return await score.open(body, conversation.upload.take())
+            case "environment":
+                made = EnvironmentCall(request, self._uv, self._zygotes.builder)
+                conversation.call = made
+                return await made.open(body)
             case "active":
                 return [("script", json.dumps(call.snapshot(), ensure_ascii=False), None) for call in self._scripts.values()]
             case "cancel":
@@ -181,7 +198,7 @@ class Router:
         """Return what a ping tells."""
         return {
             "version": dbml.__version__, "protocol": PROTOCOL, "pid": os.getpid(), "scorers": self._scorers.pids(),
-            "zygotes": [pid for pid in (self._zygote.pid,) if pid is not None], "started_at": self._began,
+            "zygotes": self._zygotes.pids(), "environments": self._zygotes.status(), "started_at": self._began,
             "running": self._admission.running, "queued": self._admission.waiting,
             "max_running": self._admission.most_running, "max_scripts": self._admission.most_scripts,
             "memory_mb": own_memory_mb(),
@@ -209,11 +226,19 @@ async def serve(settings: WorkerSettings) -> None:
         zygote = Zygote(runtime, settings.limits)
         await zygote.start()
         cleanup.push_async_callback(zygote.stop)
-        scorers = ScorerPool(zygote, replace(settings.limits, cache_mb=settings.cache_mb), settings.scorers)
+        scorer_limits = replace(settings.limits, cache_mb=settings.cache_mb)
+        scorers = ScorerPool(zygote, scorer_limits, settings.scorers)
         await scorers.start()
         cleanup.callback(scorers.stop)
         admission = Admission(settings.max_running, settings.max_scripts)
-        router = Router(channel, zygote, scorers, telemetry, runtime, admission, Counts())
+        uv = Uv(settings.cache or cache_directory(), settings.find_links, settings.no_index)
+        zygotes = Zygotes(
+            zygote, Builder(uv, Path(runtime, "code")), runtime, settings.limits, scorer_limits, settings.scorers,
+            most=settings.environments, idle_s=settings.environment_idle_s,
+        )  # fmt: skip
+        zygotes.start()
+        cleanup.push_async_callback(zygotes.stop)
+        router = Router(channel, zygotes, uv, scorers, telemetry, runtime, admission, Counts())
         if settings.metrics is not None:
             cleanup.callback(serve_metrics(settings.metrics, router))
         host, port, directory = listen_address(settings)

@@ -14,7 +14,8 @@ from dbml import errors
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Row, unknown
 from dbml.worker.crew import Crew, Event, Member, gather
-from dbml.worker.processes import ChildLost, Zygote
+from dbml.worker.environments.zygotes import Lease
+from dbml.worker.processes import ChildLost
 from dbml.worker.record import RunRecord, check_digest
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import Usage, usage_of
@@ -29,12 +30,12 @@ class ScriptCall:
     """Holds the conversation between SQL and the satellites of one script, and keeps the record of the run."""
 
     def __init__(
-        self, request: Mapping[str, Any], zygote: Zygote, telemetry: Telemetry, admission: Admission,
+        self, request: Mapping[str, Any], lease: Lease, telemetry: Telemetry, admission: Admission,
         on_end: Callable[[ScriptCall, str], object],
     ) -> None:  # fmt: skip
         self._request = request
         self._on_end = on_end
-        self._zygote = zygote
+        self._lease = lease  # of the zygote, to the script's end
         self._admission = admission
         self._record = RunRecord(request, telemetry)
         self._crew: Crew | None = None
@@ -96,7 +97,7 @@ class ScriptCall:
         }  # fmt: skip
         try:
             count = int(request.get("parallel", 1)) if request.get("split") else 1
-            starting = [asyncio.create_task(self._zygote.satellite(request["language"])) for _ in range(count)]
+            starting = [asyncio.create_task(self._lease.zygote.satellite(request["language"])) for _ in range(count)]
             self._crew = Crew(await gather(starting))
             if not request.get("split"):
                 self._crew.run_whole()
@@ -266,7 +267,9 @@ class ScriptCall:
             case "register":
                 self._asking = member
                 self._passing, self._claimed = hashlib.sha256(), head["digest"]
-                rows.append(("register", json.dumps(head | {"run_id": self.run_id}, ensure_ascii=False), None))
+                environment = self._request.get("environment") or {}
+                own = {"run_id": self.run_id, "environment_id": environment.get("id")}
+                rows.append(("register", json.dumps(head | own, ensure_ascii=False), None))
                 return True
             case "frame":
                 self._rows_out += int(head["n"])
@@ -318,6 +321,7 @@ class ScriptCall:
         self, status: str, *, error: Mapping[str, str | None] | None = None, usage: Usage | None = None
     ) -> None:  # fmt: skip
         self._over = True
+        self._lease.release()
         self._on_end(self, status)
         for task in (self._getting, self._work):
             if task is not None:
@@ -376,7 +380,8 @@ class ScriptCall:
             "started_at": self._record.arrived_at.isoformat(), "queued_seconds": self._record.queued_s,
             "seconds": time.monotonic() - self._began, "rows_in": self._rows_in, "rows_out": self._rows_out,
             "progress_done": done, "progress_total": total, "satellites": pids, "memory_mb": usage.memory_mb,
-            "cpu_seconds": usage.cpu_seconds, "pool": request.get("pool"), "environment": request.get("environment"),
+            "cpu_seconds": usage.cpu_seconds, "pool": request.get("pool"),
+            "environment": (request.get("environment") or {}).get("name"),
         }  # fmt: skip
 
 

@@ -146,7 +146,7 @@ def test_unicode_and_quoted_names(db: psycopg.Connection[Any]) -> None:
 @pytest.mark.parametrize(
     ("argument", "named"),
     [
-        ("environment => 'e'", "environment"), ("pool => 'p'", "pool"),
+        ("pool => 'p'", "pool"),
     ],
 )  # fmt: skip
 def test_what_is_not_supported_yet_is_not_ignored(db: psycopg.Connection[Any], argument: str, named: str) -> None:
