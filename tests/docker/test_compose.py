@@ -121,7 +121,8 @@ def stack(
         yield made
     finally:
         made("down", "--volumes")
-        engine.docker("image", "rm", "--force", project)
+        if not engine.own:
+            engine.docker("image", "rm", "--force", project)
         left = [
             engine.docker(kind, "ls", "--quiet", "--filter", f"name={project}") for kind in ("container", "volume", "network")
         ]
