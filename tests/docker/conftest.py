@@ -85,7 +85,8 @@ def engine() -> Iterator[Engine]:
     if os.getuid() != 0 or not shutil.which("dockerd"):
         unavailable("no Docker engine answers, and only root with dockerd can start one")
     folder = Path(tempfile.mkdtemp(prefix="dbml-dockerd-"))
-    log = folder / "log"
+    log, settings = folder / "log", folder / "daemon.json"
+    settings.write_text("{}")  # not the machine's own
     network = ["--bridge=none"]
     if not forwarding_is_closed():
         network += ["--iptables=false", "--ip6tables=false", "--ip-forward=false"]
@@ -94,7 +95,7 @@ def engine() -> Iterator[Engine]:
         process = subprocess.Popen(
             [
                 "setpriv", "--pdeathsig", "TERM", "dockerd", "--host", found.environment["DOCKER_HOST"], "--data-root", folder / "data",
-                "--exec-root", folder / "exec", "--pidfile", folder / "pid", *network,
+                "--exec-root", folder / "exec", "--pidfile", folder / "pid", "--config-file", settings, *network,
             ],
             stdout=stream, stderr=stream,
         )  # fmt: skip
