@@ -59,9 +59,10 @@ def cached(name: str) -> Iterator[tuple[Path, bool]]:
 
 @dataclass(frozen=True)
 class Engine:
-    """A Docker engine, by its command line."""
+    """A Docker engine, by its command line. own: it ends with the session, and what it holds with it."""
 
     environment: Mapping[str, str]
+    own: bool = False
 
     def docker(self, *words: str | Path, **options: object) -> str:
         return command("docker", *words, environment=self.environment, **options)
@@ -84,16 +85,17 @@ def engine() -> Iterator[Engine]:
     if os.getuid() != 0 or not shutil.which("dockerd"):
         unavailable("no Docker engine answers, and only root with dockerd can start one")
     folder = Path(tempfile.mkdtemp(prefix="dbml-dockerd-"))
-    log = folder / "log"
+    log, settings = folder / "log", folder / "daemon.json"
+    settings.write_text("{}")  # not the machine's own
     network = ["--bridge=none"]
     if not forwarding_is_closed():
         network += ["--iptables=false", "--ip6tables=false", "--ip-forward=false"]
-    found = Engine({**found.environment, "DOCKER_HOST": f"unix://{folder}/docker.sock"})
+    found = Engine({**found.environment, "DOCKER_HOST": f"unix://{folder}/docker.sock"}, own=True)
     with log.open("w") as stream:
         process = subprocess.Popen(
             [
                 "setpriv", "--pdeathsig", "TERM", "dockerd", "--host", found.environment["DOCKER_HOST"], "--data-root", folder / "data",
-                "--exec-root", folder / "exec", "--pidfile", folder / "pid", *network,
+                "--exec-root", folder / "exec", "--pidfile", folder / "pid", "--config-file", settings, *network,
             ],
             stdout=stream, stderr=stream,
         )  # fmt: skip
@@ -131,8 +133,9 @@ def debian(engine: Engine) -> Iterator[str]:
         label = f"dbml-test={os.getpid()}"  # inherited by what is built on it
         image = engine.docker("import", "--change", f"LABEL {label}", archive, f"dbml-test-debian:{os.getpid()}").split()[-1]
     yield image
-    engine.docker("image", "prune", "--all", "--force", "--filter", f"label={label}")
-    assert engine.docker("image", "ls", "--all", "--quiet", "--filter", f"label={label}") == ""
+    if not engine.own:
+        engine.docker("image", "prune", "--all", "--force", "--filter", f"label={label}")
+        assert engine.docker("image", "ls", "--all", "--quiet", "--filter", f"label={label}") == ""
 
 
 def apt_source() -> tuple[str, str]:

@@ -18,7 +18,7 @@ import pytest
 
 from .conftest import ROOT, Engine, unavailable
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 CONTEXT = (
     "dbml",
@@ -114,14 +114,15 @@ def stack(
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     made = Stack(engine, folder, compose, project, f"postgresql://postgres:{password}@127.0.0.1:{port}/dbml")
     try:
-        made("build")
+        made("build", "worker")  # the installation has the same image
         made("up", "--detach")
         for service in ("postgres", "worker"):
             made.wait_healthy(service)
         yield made
     finally:
         made("down", "--volumes")
-        engine.docker("image", "rm", "--force", project)
+        if not engine.own:
+            engine.docker("image", "rm", "--force", project)
         left = [
             engine.docker(kind, "ls", "--quiet", "--filter", f"name={project}") for kind in ("container", "volume", "network")
         ]
