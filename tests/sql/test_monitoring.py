@@ -97,7 +97,7 @@ def test_a_stranger_cannot_stop_it(db: Db, sleeper: Any) -> None:
 def test_the_script_that_reads_its_input_can_be_stopped(db: Db, connect: Callable[[], Db]) -> None:
     mark = uuid.uuid4().hex
     with connect() as reading, ThreadPoolExecutor(1) as pool:
-        query = "SELECT g FROM generate_series(1, 100000000) g, pg_sleep(0.001)"
+        query = "SELECT CASE WHEN g % 1000 = 0 THEN pg_sleep(0.05) IS NULL END, g FROM generate_series(1, 100000000) g"
         future = pool.submit(reading.execute, "SELECT * FROM dbml.run_script(%s, %s) AS t(x int)", (f"# {mark}", query))
         row = wait_until(lambda: active(db, mark))
         wait_until(lambda: (active(db, mark) or {}).get("rows_in", 0) > 100)
