@@ -149,8 +149,8 @@ class Router:
         await self._end(conversation, errors.CallCanceled("the caller opened another call"))
         match request["kind"]:
             case "script":
-                lease = await self._zygotes.enter(request.get("environment"))
-                script = ScriptCall(request, lease, self._telemetry, self._admission, self._forget)
+                self._zygotes.check(request.get("environment"))
+                script = ScriptCall(request, self._zygotes, self._telemetry, self._admission, self._forget)
                 conversation.call = self._scripts[script.run_id] = script
                 return await script.open()
             case "score":

@@ -14,7 +14,7 @@ from dbml import errors
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Row, unknown
 from dbml.worker.crew import Crew, Event, Member, gather
-from dbml.worker.environments.zygotes import Lease
+from dbml.worker.environments.zygotes import Lease, Zygotes
 from dbml.worker.processes import ChildLost
 from dbml.worker.record import RunRecord, check_digest
 from dbml.worker.telemetry import Telemetry
@@ -30,12 +30,13 @@ class ScriptCall:
     """Holds the conversation between SQL and the satellites of one script, and keeps the record of the run."""
 
     def __init__(
-        self, request: Mapping[str, Any], lease: Lease, telemetry: Telemetry, admission: Admission,
+        self, request: Mapping[str, Any], zygotes: Zygotes, telemetry: Telemetry, admission: Admission,
         on_end: Callable[[ScriptCall, str], object],
     ) -> None:  # fmt: skip
         self._request = request
         self._on_end = on_end
-        self._lease = lease  # of the zygote, to the script's end
+        self._zygotes = zygotes
+        self._lease: Lease | None = None  # of the environment's zygote, from the script's turn to its end
         self._admission = admission
         self._record = RunRecord(request, telemetry)
         self._crew: Crew | None = None
@@ -96,8 +97,9 @@ class ScriptCall:
             **{key: request[key] for key in ("script", "params", "output_name", "result", "workspace", "experiment", "user")},
         }  # fmt: skip
         try:
+            self._lease = lease = await self._zygotes.enter(request.get("environment"))
             count = int(request.get("parallel", 1)) if request.get("split") else 1
-            starting = [asyncio.create_task(self._lease.zygote.satellite(request["language"])) for _ in range(count)]
+            starting = [asyncio.create_task(lease.zygote.satellite(request["language"])) for _ in range(count)]
             self._crew = Crew(await gather(starting))
             if not request.get("split"):
                 self._crew.run_whole()
@@ -106,6 +108,9 @@ class ScriptCall:
             error = errors.ScriptCrashed(f"no process could be started for the script: {lost}", hint="the worker's log says why")
             await self.abandon(error)
             raise error from None
+        except errors.DbmlError as refused:
+            await self.abandon(refused)
+            raise
         return [("ready", self.run_id, None)]
 
     async def _enter(self) -> None:
@@ -321,7 +326,8 @@ class ScriptCall:
         self, status: str, *, error: Mapping[str, str | None] | None = None, usage: Usage | None = None
     ) -> None:  # fmt: skip
         self._over = True
-        self._lease.release()
+        if self._lease is not None:
+            self._lease.release()
         self._on_end(self, status)
         for task in (self._getting, self._work):
             if task is not None:
@@ -381,7 +387,7 @@ class ScriptCall:
             "seconds": time.monotonic() - self._began, "rows_in": self._rows_in, "rows_out": self._rows_out,
             "progress_done": done, "progress_total": total, "satellites": pids, "memory_mb": usage.memory_mb,
             "cpu_seconds": usage.cpu_seconds, "pool": request.get("pool"),
-            "environment": (request.get("environment") or {}).get("name"),
+            "environment": _reference(request.get("environment")),
         }  # fmt: skip
 
 
@@ -393,6 +399,10 @@ def _cut(head: Mapping[str, Any], body: bytes) -> list[bytes]:
         literals.append(body[start : start + size])
         start += size
     return literals
+
+
+def _reference(environment: Mapping[str, Any] | None) -> str | None:
+    return None if environment is None else f"{environment['name']}:{environment['version']}"
 
 
 def _over() -> errors.DbmlError:

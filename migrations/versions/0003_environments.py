@@ -37,9 +37,8 @@ create table dbml._environments (
     "alter table dbml._runs add column environment text, add column environment_version integer, add column lock_sha256 text",
     "alter table dbml._models add column environment_id bigint references dbml._environments",
     "create index on dbml._models (environment_id) where environment_id is not null",
-    # What sql/ makes again, with the new columns and arguments.  model_bytes stays, for a user's view may name it, and only
-    # lets go of find_model.
-    "drop view if exists dbml.runs, dbml.models",
+    # What sql/ makes again, with more arguments.  model_bytes stays, for a user's view may name it, and only lets go of
+    # find_model.
     """
 do $$
 begin

@@ -14,6 +14,7 @@ begin
             'params', stored.defaults || (request -> 'params'),
             'stored_script', stored.name, 'stored_version', stored.version);
     elsif request ->> 'kind' = 'environment' and request ->> 'form' = 'build' then
+        -- Who may use an environment may have it built; what is no environment's lock is nobody's to build.
         if not exists (select from dbml._environments e where e.lock_sha256 = request ->> 'lock_sha256') then
             raise exception 'the lock % is of no environment', request ->> 'lock_sha256' using errcode = 'ML036';
         end if;

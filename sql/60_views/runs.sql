@@ -2,9 +2,10 @@ create or replace view dbml.runs as
 select r.run_id, r.workspace, r.experiment, r.parent_run_id, r.status, r.username, r.session_user_ as session_username,
        r.started_at, r.finished_at,
        extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::double precision as seconds,
-       r.language, r.environment, r.environment_version, r.lock_sha256, r.script, r.script_sha256, r.params, r.inputs, r.rows_in, r.rows_out, r.peak_memory_mb, r.cpu_seconds,
+       r.language, r.script, r.script_sha256, r.params, r.inputs, r.rows_in, r.rows_out, r.peak_memory_mb, r.cpu_seconds,
        r.log, r.sqlstate, r.error, r.error_context, r.tags, r.properties,
-       r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version
+       r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version,
+       r.environment, r.environment_version, r.lock_sha256
 from dbml._runs r;
 comment on view dbml.runs is
     'Every script that was run, recorded by the worker itself: also those that failed, were cancelled or were rolled back.';

@@ -127,6 +127,14 @@ class Zygotes:
         zygotes = [self._default, *(housing.zygote for housing in self._housings.values())]
         return [zygote.pid for zygote in zygotes if zygote.pid is not None]
 
+    def check(self, given: Mapping[str, Any] | None) -> None:
+        """Make sure that an environment can be entered.
+
+        Raises: EnvironmentNeeded where it must be built first.
+        """
+        if given is not None and not self.builder.is_built(reference := Reference.of(given)):
+            raise EnvironmentNeeded(str(reference))
+
     async def enter(self, given: Mapping[str, Any] | None) -> Lease:
         """Return the right to use the environment that a request names, None for the default one.
 
