@@ -13,8 +13,9 @@ begin
     for attempt in 1 .. 4 loop
         select o.tag, o.head, o.body_ into answer
         from dbml_channel.open_call(jsonb_build_object('kind', 'score', 'form', form, 'method', method, 'model', model,
-                                                       'digest', encode(lent.digest, 'hex'), 'signature', lent.signature,
-                                                       'environment', lent.environment), input) o;
+                                                       'digest', encode(lent.digest, 'hex'), 'environment', lent.environment,
+            -- Only a record's columns are found by name.
+            'signature', case when form = 'record' then lent.signature end), input) o;
         exit when answer.tag not in ('need', 'need_environment');
         if answer.tag = 'need_environment' then
             perform dbml_channel.build_environment((lent.environment ->> 'id')::bigint);

@@ -41,6 +41,9 @@ begin
         if written > 0 then
             select r.body into answer from dbml_channel.receive() r;
         end if;
+        if written = 0 and chunk.n = n then   -- more is to come
+            perform dbml_channel.hold_memory();
+        end if;
         if chunk.n > 0 then
             perform dbml_channel.send('rows ' || jsonb_build_object('n', chunk.n)::text || E'\n' || chunk.body);
         end if;
