@@ -30,6 +30,7 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── ScorerLost            ML024
     │   └── ModelExists           ML025
     ├── NotSupportedYet           ML030
+    ├── LanguageMissing           ML031  the worker's machine lacks what runs the script's language
     ├── SchemaError               ML040
     │   ├── SchemaTooOld          ML041
     │   ├── SchemaTooNew          ML042
@@ -252,6 +253,12 @@ class NotSupportedYet(DbmlError, code="ML030", name="NOT_SUPPORTED_YET"):
     """A documented argument that this release does not implement; it is never ignored."""
 
     sqlstate = "ML030"
+
+
+class LanguageMissing(DbmlError, code="ML031", name="LANGUAGE_MISSING"):
+    """What runs the script's language is not installed where the worker runs."""
+
+    sqlstate = "ML031"
 
 
 class SchemaError(DbmlError, code="ML040", name="SCHEMA_ERROR"):
