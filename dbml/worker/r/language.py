@@ -39,9 +39,11 @@ F_SETPIPE_SZ = 1031
 
 _NAME = re.compile(r"(?:[^\W\d_]|\.(?!\d))[\w.]*")
 _RESERVED: Final = frozenset(
-    "if else repeat while function for next break TRUE FALSE NULL Inf NaN NA NA_integer_ NA_real_ NA_complex_ NA_character_ in"
-    " ... run state".split()
-)
+    {
+        "if", "else", "repeat", "while", "function", "for", "next", "break", "TRUE", "FALSE", "NULL", "Inf", "NaN", "NA",
+        "NA_integer_", "NA_real_", "NA_complex_", "NA_character_", "in", "...",
+    }
+)  # fmt: skip
 _NO_MEMORY = re.compile(
     r"cannot allocate (?:vector|memory|buffer)|memory exhausted|Cannot allocate memory|negative length vectors"
 )
@@ -88,7 +90,7 @@ class RScript:
 
     def check_name(self, name: str, what: str) -> None:
         """Refuse a name that cannot be a variable of a script."""
-        if not _NAME.fullmatch(name) or (name in _RESERVED and name not in ("run", "state")):
+        if not _NAME.fullmatch(name) or name in _RESERVED:
             raise errors.InvalidArgument(f"{what} must be the name of an R variable, got {name!r}")
         if name == "run":
             raise errors.InvalidArgument(f"{what} must not be {name!r}, which is there already")
@@ -217,9 +219,8 @@ class RScript:
             raise errors.UnsupportedType(message, detail={**detail, "type": type_}, hint=hint)
         if kind == "quit":
             self._exited(wire.to_list(rest[0], kind))
-        message, class_, lines, call, number = (
-            wire.to_list(part, kind) if position == 2 else wire.to_python(part, kind) for position, part in enumerate(rest)
-        )
+        lines = wire.to_list(rest.pop(2), kind)
+        message, class_, call, number = (wire.to_python(part, kind) for part in rest)
         context = self._context(lines, call)
         if number is not None:
             fields = self._raised[int(number)].fields()
@@ -412,14 +413,14 @@ class RScript:
             case "log_list":
                 run.log_list(given["name"], _listed(given["values"]))
             case "log_row":
-                if not isinstance(given["values"], dict) or "" in given["values"]:
-                    raise errors.InvalidArgument(
-                        "a row's values must have names", hint='run$log_row("errors", mae = 0.1, rmse = 0.2)'
-                    )
-                run.log_row(given["name"], **{"description": "", **given["values"]})
+                values = given["values"]
+                if not isinstance(values, dict) or "" in values:
+                    hint = 'run$log_row("errors", mae = 0.1, rmse = 0.2)'
+                    raise errors.InvalidArgument("the values of a row must have names", hint=hint)
+                for column, value in values.items():
+                    run.log(f"{given['name']}.{column}", value)
             case "log_table":
-                table = given["value"]
-                run.log_table(given["name"], table)
+                run.log_table(given["name"], given["value"])
             case "load_model":
                 return run.load_bytes(given["name"])
             case "register_model":

@@ -78,7 +78,7 @@ local(envir = new.env(parent = baseenv()), expr = {
 
   read_frame <- function(con) {
     rows <- read_count(con)
-    labels <- read_character(con)
+    labels <- read_value(con)
     columns <- lapply(seq_along(labels), function(i) read_value(con))
     structure(columns, names = labels, class = "data.frame", row.names = .set_row_names(rows))
   }
@@ -90,6 +90,7 @@ local(envir = new.env(parent = baseenv()), expr = {
   say <- function(...) send(prepare(list(...), "a message"))
 
   send <- function(write) {
+    force(write)  # which may run the script, and the script may close all connections
     con <- file(to, "wb", raw = TRUE)
     on.exit(close(con))
     write(con)
@@ -185,8 +186,7 @@ local(envir = new.env(parent = baseenv()), expr = {
     lengths <- nchar(value, "bytes")
     lengths[is.na(value)] <- -1L
     write_vector(con, CHARACTER, lengths)
-    filled <- lengths > 0L
-    if (any(filled)) writeChar(value[filled], con, lengths[filled], eos = NULL, useBytes = TRUE)
+    writeBin(value[lengths > 0L], con, useBytes = TRUE)  # with a zero after each
   }
 
   # ---------------------------------------------------------------- data frames
@@ -475,6 +475,8 @@ local(envir = new.env(parent = baseenv()), expr = {
     rle(found)$values
   }
 
+  is_ours <- function(call) is.call(call) && identical(call, quote(eval(script[i], globals)))
+
   show_value <- function(value) if (isS4(value)) methods::show(value) else print(value)
 
   run_script <- function(variables, known, has_state) {
@@ -483,7 +485,7 @@ local(envir = new.env(parent = baseenv()), expr = {
     options(fresh)
     setwd(home)
     forget_plots()
-    list2env(variables, globals)
+    if (length(variables)) list2env(variables, globals)
     run <- if (is.null(known)) NULL else make_run(known)
     if (!is.null(run)) assign("run", run, globals)
     if (has_state) assign("state", state, globals)
@@ -497,7 +499,14 @@ local(envir = new.env(parent = baseenv()), expr = {
           }
           NULL
         },
-        error = function(e) lines <<- script_lines(sys.calls())
+        error = function(e) lines <<- script_lines(sys.calls()),
+        warning = function(w) {
+          # At the top level the call would be one of ours.
+          if (is_ours(conditionCall(w)) && getOption("warn") %in% 0:1) {
+            message("Warning: ", conditionMessage(w))
+            invokeRestart("muffleWarning")
+          }
+        }
       ),
       error = function(e) e
     )
@@ -505,7 +514,10 @@ local(envir = new.env(parent = baseenv()), expr = {
     if (sink.number(type = "message") != 2L) sink(type = "message")
     flush(stdout())
     flush(stderr())
-    if (!is.null(failure)) return(failed(failure, lines))
+    if (!is.null(failure)) {
+      if (!length(lines)) lines <- attr(script, "srcref")[[i]][1L]  # the stack was full
+      return(failed(failure, lines))
+    }
     prepare(list("value", if (!is.null(run)) lapply(run$outputs, as_result, "an output")), "an output")
   }
 
@@ -517,7 +529,7 @@ local(envir = new.env(parent = baseenv()), expr = {
     }
     message <- tryCatch(paste(as.character(conditionMessage(e)), collapse = "\n"), error = function(e) "")
     where <- conditionCall(e)
-    where <- if (is.null(where)) NULL else readable(paste(deparse(where, nlines = 1L), collapse = ""))
+    where <- if (is.null(where) || is_ours(where)) NULL else readable(paste(deparse(where, nlines = 1L), collapse = ""))
     prepare(list("error", readable(message), class(e)[1L], lines, where, e$number), "a message")
   }
 
@@ -543,10 +555,16 @@ local(envir = new.env(parent = baseenv()), expr = {
     )
   }
 
-  # quit() runs it, a crash does not: so the two are told apart.
+  # quit() runs the finalizer, a crash does not: so the two are told apart.  The functions say from where it was called.
+  left_from <- integer()
+  leave <- function(save = "default", status = 0, runLast = TRUE) {
+    left_from <<- script_lines(sys.calls())
+    base::quit("no", status, runLast)
+  }
+  attach(list(q = leave, quit = leave), name = "dbml", warn.conflicts = FALSE)
   leaving <- new.env()
   reg.finalizer(leaving, function(x) {
-    if (Sys.getpid() == own) try(say("quit", script_lines(sys.calls())), silent = TRUE)
+    if (Sys.getpid() == own) try(say("quit", left_from), silent = TRUE)
   }, onexit = TRUE)
 
   options(warn = 1L, device = open_device, keep.parse.data = FALSE, menu.graphics = FALSE)

@@ -6,13 +6,14 @@ A value is one byte, its tag, and what the tag says; numbers have the machine's 
     LOGICAL, INTEGER   n, n int32    NA is -2147483648
     DOUBLE             n, n float64  NA is R's own NaN
     INTEGER64          n, n int64    only from R: package bit64
-    CHARACTER          n, n int32    lengths in bytes, NA is -1; then all texts, in UTF-8
+    CHARACTER          n, n int32    lengths in bytes, NA is -1; then all texts, in UTF-8,
+                                     from R with a zero after each that is not empty
     RAW                n, n bytes
     LIST               n, n values
     NAMED              a CHARACTER, a value
     CLASSED            one byte (DATE, STAMP, ...), a DOUBLE
     RAWS, SLICES       n, n int32    lengths, NULL is -1; then a vector that they cut: a list of vectors
-    FRAME              rows, the names as CHARACTER without its tag, a value for each column
+    FRAME              rows, a CHARACTER of names, a value for each column
     ARRAY              an INTEGER of dimensions, a vector: the first dimension varies fastest
 
 This module knows no process: what it writes goes into a list, what it reads comes from a function.
@@ -133,7 +134,7 @@ class Writer:
         if missing is not None:
             array[missing] = NA_INTEGER
         self._head(tag, len(array))
-        self.parts.append(memoryview(array).cast("B") if len(array) else b"")
+        self.parts.append(array.data.cast("B") if len(array) else b"")
 
     def double(self, values: Any, missing: Mask | None = None, kind: int = 0) -> None:
         """Write a double vector, of a class where kind says so."""
@@ -143,16 +144,13 @@ class Writer:
         if kind:
             self.parts.append(struct.pack("=bb", CLASSED, kind))
         self._head(DOUBLE, len(array))
-        self.parts.append(memoryview(array).cast("B") if len(array) else b"")
+        self.parts.append(array.data.cast("B") if len(array) else b"")
 
-    def character(self, texts: Sequence[str | None], *, tagged: bool = True) -> None:
+    def character(self, texts: Sequence[str | None]) -> None:
         """Write a character vector; None is NA."""
         contents = [None if text is None else text.encode("utf-8", "surrogatepass") for text in texts]
         lengths = np.array([-1 if content is None else len(content) for content in contents], np.int32)
-        if tagged:
-            self._head(CHARACTER, len(contents))
-        else:
-            self.parts.append(struct.pack("=i", len(contents)))
+        self._head(CHARACTER, len(contents))
         self.parts += [lengths.tobytes(), b"".join(content for content in contents if content)]
 
     def strings(self, array: Any) -> None:
@@ -256,7 +254,7 @@ class Writer:
         Raises: UnsupportedType for a value that R cannot hold exactly.
         """
         self._head(FRAME, len(frame))
-        self.character([column.name for column in columns], tagged=False)
+        self.character([column.name for column in columns])
         for position, column in enumerate(columns):
             self._column(frame.iloc[:, position], column)
 
@@ -482,7 +480,7 @@ def read_value(read: Read) -> Any:
             return _read_slices(read)
         case 11:
             rows = _count(read)
-            names = [str(name) for name in _read_character(read).values.to_pylist()]
+            names = [str(name) for name in read_value(read).values.to_pylist()]
             return Table(rows, names, [read_value(read) for _ in names])
         case 12:
             dims = read_value(read).values.tolist()
@@ -504,12 +502,12 @@ def _is_na(doubles: Floats) -> Mask:
 
 
 def _read_character(read: Read) -> Vector:
-    """Read a character vector that has its tag, or none where it begins with its count."""
+    """Read a character vector, into Arrow's form: it lays offsets over the bytes as they came."""
     lengths = np.frombuffer(read(4 * _count(read)), np.int32).astype(np.int64)
     missing = lengths < 0
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(np.where(missing, 0, lengths), out=offsets[1:])
-    content = read(int(offsets[-1]))
+    content = read(int(offsets[-1]) + int((lengths > 0).sum())).replace(b"\0", b"")
     valid = pa.py_buffer(np.packbits(~missing, bitorder="little").tobytes()) if missing.any() else None
     array = pa.LargeStringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(content), valid)
     return Vector(CHARACTER, 0, array, missing)
@@ -608,9 +606,8 @@ def _classed(column: Vector, name: str) -> Any:
             raise _too_far(name, "Date")
         days = np.floor(finite).astype(np.int64)  # as R prints it
         if not ends.any() and (days >= -719_162).all() and (days <= 2_932_896).all():  # the years 1 to 9999, as Python's date
-            return pd.Series(
-                _as_objects(np.where(missing, None, days.astype("datetime64[D]").astype(object)).tolist()), dtype=object
-            )
+            dates = days.astype("datetime64[D]").tolist()
+            return pd.Series(_as_objects([None if n else d for n, d in zip(missing, dates, strict=True)]), dtype=object)
         return pd.Series(np.where(missing, _NAT, np.where(ends != 0, ends, days * 86400)).view("datetime64[s]"))
     if (np.abs(finite) > INT64_MAX // 1_000_000).any():
         raise _too_far(name, "difftime" if column.kind in (SPAN, CLOCK) else "POSIXct")
