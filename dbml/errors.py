@@ -31,6 +31,10 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   └── ModelExists           ML025
     ├── NotSupportedYet           ML030
     ├── LanguageMissing           ML031  the worker's machine lacks what runs the script's language
+    ├── EnvironmentFailed         (an environment of packages)
+    │   ├── EnvironmentNotFound     ML036
+    │   ├── EnvironmentUnresolvable ML037  the resolver's own words
+    │   └── EnvironmentBuildFailed  ML038  locked, but it cannot be built or started
     ├── SchemaError               ML040
     │   ├── SchemaTooOld          ML041
     │   ├── SchemaTooNew          ML042
@@ -259,6 +263,28 @@ class LanguageMissing(DbmlError, code="ML031", name="LANGUAGE_MISSING"):
     """What runs the script's language is not installed where the worker runs."""
 
     sqlstate = "ML031"
+
+
+class EnvironmentFailed(DbmlError):
+    """An environment cannot be found, resolved or built."""
+
+
+class EnvironmentNotFound(EnvironmentFailed, code="ML036", name="ENVIRONMENT_NOT_FOUND"):
+    """No environment of that name or version is in the workspace."""
+
+    sqlstate = "ML036"
+
+
+class EnvironmentUnresolvable(EnvironmentFailed, code="ML037", name="ENVIRONMENT_UNRESOLVABLE"):
+    """A specification cannot be resolved: the message is the resolver's own words, the detail has all of them."""
+
+    sqlstate = "ML037"
+
+
+class EnvironmentBuildFailed(EnvironmentFailed, code="ML038", name="ENVIRONMENT_BUILD_FAILED"):
+    """A locked environment cannot be built or started on the worker's machine."""
+
+    sqlstate = "ML038"
 
 
 class SchemaError(DbmlError, code="ML040", name="SCHEMA_ERROR"):

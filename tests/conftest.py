@@ -7,6 +7,7 @@ Fixtures, from cheap to dear; each runs once a server:
     shared    the session's database with a worker; leave behind only what rolls back or is yours by name
     db        a connection to `shared` in autocommit mode; `connect` opens more
     fresh     a database with a worker, for one test
+    wheelhouse  the folder of wheels that the workers know; nothing comes from an index
 
 DBML_TEST_DSN names a server to use instead; its role must be allowed to create databases.
 With CI=true a server that is missing is a failure; elsewhere it is left out and the header says so.
@@ -33,6 +34,9 @@ from dbml.database import binaries
 from dbml.database.dsn import make_uri, parse
 from dbml.database.embedded import Cluster
 from dbml.database.install import install
+from dbml.worker.environments.resolver import NEEDED
+
+from . import wheels
 
 hypothesis.settings.register_profile("dbml", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("dbml")
@@ -110,9 +114,9 @@ class Server:
             self._template = name
         return self._template
 
-    def start_worker(self, dsn: str) -> WorkerProcess:
+    def start_worker(self, dsn: str, *options: str) -> WorkerProcess:
         folder = self.folder / f"worker{next(self.numbers)}"
-        worker = WorkerProcess(dsn, folder)
+        worker = WorkerProcess(dsn, folder, options=options)
         worker.start()
         try:
             worker.wait_ready(timeout_s=60)
@@ -161,6 +165,11 @@ class Servers:
         )
         self._clusters: list[Cluster] = []
         self._servers: dict[str, Server] = {}
+        # Of every worker that is started in the session: environments from wheels on disk alone, in a cache of its own.
+        self.wheels = self.folder / "wheels"
+        self.wheels.mkdir()
+        self._variables = {key: os.environ.get(key) for key in ("DBML_FIND_LINKS", "DBML_NO_INDEX", "DBML_CACHE")}
+        os.environ |= {"DBML_FIND_LINKS": str(self.wheels), "DBML_NO_INDEX": "1", "DBML_CACHE": str(self.folder / "cache")}
 
     def get(self, name: str) -> Server:
         if name not in self._servers:
@@ -187,6 +196,11 @@ class Servers:
         for cluster in self._clusters:
             cluster.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        for key, value in self._variables.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
         self._watchdog.communicate()
 
 
@@ -196,6 +210,13 @@ def servers() -> Iterator[Servers]:
     found = Servers()
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(servers: Servers) -> Path:
+    """A folder with wheels of what every environment needs, made of what is installed here."""
+    wheels.repack(servers.wheels, (*NEEDED, "joblib"))
+    return servers.wheels
 
 
 @pytest.fixture(params=_parameters())

@@ -40,8 +40,21 @@ def print_error(error: Exception) -> None:
         message = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         hint = None
     stderr.print(f"error: {message}", markup=False, style="red")
+    for line in _script_lines(error):
+        stderr.print(f"  {line}", markup=False)
     if hint:
         stderr.print(f"hint: {hint}", markup=False)
+
+
+def _script_lines(error: Exception) -> list[str]:
+    """Return the lines of the script that an error came from, of all that its context says."""
+    context = (error.diag.context or "") if isinstance(error, errors.ScriptFailed) else ""
+    lines: list[str] = []
+    for line in context.splitlines():
+        if line.startswith(("while executing", "PL/", "SQL ")):
+            break
+        lines.append(line)
+    return lines
 
 
 def print_json(value: Any) -> None:

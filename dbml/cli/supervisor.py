@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -42,7 +42,7 @@ Log = Callable[[str, str], None]
 class WorkerProcess:
     """A `dbml worker` as a child process.
 
-    folder: for its Unix socket, as of `listening_place`.  listen, advertise: as of `dbml worker`.
+    folder: for its Unix socket, as of `listening_place`.  listen, advertise: as of `dbml worker`; options: more of its own.
     log: called from a thread with "worker" and each line that it prints.
     """
 
@@ -53,10 +53,12 @@ class WorkerProcess:
         *,
         listen: str | None = None,
         advertise: str | None = None,
+        options: Sequence[str] = (),
         log: Log | None = None,
     ) -> None:
         self.dsn = dsn
         self.folder = folder
+        self.options = options
         self.listen = listen
         self.advertise = advertise
         self.last_lines: list[str] = []
@@ -78,7 +80,7 @@ class WorkerProcess:
         scratch = tempfile.mkdtemp(prefix="dbml-")
         self._place.callback(shutil.rmtree, scratch, ignore_errors=True)
         listen = self.listen or self._place.enter_context(listening_place(self.dsn, self.folder))
-        command = [sys.executable, "-m", "dbml.cli", "worker", "--listen", listen, "--until-eof"]
+        command = [sys.executable, "-m", "dbml.cli", "worker", "--listen", listen, "--until-eof", *self.options]
         if self.advertise:
             command += ["--advertise", self.advertise]
         self._process = subprocess.Popen(

@@ -23,6 +23,33 @@ from dbml.database.dsn import find_dsn
 
 READY = "dbml worker: ready"
 
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where environments are built; by default dbml in the user's cache directory.", envvar="DBML_CACHE",
+        show_default=False,
+    ),
+]  # fmt: skip
+FindLinksOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A directory of wheels for environments; may be given again.", envvar="DBML_FIND_LINKS", show_default=False
+    ),
+]
+NoIndexOption = Annotated[bool, typer.Option("--no-index", help="Take packages from --find-links only.", envvar="DBML_NO_INDEX")]
+EnvironmentsOption = Annotated[
+    int,
+    typer.Option(
+        help="Most environments that run at a time beside the worker's own packages.", min=0, envvar="DBML_ENVIRONMENTS"
+    ),
+]
+EnvironmentIdleOption = Annotated[
+    float,
+    typer.Option(
+        help="Seconds after which an environment that nobody uses is shut down.", min=0.1, envvar="DBML_ENVIRONMENT_IDLE"
+    ),
+]
+
 
 def worker(
     dsn: DsnOption = None,
@@ -34,12 +61,27 @@ def worker(
         str | None, typer.Option(help="host:port as the server sees it, where that differs from --listen.")
     ] = None,
     max_running: Annotated[
-        int | None, typer.Option(help="Scripts that run at once; the others wait.  Default: 4 a processor, at least 8.", min=1)
+        int | None,
+        typer.Option(
+            help="Scripts that run at once, the others wait.  By default 4 a processor, at least 8.",
+            min=1,
+            envvar="DBML_MAX_RUNNING",
+        ),
     ] = None,
-    max_scripts: Annotated[int, typer.Option(help="Scripts that run or wait; more are refused at once.", min=1)] = 500,
+    max_scripts: Annotated[
+        int, typer.Option(help="Scripts that run or wait; more are refused at once.", min=1, envvar="DBML_MAX_SCRIPTS")
+    ] = 500,
     metrics: Annotated[
-        str | None, typer.Option(help="host:port at which to answer /metrics (Prometheus) and /health.  Off by default.")
+        str | None,
+        typer.Option(
+            help="host:port at which to answer /metrics (Prometheus) and /health.  Off by default.", envvar="DBML_METRICS"
+        ),
     ] = None,
+    find_links: FindLinksOption = None,
+    no_index: NoIndexOption = False,
+    environments: EnvironmentsOption = 4,
+    environment_idle: EnvironmentIdleOption = 900.0,
+    cache: CacheOption = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
@@ -52,6 +94,7 @@ def worker(
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:
         raise errors.InvalidArgument(f"--log-level must be debug, info, warning or error, got {log_level}")
+    links = absolute_links(find_links)
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         from dbml.worker.router import serve
@@ -66,8 +109,10 @@ def worker(
         ready = _say_ready if until_eof else None
         try:
             settings = WorkerSettings(
-                dsn=found, listen=place, advertise=advertise, on_ready=ready, max_scripts=max_scripts, metrics=metrics
-            )
+                dsn=found, listen=place, advertise=advertise, on_ready=ready, max_scripts=max_scripts, metrics=metrics,
+                find_links=links, no_index=no_index, environments=environments, environment_idle_s=environment_idle,
+                cache=cache and cache.absolute(),
+            )  # fmt: skip
             if max_running is not None:
                 settings = dataclasses.replace(settings, max_running=max_running)
             asyncio.run(serve(settings))
@@ -75,6 +120,17 @@ def worker(
             if until_eof:  # the supervisor made the temporary folder, and may be gone
                 with contextlib.suppress(OSError):
                     Path(tempfile.gettempdir()).rmdir()
+
+
+def absolute_links(given: list[Path] | None) -> tuple[str, ...]:
+    """Return directories of wheels as the worker, which may run elsewhere, finds them.
+
+    Raises: InvalidArgument where one is not there.
+    """
+    for link in given or []:
+        if not link.is_dir():
+            raise errors.InvalidArgument(f"--find-links must be a directory of wheels, got {link}")
+    return tuple(str(link.absolute()) for link in given or [])
 
 
 def _say_ready(address: str) -> None:

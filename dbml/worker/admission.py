@@ -34,42 +34,35 @@ class Admission:
         """Return how many wait."""
         return len(self._waiting)
 
-    def check(self, backend: int) -> bool:
-        """Tell whether a script of a backend would have to wait.
+    def ask(self, backend: int) -> asyncio.Future[None] | None:
+        """Let a script of a backend in, or return what is done when its turn has come.
 
         Raises: errors.TooManyScripts.
         """
-        if self._inside[backend]:
-            return False
-        if self.running + self.waiting >= self.most_scripts:
-            raise errors.TooManyScripts(
-                f"too many scripts: max_scripts = {self.most_scripts} run or wait already",
-                detail={"limit": "max_scripts", "value": self.most_scripts, "running": self.running, "waiting": self.waiting},
-                hint="repeat the call later, or start the worker with a larger --max-scripts",
-            )
-        return self.running >= self.most_running or bool(self._waiting)
+        if not self._inside[backend]:
+            if self.running + self.waiting >= self.most_scripts:
+                raise errors.TooManyScripts(
+                    f"too many scripts: max_scripts = {self.most_scripts} run or wait already",
+                    detail={
+                        "limit": "max_scripts", "value": self.most_scripts, "running": self.running, "waiting": self.waiting,
+                    },
+                    hint="repeat the call later, or start the worker with a larger --max-scripts",
+                )  # fmt: skip
+            if self.running >= self.most_running:
+                turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiting.append((backend, turn))
+                return turn
+        self._inside[backend] += 1
+        return None
 
-    async def enter(self, backend: int) -> None:
-        """Wait for the turn of a script; errors as `check`."""
-        if not self.check(backend):
-            self._inside[backend] += 1
+    def leave(self, backend: int, turn: asyncio.Future[None] | None) -> None:
+        """Take note that a script has ended, or waits no longer; turn: what `ask` returned."""
+        if turn is not None and not turn.done():
+            self._waiting.remove((backend, turn))
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((backend, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._waiting.remove((backend, turn))
-            else:  # its turn came while it went away
-                self.leave(backend)
-            raise
-
-    def leave(self, backend: int) -> None:
-        """Take note that a script has ended."""
         self._inside[backend] -= 1
         self._inside += Counter()  # forgets those at zero
         while self._waiting and self.running < self.most_running:
-            next_, turn = self._waiting.popleft()
+            next_, called = self._waiting.popleft()
             self._inside[next_] += 1
-            turn.set_result(None)
+            called.set_result(None)

@@ -51,9 +51,7 @@ class Answer:
         frame = columns.as_frame(value)
         if frame is None:
             return
-        if keys is not None:
-            frame = _with_keys(frame, keys)
-        for chunk in self._chunks(frame):
+        for chunk in self._chunks(frame) if keys is None else self._keyed(frame, keys):
             size = sum(map(len, chunk.literals))
             self._bytes += size
             if self._bytes > self._limits.output_mb << 20:
@@ -81,9 +79,23 @@ class Answer:
                 "sizes": [len(literal) for literal in literals]}  # fmt: skip
         self._say(head, b"".join(literals))
 
-    def _chunks(self, frame: pd.DataFrame) -> Iterator[columns.Chunk]:
+    def _keyed(self, frame: pd.DataFrame, keys: pd.DataFrame) -> Iterator[columns.Chunk]:
+        """Yield a frame in chunks, with the key's columns in front where the frame lacks them."""
+        missing = [position for position, name in enumerate(keys.columns) if name not in frame.columns]
+        width = len(missing) + frame.shape[1]
+        if not missing or self._expected is None or len(self._expected) != width or len(frame) == 0:
+            yield from self._chunks(_with_keys(frame, keys))
+            return
+        # A key is encoded once, however many rows have it.
+        listed, expected = self._expected[: len(missing)], self._expected[len(missing) :]
+        (key,) = columns.encode_frame(keys if len(missing) == keys.shape[1] else keys.iloc[:, missing], listed, 1)
+        for chunk in self._chunks(frame, expected):
+            repeated = [b"{" + b",".join([literal[1:-1]] * chunk.n) + b"}" for literal in key.literals]
+            yield columns.Chunk(chunk.n, key.names + chunk.names, key.types + chunk.types, repeated + chunk.literals)
+
+    def _chunks(self, frame: pd.DataFrame, expected: list[columns.Column] | None = None) -> Iterator[columns.Chunk]:
         """Yield a frame in chunks near CHUNK_BYTES: the size of each tells the number of rows of the next."""
-        expected = self._expected
+        expected = expected or self._expected
         if (expected is not None and len(expected) != frame.shape[1]) or len(frame) == 0:
             for _ in columns.encode_frame(frame, expected, 1):  # which refuses it, by its own hint
                 pass

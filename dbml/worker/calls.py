@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any, Protocol
 
 from dbml import errors
-from dbml.worker.scorers import ModelNeeded, ScorerPool
+from dbml.worker.scorers import Frame, ModelNeeded
 
 Row = tuple[str | None, str | None, str | bytes | None]
 
@@ -53,10 +53,20 @@ class ModelUpload:
         return spool
 
 
+class Scorers(Protocol):
+    """What scores: the `ScorerPool` of the worker's own environment, or that of another."""
+
+    async def describe(self, digest: str, upload: IO[bytes] | None) -> dict[str, Any]:
+        """As `ScorerPool.describe`."""
+
+    async def score(self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None) -> Frame:
+        """As `ScorerPool.score`."""
+
+
 class ScoreCall:
     """Scores rows with one model: one row in the opening message, or a query's rows chunk by chunk."""
 
-    def __init__(self, request: Mapping[str, Any], scorers: ScorerPool) -> None:
+    def __init__(self, request: Mapping[str, Any], scorers: Scorers) -> None:
         self._request = request
         self._scorers = scorers
         self._columns: list[Mapping[str, Any]] = []

@@ -7,6 +7,7 @@ key, the number of a read, or a share.  Numbers only grow.  This module runs not
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,11 +18,39 @@ import pandas as pd
 from dbml.columns import Column, Decoded, FrameBuilder, cut, decode_rows
 
 
-class Pieces:
-    """Takes the rows of one input chunk by chunk and gives them piece by piece; holds only pieces that go on."""
+@dataclass(frozen=True)
+class Piece:
+    """Some rows, and their number; keys: one row, of the columns that the rows have in common."""
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    number: int
+    frame: pd.DataFrame
+    keys: pd.DataFrame
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The keys as Python has them: NULL is None, and a NaN that is a value stays one."""
+        return {str(name): _value(column) for name, column in self.keys.items()}
+
+
+def _value(column: Any) -> Any:
+    cell = column.iloc[0]
+    tells_nan = isinstance(column.dtype, pd.Float64Dtype | pd.Float32Dtype)
+    if cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell and not tells_nan):
+        return None
+    item = getattr(cell, "item", None)
+    return item() if callable(item) else cell
+
+
+class Pieces:
+    """Takes the rows of one input chunk by chunk and gives them piece by piece; holds only pieces that go on.
+
+    keys: the columns whose values make a piece, none where its position does.
+    """
+
+    def __init__(self, columns: Sequence[Column], keys: Sequence[str] = ()) -> None:
         self._columns = list(columns)
+        names = [column.name for column in columns]
+        self._keys = [names.index(key) for key in keys]
         self._sent = [*columns, Column("piece", "bigint", "int8")]
         self._held: list[tuple[list[Decoded], npt.NDArray[Any]]] = []
 
@@ -38,8 +67,8 @@ class Pieces:
             self._held.append((decoded, numbers))
         return len(numbers)
 
-    def complete(self, everything: bool) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Yield number and rows of each piece that is whole: all but the last, or everything."""
+    def complete(self, everything: bool) -> Iterator[Piece]:
+        """Yield each piece that is whole: all but the last, or everything."""
         if not self._held:
             return
         decoded, numbers = self._held[-1]
@@ -58,9 +87,12 @@ class Pieces:
         frame = builder.frame()
         ranks = np.concatenate([ranks for _, ranks in whole])
         borders = [0, *(np.flatnonzero(np.diff(ranks)) + 1).tolist(), len(ranks)]
-        for begin, end in pairwise(borders):
-            yield int(ranks[begin]), frame if len(borders) == 2 else cut(frame, begin, end)
+        keys = frame.iloc[borders[:-1], self._keys]
+        for at, (begin, end) in enumerate(pairwise(borders)):
+            part = frame if len(borders) == 2 else cut(frame, begin, end)
+            yield Piece(int(ranks[begin]), part, keys.iloc[at : at + 1])
 
-    def empty(self) -> pd.DataFrame:
-        """Return the columns without a row."""
-        return FrameBuilder(self._columns).frame()
+    def empty(self) -> Piece:
+        """Return a piece without a row."""
+        frame = FrameBuilder(self._columns).frame()
+        return Piece(0, frame, frame.iloc[:0, :0])

@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -183,6 +184,8 @@ class Pipe:
 
     def start(self) -> None:
         """Start the thread; it needs no end, the process' is its own."""
+        # From Python 3.12 on every fork of the script's would warn of this thread, which its child does not need.
+        warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
         _thread.start_new_thread(self._drain, ())
 
     def take(self, most: int = PRINTED_AT_MOST) -> None:

@@ -133,13 +133,43 @@ class Child:
             self._exit.set_result(exit_)
 
 
+@dataclass(frozen=True)
+class Interpreter:
+    """The interpreter of an environment.
+
+    path: PYTHONPATH, where dbml's modules are; site: its site-packages, None where Python's own start finds them.
+    """
+
+    python: str
+    path: str
+    site: str | None = None
+
+    @classmethod
+    def of_environment(cls, directory: Path, code: Path) -> Interpreter:
+        """Return an environment's interpreter, which sees of dbml what is in the directory code."""
+        site = next(directory.glob("lib/python3.*/site-packages"), directory)
+        return cls(str(directory / "bin" / "python"), str(code), str(site))
+
+    @classmethod
+    def own(cls) -> Interpreter:
+        """Return the interpreter that runs this."""
+        return cls(sys.executable, os.pathsep.join(path for path in sys.path if path.startswith("/")))
+
+    def command(self, descriptor: int) -> tuple[str, ...]:
+        """Return the command that runs a zygote; -S: a package's .pth files hold code, which only the sandbox runs."""
+        module = ("-m", "dbml.worker.zygote", str(descriptor))
+        return (self.python, "-P", *module) if self.site is None else (self.python, "-P", "-S", *module, self.site)
+
+
 class Zygote:
     """The zygote process, started again where it has died.
 
     runtime: a directory of the router's own, in which children have their scratch directories.
+    interpreter: of its environment; None is the router's own.
     """
 
-    def __init__(self, runtime: str, limits: Limits) -> None:
+    def __init__(self, runtime: str, limits: Limits, interpreter: Interpreter | None = None) -> None:
+        self._interpreter = interpreter or Interpreter.own()
         self._runtime = runtime
         self._limits = limits
         self._numbers = itertools.count(1)
@@ -247,9 +277,8 @@ class Zygote:
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         with theirs:
-            command = (sys.executable, "-P", "-m", "dbml.worker.zygote", str(theirs.fileno()))
             self._process = await asyncio.create_subprocess_exec(
-                *command,
+                *self._interpreter.command(theirs.fileno()),
                 env=self._environment(),
                 cwd=self._runtime,
                 pass_fds=(theirs.fileno(),),
@@ -267,7 +296,7 @@ class Zygote:
     def _environment(self) -> dict[str, str]:
         """Return the zygote's environment, which holds nothing of the router's but where its modules are."""
         return environment(self._runtime, self._limits.threads) | {
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path.startswith("/")),
+            "PYTHONPATH": self._interpreter.path,
             "PYTHONDONTWRITEBYTECODE": "1",
             "JE_ARROW_MALLOC_CONF": "background_thread:false",  # no thread may exist where it forks
             # matplotlib's list of fonts takes seconds to make, and is kept between workers.

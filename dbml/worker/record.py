@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from dbml.worker.telemetry import Connection, Telemetry
 
 LOG_HALF = 512 * 1024  # of a run's log, the first and the last half megabyte are kept
 METRICS_AT_ONCE = 10_000
+
+TYPE = re.compile(r"[a-z][a-z ]{0,39}(\[\])?")
 
 Receive = Callable[[], Awaitable[tuple[dict[str, Any], bytes]]]
 
@@ -61,6 +64,7 @@ class RunRecord:
     def begin(self, status: str) -> None:
         """Record that the run is there, as 'queued' or 'running', without waiting for it."""
         request = self._request
+        environment = request.get("environment") or {}
         run = {
             "run_id": self.run_id, "workspace_id": request["workspace_id"], "workspace": request["workspace"],
             "experiment": request["experiment"], "username": request["user"], "session_user": request["session_user"],
@@ -69,7 +73,8 @@ class RunRecord:
             "language": request["language"], "script": request["script"], "status": status,
             "script_sha256": hashlib.sha256(request["script"].encode()).hexdigest(), "params": request["params"],
             "inputs": request["inputs"], "started_at": self.arrived_at, "stored_script": request.get("stored_script"),
-            "stored_version": request.get("stored_version"),
+            "stored_version": request.get("stored_version"), "environment": environment.get("name"),
+            "environment_version": environment.get("version"), "lock_sha256": environment.get("lock_sha256"),
         }  # fmt: skip
         self._started = asyncio.create_task(
             self._telemetry.note(f"run {self.run_id}", lambda connection: runs.start(connection, run))
@@ -117,7 +122,13 @@ class RunRecord:
         await self._note(f"artifact {head['name']!r}", work)
 
     async def add_output(self, head: Mapping[str, Any], literals: list[str]) -> None:
-        """Write some rows of an output."""
+        """Write some rows of an output.
+
+        Raises: ProtocolMismatch for a type that is none: its name will stand in a query.
+        """
+        for type_ in head["types"]:
+            if not TYPE.fullmatch(type_):
+                raise errors.ProtocolMismatch(f"an output's column has the type {type_!r}, which is none")
         part = self._output_parts.get(head["name"], 0)
         self._output_parts[head["name"]] = part + 1
         columns = [{"name": name, "type": type_} for name, type_ in zip(head["names"], head["types"], strict=True)]

@@ -27,7 +27,12 @@ from dbml import errors
 from dbml.store.channel import PROTOCOL, Channel
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
+from dbml.worker.environments.builder import Builder, cache_directory
+from dbml.worker.environments.call import EnvironmentCall
+from dbml.worker.environments.uv import Uv
+from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.listener import Listener, Session
+from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.processes import Zygote
 from dbml.worker.requests import Verifier, split
 from dbml.worker.sandbox import conceal
@@ -56,15 +61,18 @@ class Router:
     """The listener's handler: opens calls, forwards messages to them, ends them."""
 
     def __init__(
-        self, channel: Channel, zygote: Zygote, scorers: ScorerPool, telemetry: Telemetry, runtime: str, admission: Admission
+        self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
+        admission: Admission, counts: Counts,
     ) -> None:  # fmt: skip
         self._verifier = Verifier(channel.secret)
-        self._zygote = zygote
+        self._zygotes = zygotes
+        self._uv = uv
         self._scorers = scorers
         self._telemetry = telemetry
         self._runtime = runtime
         self._admission = admission
         self._scripts: dict[str, ScriptCall] = {}
+        self._counts = counts
         self._began = time.time()
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -105,6 +113,12 @@ class Router:
             if conversation.call is None:
                 raise errors.ProtocolMismatch("no call is open on this connection", hint="repeat the statement")
             return await conversation.call.handle(verb, json.loads(head), body)
+        except EnvironmentNeeded as needed:
+            if verb == "open":
+                return [("need_environment", None, None)]
+            raise errors.EnvironmentBuildFailed(
+                f"environment {needed} was deleted in mid-call", hint="repeat the statement"
+            ) from None
         except asyncio.CancelledError:
             canceled = errors.CallCanceled("the call was cancelled by its caller")
             await asyncio.shield(self._ending(conversation, canceled))
@@ -135,13 +149,20 @@ class Router:
         await self._end(conversation, errors.CallCanceled("the caller opened another call"))
         match request["kind"]:
             case "script":
-                script = ScriptCall(request, self._zygote, self._telemetry, self._admission, self._forget)
+                self._zygotes.check(request.get("environment"))
+                script = ScriptCall(request, self._zygotes, self._telemetry, self._admission, self._forget)
                 conversation.call = self._scripts[script.run_id] = script
                 return await script.open()
             case "score":
-                score = ScoreCall(request, self._scorers)
+                self._counts.predictions += 1
+                environment = request.get("environment")
+                score = ScoreCall(request, self._scorers if environment is None else self._zygotes.scorers(environment))
                 conversation.call = score
                 return await score.open(body, conversation.upload.take())
+            case "environment":
+                made = EnvironmentCall(request, self._uv, self._zygotes.builder)
+                conversation.call = made
+                return await made.open(body)
             case "active":
                 return [("script", json.dumps(call.snapshot(), ensure_ascii=False), None) for call in self._scripts.values()]
             case "cancel":
@@ -156,8 +177,9 @@ class Router:
         if call is not None:
             await call.abandon(error)
 
-    def _forget(self, run_id: str) -> None:
-        self._scripts.pop(run_id, None)
+    def _forget(self, script: ScriptCall, status: str) -> None:
+        self._scripts.pop(script.run_id, None)
+        self._counts.ended(script, status)
 
     def _cancel_script(self, request: dict[str, Any]) -> bool:
         """Stop a script for its own role or for an administrator; False where there is none that they may stop."""
@@ -167,11 +189,16 @@ class Router:
         script.stop(errors.CallCanceled(f"the script was cancelled by role {request['user']}"))
         return True
 
+    @property
+    def counts(self) -> Counts:
+        """Return what has been counted since the start."""
+        return self._counts
+
     def status(self) -> dict[str, Any]:
         """Return what a ping tells."""
         return {
             "version": dbml.__version__, "protocol": PROTOCOL, "pid": os.getpid(), "scorers": self._scorers.pids(),
-            "zygotes": [pid for pid in (self._zygote.pid,) if pid is not None], "started_at": self._began,
+            "zygotes": self._zygotes.pids(), "environments": self._zygotes.status(), "started_at": self._began,
             "running": self._admission.running, "queued": self._admission.waiting,
             "max_running": self._admission.most_running, "max_scripts": self._admission.most_scripts,
             "memory_mb": own_memory_mb(),
@@ -199,11 +226,21 @@ async def serve(settings: WorkerSettings) -> None:
         zygote = Zygote(runtime, settings.limits)
         await zygote.start()
         cleanup.push_async_callback(zygote.stop)
-        scorers = ScorerPool(zygote, replace(settings.limits, cache_mb=settings.cache_mb), settings.scorers)
+        scorer_limits = replace(settings.limits, cache_mb=settings.cache_mb)
+        scorers = ScorerPool(zygote, scorer_limits, settings.scorers)
         await scorers.start()
         cleanup.callback(scorers.stop)
         admission = Admission(settings.max_running, settings.max_scripts)
-        router = Router(channel, zygote, scorers, telemetry, runtime, admission)
+        uv = Uv(settings.cache or cache_directory(), settings.find_links, settings.no_index)
+        zygotes = Zygotes(
+            zygote, Builder(uv, Path(runtime, "code")), runtime, settings.limits, scorer_limits, settings.scorers,
+            most=settings.environments, idle_s=settings.environment_idle_s,
+        )  # fmt: skip
+        zygotes.start()
+        cleanup.push_async_callback(zygotes.stop)
+        router = Router(channel, zygotes, uv, scorers, telemetry, runtime, admission, Counts())
+        if settings.metrics is not None:
+            cleanup.callback(serve_metrics(settings.metrics, router))
         host, port, directory = listen_address(settings)
         if directory is not None and not Path(directory).is_dir():
             # The server's account must reach the socket; what keeps others out is SCRAM and the signature.

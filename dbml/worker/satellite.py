@@ -34,7 +34,7 @@ from dbml import columns, errors
 from dbml.worker import language, script
 from dbml.worker.answer import Answer, parameter
 from dbml.worker.frames import Frame, pack, read_frame
-from dbml.worker.pieces import Pieces
+from dbml.worker.pieces import Piece, Pieces
 from dbml.worker.printed import capture, uninterrupted
 from dbml.worker.run import Run
 from dbml.worker.sandbox import Limits, use_reserve
@@ -197,7 +197,7 @@ class Conversation:
     def _hear_pieces(self, stack: contextlib.ExitStack) -> None:
         """Run the script for each piece as soon as it is whole."""
         assert self._split is not None
-        pieces = Pieces(self._columns[self._split["input"]])
+        pieces = Pieces(self._columns[self._split["input"]], self._split.get("keys") or ())
         begun = False
         while True:
             if self._peer.waits():
@@ -220,31 +220,30 @@ class Conversation:
             else:
                 whole = pieces.complete(True)
                 if head["once"]:
-                    whole = iter([(0, pieces.empty())])
+                    whole = iter([pieces.empty()])
                 self._last = head["last"]
                 self._each(whole, last=self._last)
                 return
 
-    def _each(self, whole: Iterator[tuple[int, pd.DataFrame]], *, last: bool) -> None:
+    def _each(self, whole: Iterator[Piece], *, last: bool) -> None:
         assert self._split is not None
         name, by = self._split["input"], self._split["by"]
         ahead = next(whole, None)
         while ahead is not None:
-            (number, frame), ahead = ahead, next(whole, None)
+            piece, ahead = ahead, next(whole, None)
+            given: dict[str, Any] = {name: piece.frame}
             if by == "partition":
-                keys = frame[self._split["keys"]].iloc[:1]
-                values = _key(keys)
+                given |= {key: value for key, value in piece.values.items() if key.isidentifier()}
                 try:
-                    self._once({name: frame, **{key: v for key, v in values.items() if key.isidentifier()}}, keys)
+                    self._once(given, piece)
                 except errors.DbmlError as error:
-                    raise _in_group(error, values) from None
+                    raise _in_group(error, piece.values) from None
             elif by == "read":
-                ends = {"first_chunk": number == 0, "last_chunk": last and ahead is None, "state": self._state}
-                self._once({name: frame, **ends})
+                self._once(given | {"first_chunk": piece.number == 0, "last_chunk": last and ahead is None, "state": self._state})
             else:
-                self._once({name: frame})
+                self._once(given)
 
-    def _once(self, given: dict[str, Any], keys: pd.DataFrame | None = None) -> None:
+    def _once(self, given: dict[str, Any], group: Piece | None = None) -> None:
         """Run the script, and take what it leaves."""
         call = self._call
         variables: dict[str, Any] = dict(self._whole)
@@ -266,15 +265,17 @@ class Conversation:
         if os.getpid() != own:  # forked by the script, and come to the script's end
             os._exit(0)
         del variables, given
-        self._draw(keys)
+        self._draw(group)
         for name, value in self._run.take_outputs().items():
-            self._output(name, value, keys)
-        if call["result"] in ("table", "json"):
-            self._add(self._answer, call["output_name"], self._language.result(call["output_name"]), keys)
+            self._output(name, value, group)
+        if call["result"] == "keep":
+            self._output(call["output_name"], self._language.result(call["output_name"]), group)
+        elif call["result"] in ("table", "json"):
+            self._add(self._answer, call["output_name"], self._language.result(call["output_name"]), group)
 
-    def _add(self, answer: Answer, name: str, value: Any, keys: pd.DataFrame | None) -> None:
+    def _add(self, answer: Answer, name: str, value: Any, group: Piece | None) -> None:
         try:
-            answer.add(value, keys)
+            answer.add(value, None if group is None else group.keys)
         except (errors.DbmlError, MemoryError, ConnectionError):
             raise
         except Exception as error:  # whatever the script left: its own classes' code runs here
@@ -282,11 +283,11 @@ class Conversation:
                 f"{name} cannot be read: {script.text_of(error)}", detail={"type": type(error).__qualname__, "line": None}
             ) from None
 
-    def _output(self, name: str, value: Any, keys: pd.DataFrame | None) -> None:
+    def _output(self, name: str, value: Any, group: Piece | None) -> None:
         if name not in self._outputs:
             head = {"tag": "output", "name": name}
             self._outputs[name] = Answer(self._peer.say, f'the output "{name}"', self._limits, head=head)
-        self._add(self._outputs[name], f'the output "{name}"', value, keys)
+        self._add(self._outputs[name], f'the output "{name}"', value, group)
 
     def _say_plot(self) -> None:
         if self._run.first_image is None:
@@ -294,12 +295,12 @@ class Conversation:
         body = self._run.first_image.hex().encode()
         self._peer.say({"tag": "frame", "n": 1, "names": ["plot"], "types": ["bytea"], "sizes": [len(body)]}, body)
 
-    def _draw(self, keys: pd.DataFrame | None) -> None:
+    def _draw(self, group: Piece | None) -> None:
         """Keep the figures that the script left open."""
-        group = "" if keys is None else " " + _key_text(_key(keys))
+        suffix = "" if group is None else " " + _key_text(group.values)
         try:
             for name, png in self._language.figures():
-                self._run.keep_image(f"{name}{group}"[:255], io.BytesIO(png))
+                self._run.keep_image(f"{name}{suffix}"[:255], io.BytesIO(png))
         except (errors.DbmlError, MemoryError, ConnectionError):
             raise
         except Exception as error:  # drawing runs what the script has put into the figure
@@ -338,18 +339,6 @@ def _check_names(call: Mapping[str, Any], tongue: language.Language) -> None:
 
 def _columns(given: list[dict[str, str]]) -> list[columns.Column]:
     return [columns.Column(column["name"], column["type"], column["kind"]) for column in given]
-
-
-def _key(row: pd.DataFrame) -> dict[str, Any]:
-    """Return the one row of a frame as Python has it: NULL is None, and a NaN that is a value stays one."""
-    values = {}
-    for name, column in row.items():
-        cell = column.iloc[0]
-        tells_nan = isinstance(column.dtype, pd.Float64Dtype | pd.Float32Dtype)
-        missing = cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell and not tells_nan)
-        item = getattr(cell, "item", None)
-        values[str(name)] = None if missing else item() if callable(item) else cell
-    return values
 
 
 def _key_text(values: Mapping[str, Any]) -> str:

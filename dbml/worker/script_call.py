@@ -14,7 +14,8 @@ from dbml import errors
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Row, unknown
 from dbml.worker.crew import Crew, Event, Member, gather
-from dbml.worker.processes import ChildLost, Zygote
+from dbml.worker.environments.zygotes import Lease, Zygotes
+from dbml.worker.processes import ChildLost
 from dbml.worker.record import RunRecord, check_digest
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import Usage, usage_of
@@ -29,16 +30,19 @@ class ScriptCall:
     """Holds the conversation between SQL and the satellites of one script, and keeps the record of the run."""
 
     def __init__(
-        self, request: Mapping[str, Any], zygote: Zygote, telemetry: Telemetry, admission: Admission,
-        on_end: Callable[[str], object],
+        self, request: Mapping[str, Any], zygotes: Zygotes, telemetry: Telemetry, admission: Admission,
+        on_end: Callable[[ScriptCall, str], object],
     ) -> None:  # fmt: skip
         self._request = request
         self._on_end = on_end
-        self._zygote = zygote
+        self._zygotes = zygotes
+        self._lease: Lease | None = None  # of the environment's zygote, from the script's turn to its end
         self._admission = admission
         self._record = RunRecord(request, telemetry)
         self._crew: Crew | None = None
-        self._inside = False
+        self._backend = int(request["backend_pid"])
+        self._asked = False
+        self._turn: asyncio.Future[None] | None = None
         self._getting: asyncio.Task[Event] | None = None
         self._work: asyncio.Task[None] | None = None  # dealing a chunk out, or saying that there are no more
         self._stopped: asyncio.Future[errors.DbmlError] = asyncio.get_running_loop().create_future()
@@ -57,6 +61,21 @@ class ScriptCall:
     def run_id(self) -> str:
         """Return the run's id."""
         return self._record.run_id
+
+    @property
+    def language(self) -> str:
+        """Return the language of the script."""
+        return str(self._request["language"])
+
+    @property
+    def seconds(self) -> float:
+        """Return how long ago the request arrived."""
+        return time.monotonic() - self._began
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Return how many rows have gone in and come out."""
+        return self._rows_in, self._rows_out
 
     @property
     def user(self) -> str:
@@ -78,8 +97,9 @@ class ScriptCall:
             **{key: request[key] for key in ("script", "params", "output_name", "result", "workspace", "experiment", "user")},
         }  # fmt: skip
         try:
+            self._lease = lease = await self._zygotes.enter(request.get("environment"))
             count = int(request.get("parallel", 1)) if request.get("split") else 1
-            starting = [asyncio.create_task(self._zygote.satellite(request["language"])) for _ in range(count)]
+            starting = [asyncio.create_task(lease.zygote.satellite(request["language"])) for _ in range(count)]
             self._crew = Crew(await gather(starting))
             if not request.get("split"):
                 self._crew.run_whole()
@@ -88,28 +108,24 @@ class ScriptCall:
             error = errors.ScriptCrashed(f"no process could be started for the script: {lost}", hint="the worker's log says why")
             await self.abandon(error)
             raise error from None
+        except errors.DbmlError as refused:
+            await self.abandon(refused)
+            raise
         return [("ready", self.run_id, None)]
 
     async def _enter(self) -> None:
-        backend = int(self._request["backend_pid"])
-        waits = self._admission.check(backend)
-        self._record.begin("queued" if waits else "running")
-        entering = asyncio.create_task(self._admission.enter(backend))
-        try:
-            either: set[asyncio.Future[Any]] = {entering, self._stopped}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if self._stopped.done():
-                raise self._stopped.result()
-            await entering
-        except BaseException as error:
-            if not entering.cancel() and not entering.cancelled() and entering.exception() is None:
-                self._inside = True
-            if isinstance(error, errors.DbmlError):
-                await self.abandon(error)
-            raise
-        self._inside = True
-        if waits:
-            await self._record.leave_queue(time.monotonic() - self._began)
+        """Wait for the script's turn; a cancellation of its caller, or of somebody who may, ends the wait."""
+        self._turn = self._admission.ask(self._backend)
+        self._asked = True
+        self._record.begin("queued" if self._turn is not None else "running")
+        if self._turn is None:
+            return
+        either: set[asyncio.Future[Any]] = {self._turn, self._stopped}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if self._stopped.done():
+            await self.abandon(self._stopped.result())
+            raise self._stopped.result()
+        await self._record.leave_queue(time.monotonic() - self._began)
 
     async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
         """Answer one message of the conversation."""
@@ -256,7 +272,9 @@ class ScriptCall:
             case "register":
                 self._asking = member
                 self._passing, self._claimed = hashlib.sha256(), head["digest"]
-                rows.append(("register", json.dumps(head | {"run_id": self.run_id}, ensure_ascii=False), None))
+                environment = self._request.get("environment") or {}
+                own = {"run_id": self.run_id, "environment_id": environment.get("id")}
+                rows.append(("register", json.dumps(head | own, ensure_ascii=False), None))
                 return True
             case "frame":
                 self._rows_out += int(head["n"])
@@ -308,7 +326,9 @@ class ScriptCall:
         self, status: str, *, error: Mapping[str, str | None] | None = None, usage: Usage | None = None
     ) -> None:  # fmt: skip
         self._over = True
-        self._on_end(self.run_id)
+        if self._lease is not None:
+            self._lease.release()
+        self._on_end(self, status)
         for task in (self._getting, self._work):
             if task is not None:
                 task.cancel()
@@ -320,9 +340,9 @@ class ScriptCall:
                     max((exit_.peak_memory_mb or 0.0 for exit_ in exits), default=None),
                     sum(exit_.cpu_seconds or 0.0 for exit_ in exits),
                 )
-        if self._inside:
-            self._inside = False
-            self._admission.leave(int(self._request["backend_pid"]))
+        if self._asked:
+            self._asked = False
+            self._admission.leave(self._backend, self._turn)
         usage = usage or Usage(None, None)
         rows_out = self._rows_out if status == "completed" else None
         outcome = {"status": status, "rows_in": self._rows_in, "rows_out": rows_out,
@@ -357,15 +377,17 @@ class ScriptCall:
         pids = [member.child.pid for member in self._crew.members] if self._crew is not None else []
         usage = usage_of(pids)
         done, total = self._progress or (None, None)
+        status = "running" if self._turn is None or self._turn.done() else "queued"
         return {
-            "run_id": self.run_id, "status": "running" if self._inside else "queued", "username": request["user"],
+            "run_id": self.run_id, "status": status, "username": request["user"],
             "workspace": request["workspace"], "experiment": request["experiment"], "language": request["language"],
             "script": request["script"], "stored_script": request.get("stored_script"),
             "application": request["application"], "backend_pid": request["backend_pid"],
             "started_at": self._record.arrived_at.isoformat(), "queued_seconds": self._record.queued_s,
             "seconds": time.monotonic() - self._began, "rows_in": self._rows_in, "rows_out": self._rows_out,
             "progress_done": done, "progress_total": total, "satellites": pids, "memory_mb": usage.memory_mb,
-            "cpu_seconds": usage.cpu_seconds, "pool": request.get("pool"), "environment": request.get("environment"),
+            "cpu_seconds": usage.cpu_seconds, "pool": request.get("pool"),
+            "environment": _reference(request.get("environment")),
         }  # fmt: skip
 
 
@@ -377,6 +399,10 @@ def _cut(head: Mapping[str, Any], body: bytes) -> list[bytes]:
         literals.append(body[start : start + size])
         start += size
     return literals
+
+
+def _reference(environment: Mapping[str, Any] | None) -> str | None:
+    return None if environment is None else f"{environment['name']}:{environment['version']}"
 
 
 def _over() -> errors.DbmlError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dbml.worker.sandbox import Limits
 
@@ -19,6 +20,9 @@ class WorkerSettings:
     advertise: 'HOST:PORT' as the database server sees it, where that is another address than listen.
     scorers: processes that keep loaded models; limits: of each script's process.
     max_running: scripts that run at once, the others wait; max_scripts: that run or wait, more are refused.
+    find_links: directories of wheels for environments; no_index: look for packages nowhere else.
+    environments: most that run beside the worker's own; environment_idle_s: after which an unused one is shut down.
+    cache: directory in which environments are built; None is the user's cache directory.
     metrics: 'HOST:PORT' at which Prometheus and health checks are answered; None is nowhere.
     on_ready: called with the address once calls are answered.
     """
@@ -33,4 +37,9 @@ class WorkerSettings:
     max_scripts: int = 500
     metrics: str | None = None
     limits: Limits = field(default_factory=Limits)
+    find_links: tuple[str, ...] = ()
+    no_index: bool = False
+    environments: int = 4
+    environment_idle_s: float = 900.0
+    cache: Path | None = None
     on_ready: Callable[[str], None] | None = None

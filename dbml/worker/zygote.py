@@ -1,10 +1,11 @@
 """The zygote: a process that has imported what scripts need, and forks on request.
 
-    python -m dbml.worker.zygote FD
+    python -m dbml.worker.zygote FD [SITE]
 
-FD is its end of a socket pair with the router.  A fork of it is ready in milliseconds where a new interpreter with
-scikit-learn takes seconds.  It is started with a clean environment, never sees a DSN or a secret, has no threads
-(a fork copies only one), and runs no user code itself.  Its children die with it.
+FD is its end of a socket pair with the router, SITE the site-packages of an environment other than the worker's own.
+A fork of it is ready in milliseconds where a new interpreter with scikit-learn takes seconds.  It is started with a clean
+environment, never sees a DSN or a secret, has no threads (a fork copies only one), and runs no user code itself.  Its
+children die with it.
 
     router -> zygote  {"tag": "fork", "id", "role": "satellite" | "scorer", "language", "limits", "scratch"}
                       with a descriptor
@@ -26,6 +27,7 @@ import os
 import random
 import select
 import signal
+import site
 import socket
 import sys
 import tempfile
@@ -37,12 +39,14 @@ from dbml.worker.sandbox import SOCKET, Limits, adopt, conceal, enter
 
 PRELOADED = (
     "numpy", "pandas", "pyarrow", "pyarrow.pandas_compat", "cloudpickle", "pickle", "importlib.metadata", "threadpoolctl",
-    "dbml.columns", "dbml.engines.python", "dbml.worker.satellite", "dbml.worker.scorer", "sklearn.linear_model",
-    "sklearn.ensemble", "sklearn.tree", "sklearn.preprocessing", "sklearn.pipeline", "sklearn.compose", "sklearn.impute",
-    "sklearn.metrics", "sklearn.model_selection", "sklearn.cluster", "sklearn.svm", "sklearn.naive_bayes",
-    "sklearn.neighbors", "sklearn.decomposition", "sklearn.feature_selection", "sklearn.datasets",
+    "dbml.columns", "dbml.engines.python", "dbml.worker.satellite", "dbml.worker.scorer",
 )  # fmt: skip
-PRELOADED_IF_THERE = ("matplotlib.pyplot", "matplotlib.backends.backend_agg")
+PRELOADED_IF_THERE = (
+    "sklearn.linear_model", "sklearn.ensemble", "sklearn.tree", "sklearn.preprocessing", "sklearn.pipeline", "sklearn.compose",
+    "sklearn.impute", "sklearn.metrics", "sklearn.model_selection", "sklearn.cluster", "sklearn.svm", "sklearn.naive_bayes",
+    "sklearn.neighbors", "sklearn.decomposition", "sklearn.feature_selection", "sklearn.datasets",
+    "matplotlib.pyplot", "matplotlib.backends.backend_agg",
+)  # fmt: skip
 LARGEST_MESSAGE = 1 << 16
 SWEEPS = 100  # a millisecond each, where there is anything to sweep
 MADV_COLLAPSE = 25
@@ -52,19 +56,16 @@ HUGE_PAGE = 2 << 20
 class Zygote:
     """The process: answers the router until its socket closes."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, site_packages: str | None = None) -> None:
         self._control = control
+        self._site_packages = site_packages  # where a child has .pth files to process
         self._children: dict[int, str] = {}  # by process id: the id that the router gave
         self._controllers: list[Any] = []  # of the libraries that have threads of their own
 
     def prepare(self) -> None:
         """Import everything and make it cheap to fork: what is here once is shared by all children."""
         gc.disable()
-        for name in PRELOADED:
-            importlib.import_module(name)
-        for name in PRELOADED_IF_THERE:
-            if importlib.util.find_spec(name.partition(".")[0]) is not None:
-                importlib.import_module(name)
+        preload()
         sys.modules["dbml.worker.satellite"].rehearse()
         self._controllers = sys.modules["threadpoolctl"].ThreadpoolController().lib_controllers
         _end_threads()
@@ -132,6 +133,8 @@ class Zygote:
                 limits = dataclasses.replace(limits, cpu_seconds=None)
             threads = int(os.environ["OMP_NUM_THREADS"])
             enter(limits, request["scratch"], descriptor, parent)
+            if self._site_packages is not None:
+                site.addsitedir(self._site_packages)  # its .pth files run here, behind the sandbox
             if limits.threads != threads:
                 for library in self._controllers:
                     library.set_num_threads(limits.threads)
@@ -193,6 +196,24 @@ class Zygote:
             del self._children[pid]
             os.waitpid(pid, 0)
         self._sweep(0)
+
+
+def preload() -> None:
+    """Import what every child needs, and what many use where it is installed."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    for name in PRELOADED_IF_THERE:
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            importlib.import_module(name)
+
+
+def enter_environment(site_packages: str) -> None:
+    """Make up for what Python's start has left out: it was told not to run an environment's own start-up code."""
+    sys.path.append(site_packages)
+    sys.prefix = sys.exec_prefix = str(Path(site_packages).parents[2])
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
 
 
 def _kill(pid: int) -> None:
@@ -257,7 +278,12 @@ def main() -> None:
     adopt()
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
-    zygote = Zygote(control)
+    site_packages = sys.argv[2] if len(sys.argv) > 2 else None
+    if site_packages is not None:
+        enter_environment(site_packages)
+        if not any(file.name != "_virtualenv.pth" for file in Path(site_packages).glob("*.pth")):
+            site_packages = None
+    zygote = Zygote(control, site_packages)
     zygote.prepare()
     zygote.serve()
 

@@ -13,7 +13,12 @@ begin
         return request || jsonb_build_object('script', stored.script, 'language', stored.language,
             'params', stored.defaults || (request -> 'params'),
             'stored_script', stored.name, 'stored_version', stored.version);
-    elsif request ->> 'kind' = 'script' and not has_function_privilege(caller, 'dbml.run_script'::regproc::oid, 'execute') then
+    elsif request ->> 'kind' = 'environment' and request ->> 'form' = 'build' then
+        -- Who may use an environment may have it built; what is no environment's lock is nobody's to build.
+        if not exists (select from dbml._environments e where e.lock_sha256 = request ->> 'lock_sha256') then
+            raise exception 'the lock % is of no environment', request ->> 'lock_sha256' using errcode = 'ML036';
+        end if;
+    elsif request ->> 'kind' in ('script', 'environment') and not has_function_privilege(caller, 'dbml.run_script'::regproc::oid, 'execute') then
         raise insufficient_privilege using message = format('role %s may not run scripts', caller),
             hint = format('GRANT dbml_scripter TO %I', caller);
     elsif request ->> 'kind' = 'cancel' then

@@ -14,10 +14,12 @@ begin
     -- Versions count from 1 without a gap: one registration of a name at a time, to the end of the transaction.
     perform pg_advisory_xact_lock(hashtextextended('dbml model ' || workspace || ' ' || model_name, 0));
     insert into dbml._models (workspace_id, name, version, digest, format, framework, framework_version, signature,
-                              description, tags, properties, run_id, created_by)
-    select workspace, model_name, coalesce(max(m.version), 0) + 1, blob, coalesce(about ->> 'format', 'pickle'), about ->> 'framework', about ->> 'framework_version',
+                              description, tags, properties, run_id, environment_id, created_by)
+    select workspace, model_name, coalesce(max(m.version), 0) + 1, blob, coalesce(about ->> 'format', 'pickle'),
+           about ->> 'framework', about ->> 'framework_version',
            nullif(about -> 'signature', 'null'), about ->> 'description', coalesce(nullif(about -> 'tags', 'null'), '{}'),
-           coalesce(nullif(about -> 'properties', 'null'), '{}'), (about ->> 'run_id')::uuid, dbml_channel.caller()
+           coalesce(nullif(about -> 'properties', 'null'), '{}'), (about ->> 'run_id')::uuid,
+           (about ->> 'environment_id')::bigint, dbml_channel.caller()
     from dbml._models m where m.workspace_id = workspace and m.name = model_name
     returning version into made;
     if about ->> 'alias' is not null then
@@ -41,7 +43,8 @@ create or replace function dbml.register_model(
     properties        jsonb default '{}',
     alias             text  default null,
     run_id            uuid  default null,
-    workspace         text  default null)
+    workspace         text  default null,
+    environment       text  default null)
 returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
@@ -56,13 +59,15 @@ begin
     end if;
     return dbml._add_model((dbml_channel.find_workspace(workspace)).id, name, dbml._store_blob(model), jsonb_build_object(
         'framework', framework, 'framework_version', framework_version, 'signature', signature, 'description', description,
-        'tags', tags, 'properties', properties, 'alias', alias, 'run_id', run_id));
+        'tags', tags, 'properties', properties, 'alias', alias, 'run_id', run_id,
+        'environment_id', dbml_channel.find_environment(environment, workspace) ->> 'id'));
 end
 $$;
-comment on function dbml.register_model(text, bytea, text, text, jsonb, text, jsonb, jsonb, text, uuid, text) is
+comment on function dbml.register_model(text, bytea, text, text, jsonb, text, jsonb, jsonb, text, uuid, text, text) is
 'Register the bytes of a pickled estimator as the next version of a model; returns the version.
 
 The model belongs to the transaction: rolled back, it is gone. signature is {"features": [{"name": ...}, ...]}
 where the estimator itself does not know its features'' names. alias moves an alias to the new version.
-Errors: ML009 a bad name or no bytes; ML050 no such workspace.
+environment is where it was trained, and where it will be scored.
+Errors: ML009 a bad name or no bytes; ML036 no such environment; ML050 no such workspace.
 Example: SELECT dbml.register_model(''diabetes-copy'', dbml.model_bytes(''demo-diabetes''), tags => ''{"copy": true}'');';

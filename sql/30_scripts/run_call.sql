@@ -9,6 +9,7 @@ declare
     input record; shape record; chunk record;
     inputs jsonb := '[]';
     queries text[] := '{}';
+    opened record;
     position integer := -1;         -- of the input that is being read
     rows_of refcursor;
     chunk_query text;
@@ -35,7 +36,11 @@ begin
             then dbml_channel.piece_query(input.query, shape.names, split, request -> 'order_by')
             else dbml_channel.plain(input.query) end;
     end loop;
-    perform * from dbml_channel.open_call(request - 'queries' || jsonb_build_object('inputs', inputs));
+    loop
+        select o.tag, o.head into opened from dbml_channel.open_call(request - 'queries' || jsonb_build_object('inputs', inputs)) o;
+        exit when opened.tag <> 'need_environment';
+        perform dbml_channel.build_environment((request -> 'environment' ->> 'id')::bigint);
+    end loop;
     loop
         -- Read ahead, while the worker is at what was sent last.
         while body is null and not at_end loop
@@ -93,6 +98,10 @@ begin
                         literals := array[bodies[i]];
                         return next;
                     when 'done' then
+                        if request ->> 'result' = 'keep' then
+                            literals := array[opened.head];
+                            return next;
+                        end if;
                         return;
                     else
                         raise exception 'the worker answered with "%", which this schema does not know', tags[i]

@@ -7,14 +7,14 @@ language plpgsql stable parallel restricted security invoker
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    unsupported text := case when environment is not null then 'environment' when pool is not null then 'pool' end;
+    unsupported text := case when pool is not null then 'pool' end;
     queries jsonb;
     home record;
 begin
     if unsupported is not null then
         raise exception '% is not supported yet', unsupported
             using errcode = 'ML030', detail = jsonb_build_object('argument', unsupported),
-                  hint = 'leave it out: scripts run in the environment and under the limits of the worker';
+                  hint = 'leave it out: scripts run under the limits of the worker';
     elsif script is null then
         raise exception 'script must be given, got NULL' using errcode = 'ML009';
     elsif language is null or lower(language) not in ('python', 'r') then
@@ -59,6 +59,7 @@ begin
             when rows_per_read is not null then jsonb_build_object('by', 'read', 'input', input_name, 'rows', rows_per_read)
             when parallel > 1 and queries ? input_name then jsonb_build_object('by', 'share', 'input', input_name, 'shares', parallel) end,
         'timeout_s', extract(epoch from timeout), 'workspace', home.name, 'workspace_id', home.id, 'experiment', experiment,
+        'environment', dbml_channel.find_environment(environment, home.name),
         'database', current_database(), 'backend_pid', pg_backend_pid(), 'client_address', inet_client_addr(),
         'application', current_setting('application_name'));
 end

@@ -24,21 +24,21 @@ The script''s creator and the owner of the schema may grant. Members of the role
 Errors: ML051 no such script; 42501 it is another role''s; 42704 no such role.
 Example: SELECT dbml.grant_script(''add-one'', ''pg_monitor'');';
 
-create or replace function dbml_channel._check_script(script text, home bigint)
+create or replace function dbml_channel._check_script(reference text, home bigint)
 returns void
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: reads a private table.
 as $$
 declare
-    owner_ text := (select s.created_by from dbml._scripts s where s.workspace_id = home and s.name::text = script
+    owner_ text := (select s.created_by from dbml._scripts s where s.workspace_id = home and s.name::text = reference
                     order by s.version desc limit 1);
 begin
     if owner_ is null then
-        raise exception 'there is no stored script "%"', script using errcode = 'ML051',
-            detail = jsonb_build_object('script', script), hint = 'SELECT name, version FROM dbml.scripts';
+        raise exception 'there is no stored script "%"', reference using errcode = 'ML051',
+            detail = jsonb_build_object('script', reference), hint = 'SELECT name, version FROM dbml.scripts';
     end if;
-    perform dbml_channel._check_script_owner(script, owner_, dbml_channel.caller());
+    perform dbml_channel._check_script_owner(reference, owner_, dbml_channel.caller());
 end
 $$;
 comment on function dbml_channel._check_script(text, bigint) is 'Refuse a stored script that is not there, or is not the caller''s to change.';

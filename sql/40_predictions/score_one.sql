@@ -10,11 +10,16 @@ declare
     state text; said text;
 begin
     lent := dbml_channel.find_model(model, workspace);
-    for attempt in 1 .. 3 loop
+    for attempt in 1 .. 4 loop
         select o.tag, o.head, o.body_ into answer
         from dbml_channel.open_call(jsonb_build_object('kind', 'score', 'form', form, 'method', method, 'model', model,
-                                                       'digest', encode(lent.digest, 'hex'), 'signature', lent.signature), input) o;
-        exit when answer.tag <> 'need';
+                                                       'digest', encode(lent.digest, 'hex'), 'signature', lent.signature,
+                                                       'environment', lent.environment), input) o;
+        exit when answer.tag not in ('need', 'need_environment');
+        if answer.tag = 'need_environment' then
+            perform dbml_channel.build_environment((lent.environment ->> 'id')::bigint);
+            continue;
+        end if;
         -- The worker holds models by digest, whoever brought them: this one it has not seen, or has let go.
         perform dbml_channel.send_model(lent.digest);
     end loop;

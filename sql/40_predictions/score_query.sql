@@ -17,11 +17,15 @@ declare
     state text; said text;
 begin
     lent := dbml_channel.find_model(model, workspace);
-    for attempt in 1 .. 3 loop
+    for attempt in 1 .. 4 loop
         select o.tag, o.head, o.body_ into answer from dbml_channel.open_call(jsonb_build_object(
             'kind', 'score', 'form', 'query', 'method', method, 'model', model, 'digest', encode(lent.digest, 'hex'),
-            'signature', lent.signature, 'columns', dbml_channel.columns(names, types, kinds), 'prediction', prediction)) o;
-        exit when answer.tag <> 'need';
+            'signature', lent.signature, 'environment', lent.environment, 'columns', dbml_channel.columns(names, types, kinds), 'prediction', prediction)) o;
+        exit when answer.tag not in ('need', 'need_environment');
+        if answer.tag = 'need_environment' then
+            perform dbml_channel.build_environment((lent.environment ->> 'id')::bigint);
+            continue;
+        end if;
         perform dbml_channel.send_model(lent.digest);
     end loop;
     sent := array(select e.value::integer from jsonb_array_elements_text(answer.head::jsonb -> 'sent') e);

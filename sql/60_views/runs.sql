@@ -4,13 +4,16 @@ select r.run_id, r.workspace, r.experiment, r.parent_run_id, r.status, r.usernam
        extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::double precision as seconds,
        r.language, r.script, r.script_sha256, r.params, r.inputs, r.rows_in, r.rows_out, r.peak_memory_mb, r.cpu_seconds,
        r.log, r.sqlstate, r.error, r.error_context, r.tags, r.properties,
-       r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version
+       r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version,
+       r.environment, r.environment_version, r.lock_sha256
 from dbml._runs r;
 comment on view dbml.runs is
     'Every script that was run, recorded by the worker itself: also those that failed, were cancelled or were rolled back.';
 comment on column dbml.runs.status is 'queued, running, completed, failed, canceled or interrupted.';
 comment on column dbml.runs.username is 'Who called: SET ROLE''s role, else the session''s.';
 comment on column dbml.runs.inputs is 'The input queries by name, and the columns they had.';
+comment on column dbml.runs.environment is 'The environment that it ran in; NULL is the worker''s own packages.';
+comment on column dbml.runs.lock_sha256 is 'SHA-256 of the lock that it ran under, as in dbml.environments; NULL is the worker''s own packages.';
 comment on column dbml.runs.seconds is 'From the request''s arrival to the end; so far, while it runs.';
 comment on column dbml.runs.peak_memory_mb is 'The largest resident size of the script''s process.';
 comment on column dbml.runs.log is 'What the script printed, its first and last half megabyte.';

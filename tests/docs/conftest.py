@@ -17,10 +17,13 @@ import pytest
 from dbml.cli import demo
 from dbml.database.dsn import parse
 
+from .. import wheels
+
 
 @pytest.fixture
-def demo_dsn(shared: Any) -> str:
-    """The DSN of the shared database, with what `dbml demo` makes in it."""
+def demo_dsn(shared: Any, wheelhouse: Path) -> str:
+    """The DSN of the shared database, with what `dbml demo` makes in it, and wheels for environments."""
+    wheels.repack(wheelhouse, ("scikit-learn",))
     with psycopg.connect(shared.dsn, autocommit=True) as connection:
         row = connection.execute("select exists (select from dbml.models where name = 'demo-iris')").fetchone()
         if row is not None and not row[0]:

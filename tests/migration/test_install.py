@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from alembic import command
 
 import dbml
 from dbml import errors
@@ -177,3 +178,42 @@ def test_install_connects_before_anything_else(server):
 )
 def test_versions_compare_by_number(left, right, newer):
     assert is_newer(left, right) is newer
+
+
+def test_environments_come_to_a_database_that_has_models_and_a_view_on_their_bytes(empty, monkeypatch):
+    to_revision = command.upgrade
+    with monkeypatch.context() as patch:
+        patch.setattr("dbml.database.install.sql_files", list)
+        patch.setattr("dbml.database.install.command.upgrade", lambda config, _: to_revision(config, "0002"))
+        install(empty)
+    with psycopg.connect(empty) as connection:
+        for statement in BEFORE_ENVIRONMENTS:
+            connection.execute(statement)
+    install(empty)
+    with psycopg.connect(empty) as connection:
+        assert connection.execute("select content from public.mine").fetchone() == (b"x",)
+        assert connection.execute("select name, version, environment from dbml.models").fetchall() == [("kept", 1, None)]
+        assert connection.execute("select environment, lock_sha256 from dbml.runs").fetchall() == [(None, None)]
+        assert connection.execute(
+            "select count(*) from pg_proc where proname in ('register_model', 'find_model')"
+        ).fetchone() == (2,)
+
+
+BEFORE_ENVIRONMENTS = (
+    "insert into dbml._chunks values (sha256('x'), 'x')",
+    "insert into dbml._blobs (digest, size) values (sha256('x'), 1)",
+    "insert into dbml._blob_chunks values (sha256('x'), 0, sha256('x'))",
+    "insert into dbml._models (workspace_id, name, version, digest) select workspace_id, 'kept', 1, sha256('x') from dbml._workspaces",
+    "insert into dbml._runs (run_id, workspace_id, workspace, username, session_user_, status, started_at, finished_at)"
+    " select gen_random_uuid(), workspace_id, name, 'me', 'me', 'completed', now(), now() from dbml._workspaces",
+    "create schema dbml_channel",
+    "create function dbml_channel.find_model(model text, workspace text default null, out digest bytea) language sql"
+    " begin atomic select sha256('x'); end",
+    "create function dbml.model_bytes(model text, workspace text default null) returns bytea language sql"
+    " begin atomic select digest from dbml_channel.find_model(model, workspace); end",
+    "create function dbml.register_model(name text, model bytea, framework text default null, framework_version text default null,"
+    " signature jsonb default null, description text default null, tags jsonb default '{}', properties jsonb default '{}',"
+    " alias text default null, run_id uuid default null, workspace text default null) returns integer language sql"
+    " begin atomic select 1; end",
+    "create view public.mine as select dbml.model_bytes('kept') as content",
+)

@@ -104,7 +104,7 @@ def test_a_predictor_scores_and_runs_no_script(db: psycopg.Connection[Any], stra
 
 def test_a_reader_sees_the_views_and_nothing_else(db: psycopg.Connection[Any], stranger: str) -> None:
     db.execute(f"GRANT dbml_reader TO {stranger}; SET ROLE {stranger}")  # type: ignore[arg-type]
-    for view in ("workspaces", "datasets", "models", "experiments", "runs", "metrics", "artifacts"):
+    for view in ("workspaces", "datasets", "models", "experiments", "runs", "metrics", "artifacts", "environments"):
         db.execute(f"SELECT * FROM dbml.{view}")  # type: ignore[arg-type]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         db.execute(SCRIPT)

@@ -106,7 +106,9 @@ if last_chunk:
     assert abs(slope - 3) < 0.1 and t == 20_001
 
 
-@pytest.mark.parametrize("how", ["parallel => 3", "parallel => 2, rows_per_read => 700", "rows_per_read => 5000", "parallel => 64"])
+@pytest.mark.parametrize(
+    "how", ["parallel => 3", "parallel => 2, rows_per_read => 700", "rows_per_read => 5000", "parallel => 64"]
+)
 def test_whatever_the_pieces_the_rows_keep_their_order(db: Db, how: str) -> None:
     (same,) = db.execute(
         "SELECT array_agg(x) = array(SELECT generate_series(1, 30000)) AND max(length(t)) = 50 FROM"
@@ -119,8 +121,8 @@ def test_whatever_the_pieces_the_rows_keep_their_order(db: Db, how: str) -> None
 def test_shares_run_in_processes_of_their_own(db: Db) -> None:
     script = "import os\nOutputDataSet = [{'pid': os.getpid(), 'n': len(InputDataSet), 'others': len(other)}]"
     got = db.execute(
-        f"SELECT * FROM dbml.run_script($${script}$$, inputs => $q${{\"InputDataSet\": \"SELECT generate_series(1, 10) x\","
-        " \"other\": \"SELECT generate_series(1, 5) y\"}$q$, parallel => 3) AS t(pid int, n int, others int)"
+        f'SELECT * FROM dbml.run_script($${script}$$, inputs => $q${{"InputDataSet": "SELECT generate_series(1, 10) x",'
+        ' "other": "SELECT generate_series(1, 5) y"}$q$, parallel => 3) AS t(pid int, n int, others int)'
     ).fetchall()
     assert len({row[0] for row in got}) == 3 and [row[1:] for row in got] == [(4, 5), (3, 5), (3, 5)]
     assert os.getpid() not in {row[0] for row in got}
@@ -128,7 +130,7 @@ def test_shares_run_in_processes_of_their_own(db: Db) -> None:
 
 def test_order_alone(db: Db) -> None:
     query = "'SELECT * FROM (VALUES (2, ''b''), (1, ''b''), (3, ''a''), (NULL, ''a'')) v(x, \"t desc\")'"
-    got = rows(db, "OutputDataSet = InputDataSet", 'x int, t text', input_query=query, order_by="'{t desc,x desc nulls last}'")
+    got = rows(db, "OutputDataSet = InputDataSet", "x int, t text", input_query=query, order_by="'{t desc,x desc nulls last}'")
     assert got == [(3, "a"), (None, "a"), (2, "b"), (1, "b")]
 
 
@@ -139,7 +141,7 @@ def test_results_json_and_parameters_of_pieces(db: Db) -> None:
     ).fetchall()
     assert [row[0] for row in got] == [{"x": x, "n": 1} for x in range(1, 6)]
     (params,) = db.execute(
-        f"CALL dbml.execute_script('total = state[\"n\"] = state.get(\"n\", 0) + len(InputDataSet)', {query},"
+        f'CALL dbml.execute_script(\'total = state["n"] = state.get("n", 0) + len(InputDataSet)\', {query},'
         " rows_per_read => 2, params => '{\"total\": null}')"
     ).fetchone()  # type: ignore[misc]
     assert params == {"total": 5}

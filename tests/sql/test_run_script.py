@@ -38,9 +38,9 @@ def test_a_temporary_table_of_the_same_transaction_is_an_input(db: psycopg.Conne
 
 def test_an_input_query_may_hold_percent_signs(db: psycopg.Connection[Any]) -> None:
     query = "$q$SELECT 7 % 4 AS x, '%s %1$s' AS t WHERE 'abc' LIKE '%b%'$q$"
-    assert db.execute(f"SELECT * FROM dbml.run_script('OutputDataSet = InputDataSet', {query}) AS t(x int, t text)").fetchall() == [
-        (3, "%s %1$s")
-    ]
+    assert db.execute(
+        f"SELECT * FROM dbml.run_script('OutputDataSet = InputDataSet', {query}) AS t(x int, t text)"
+    ).fetchall() == [(3, "%s %1$s")]
 
 
 def test_a_trained_model_leaves_and_returns_as_bytes(db: psycopg.Connection[Any]) -> None:
@@ -146,9 +146,7 @@ def test_unicode_and_quoted_names(db: psycopg.Connection[Any]) -> None:
 @pytest.mark.parametrize(
     ("argument", "named"),
     [
-        ("partition_by => array['a']", "partition_by"), ("order_by => array['a']", "order_by"),
-        ("rows_per_read => 10", "rows_per_read"), ("parallel => 2", "parallel"), ("environment => 'e'", "environment"),
-        ("pool => 'p'", "pool"), ("language => 'r'", "language"),
+        ("pool => 'p'", "pool"),
     ],
 )  # fmt: skip
 def test_what_is_not_supported_yet_is_not_ignored(db: psycopg.Connection[Any], argument: str, named: str) -> None:
