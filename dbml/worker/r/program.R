@@ -35,8 +35,8 @@ local(envir = new.env(parent = baseenv()), expr = {
       lapply(seq_len(read_count(con)), function(i) read_value(con)),
       { labels <- read_value(con); value <- read_value(con); names(value) <- labels; value },
       read_classed(con),
-      read_slices(readBin(con, "integer", read_count(con)), con),
-      read_slices(readBin(con, "integer", read_count(con)), con),
+      read_slices(con),
+      read_slices(con),
       read_frame(con),
       { dims <- read_value(con); value <- read_value(con); dim(value) <- dims; value }
     )
@@ -69,7 +69,8 @@ local(envir = new.env(parent = baseenv()), expr = {
     )
   }
 
-  read_slices <- function(lengths, con) {
+  read_slices <- function(con) {
+    lengths <- readBin(con, "integer", read_count(con))
     flat <- read_value(con)
     ends <- cumsum(pmax(as.double(lengths), 0))
     starts <- ends - pmax(lengths, 0L)

@@ -39,7 +39,7 @@ import pyarrow.compute as pc
 from dbml import errors
 from dbml.columns import JSON_NULL, Column
 from dbml.columns.json_values import json_text
-from dbml.columns.kinds import DAY_US, INT64_LOWEST, INT64_MAX, UTC_CLOCK
+from dbml.columns.kinds import DAY_US, INT64_LOWEST, INT64_MAX, JSON_AS_TEXT, UTC_CLOCK
 
 NOTHING, LOGICAL, INTEGER, DOUBLE, CHARACTER, RAW, LIST, NAMED, CLASSED, RAWS, SLICES, FRAME, ARRAY, INTEGER64 = range(14)
 DATE, STAMP, SPAN, CLOCK, ZONED = range(1, 6)  # ZONED: an instant that R shows in another zone than UTC
@@ -544,6 +544,7 @@ def to_frame(table: Table) -> pd.DataFrame:
     series = {position: _series(column, table.names[position]) for position, column in enumerate(table.columns)}
     frame = pd.DataFrame(series, index=pd.RangeIndex(table.rows))
     frame.columns = pd.Index(table.names, dtype="str")
+    frame.attrs[JSON_AS_TEXT] = True
     return frame
 
 
