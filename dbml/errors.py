@@ -30,6 +30,7 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── ScorerLost            ML024
     │   └── ModelExists           ML025
     ├── NotSupportedYet           ML030
+    ├── LanguageMissing           ML031  the worker's machine lacks what runs the script's language
     ├── EnvironmentFailed         (an environment of packages)
     │   ├── EnvironmentNotFound     ML036
     │   ├── EnvironmentUnresolvable ML037  the resolver's own words
@@ -256,6 +257,12 @@ class NotSupportedYet(DbmlError, code="ML030", name="NOT_SUPPORTED_YET"):
     """A documented argument that this release does not implement; it is never ignored."""
 
     sqlstate = "ML030"
+
+
+class LanguageMissing(DbmlError, code="ML031", name="LANGUAGE_MISSING"):
+    """What runs the script's language is not installed where the worker runs."""
+
+    sqlstate = "ML031"
 
 
 class EnvironmentFailed(DbmlError):

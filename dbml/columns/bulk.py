@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dbml.columns.kinds import DAY_US, INT64_LOWEST, INT64_MAX, INTEGER_RANGE, TICKS, Column
+from dbml.columns.kinds import DAY_US, INT64_LOWEST, INT64_MAX, INTEGER_RANGE, TICKS, UTC_CLOCK, Column
 from dbml.columns.modifiers import cuts
 
 _PLAIN = r"^[A-Za-z0-9_.:+\-/]+$"
@@ -148,7 +148,10 @@ def _us(series: Any) -> tuple[Any, Any] | None:
 
 
 def _stamps(series: Any, kind: str) -> Any:
-    aware = getattr(series.dtype, "tz", None) is not None
+    zone = getattr(series.dtype, "tz", None)
+    aware = zone is not None
+    if zone is UTC_CLOCK and kind == "timestamp":
+        series, aware = series.dt.tz_localize(None), False
     if kind not in (("timestamptz",) if aware else ("timestamp", "date")) or isinstance(series.dtype, pd.ArrowDtype):
         return None
     found = _us(series.dt.tz_convert("UTC").dt.tz_localize(None) if aware else series)

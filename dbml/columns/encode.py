@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from dbml import errors
 from dbml.columns import bulk
-from dbml.columns.json_values import json_text
-from dbml.columns.kinds import DAY_US, INT64_LOWEST, INT64_MAX, TICKS, Column, type_of_kind
+from dbml.columns.json_values import JsonText, json_text
+from dbml.columns.kinds import DAY_US, INT64_LOWEST, INT64_MAX, JSON_AS_TEXT, TICKS, UTC_CLOCK, Column, type_of_kind
 from dbml.columns.literals import array_of_texts, date_text, float_text, interval_text, stamp_text, with_zone
 from dbml.columns.modifiers import keeps
 from dbml.columns.natural import column_list, natural_column, natural_columns
@@ -159,6 +159,8 @@ def _one_by_one(series: Any, name: str, column: Column) -> list[str | None]:
         array = pa.array(series.array)
         return _convert(array.to_pylist(), array.is_null().to_pylist(), name, column)
     values = series.tolist()
+    if column.kind in ("json", "jsonb") and series.attrs.get(JSON_AS_TEXT):
+        values = [JsonText(value) if isinstance(value, str) else value for value in values]
     return _convert(values, [is_missing(value) for value in values], name, column)
 
 
@@ -177,8 +179,10 @@ def _convert(values: list[Any], missing: list[bool], name: str, column: Column) 
 
 
 def _stamps(series: Any, name: str, column: Column) -> list[str | None]:
-    aware = getattr(series.dtype, "tz", None) is not None
-    kind = column.kind
+    zone, kind = getattr(series.dtype, "tz", None), column.kind
+    if zone is UTC_CLOCK and kind == "timestamp":
+        series, zone = series.dt.tz_localize(None), None
+    aware = zone is not None
     null = series.isna().to_numpy()
     if kind not in (("text", "timestamptz") if aware else ("text", "timestamp", "date")):
         if null.all():

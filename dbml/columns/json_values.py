@@ -42,12 +42,21 @@ def read_json(content: bytes) -> Any:
     return JSON_NULL if value is None else value
 
 
+class JsonText(str):
+    """A text that is JSON already."""
+
+    __slots__ = ()
+
+
 def json_text(value: Any, *, binary: bool = True) -> str:
     """Return an object as JSON, every number exact.
 
     binary: for jsonb, which holds neither U+0000 nor half a surrogate pair; json keeps both as escapes.
     Raises: ValueError for what JSON cannot carry: NaN, infinities, other classes, keys that are no texts or meet.
     """
+    if isinstance(value, JsonText):
+        json.loads(value, parse_constant=_no_number)
+        return str(value)
     if isinstance(value, str):
         return _string(value, binary)
     if isinstance(value, np.generic) and not isinstance(value, np.datetime64 | np.timedelta64):
@@ -83,6 +92,10 @@ def json_text(value: Any, *, binary: bool = True) -> str:
     if isinstance(value, str):
         return _string(value, binary)
     raise ValueError
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(text)  # NaN and the infinities, which Python reads
 
 
 def _key(key: Any) -> str:

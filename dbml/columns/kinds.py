@@ -7,6 +7,7 @@ type's binary form (pg_type.typsend), big-endian; the others are lengths and byt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta, timezone
 from typing import Final
 
 
@@ -47,6 +48,8 @@ DAY_US: Final = 86_400_000_000
 TICKS: Final = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}  # to microseconds: times, divided by
 INT64_MAX: Final = 2**63 - 1  # as datetime64 or timedelta64: infinity
 INT64_LOWEST: Final = -INT64_MAX  # the smallest that is not NaT: -infinity
+UTC_CLOCK: Final = timezone(timedelta(0), "UTC")  # of times that are a timestamptz, or the timestamp that a clock in UTC shows
+JSON_AS_TEXT: Final = "json_as_text"  # in a frame's attrs: its language has no JSON but texts, which json columns take as they are
 
 
 def type_of_kind(kind: str) -> str:

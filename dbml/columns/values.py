@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from dbml.columns.json_values import json_text
-from dbml.columns.kinds import INTEGER_RANGE
+from dbml.columns.kinds import INTEGER_RANGE, UTC_CLOCK
 from dbml.columns.literals import decimal_text, float_text, integer_text, interval_text, nested
 
 Converter = Callable[[Any], str]
@@ -170,6 +170,8 @@ def _stamp(aware: bool) -> Converter:
             if not isinstance(value, date) or aware:
                 raise ValueError
             value = datetime(value.year, value.month, value.day)
+        if value.tzinfo is UTC_CLOCK and not aware:
+            value = value.replace(tzinfo=None)
         if (value.utcoffset() is not None) != aware:
             raise ValueError
         return str(value.isoformat(sep=" ", timespec="microseconds"))

@@ -15,7 +15,10 @@ from dbml.columns import Column
 from dbml.worker.sandbox import Limits
 
 # The class that runs it, imported where it is used: a satellite of one language loads no other.
-LANGUAGES: Final[dict[str, str]] = {"python": "dbml.worker.script:PythonScript"}
+LANGUAGES: Final[dict[str, str]] = {
+    "python": "dbml.worker.script:PythonScript",
+    "r": "dbml.worker.r.language:RScript",
+}
 
 
 class Language(Protocol):

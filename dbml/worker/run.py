@@ -191,12 +191,24 @@ class Run:
         if framework is None:
             framework, found_version = framework_of(model)
             framework_version = framework_version or found_version
+        return self.register_bytes(
+            name, content, format="pickle", framework=framework, framework_version=framework_version,
+            signature=_plain_tree(signature) if signature is not None else describe(model, sample_input), tags=tags,
+            properties=properties, description=description, alias=alias,
+        )  # fmt: skip
+
+    def register_bytes(
+        self, name: str, content: bytes, *, format: str, framework: str | None = None, framework_version: str | None = None,  # noqa: A002
+        signature: Mapping[str, Any] | None = None, tags: Mapping[str, Any] | None = None,
+        properties: Mapping[str, Any] | None = None, description: str | None = None, alias: str | None = None,
+    ) -> int:  # fmt: skip
+        """Register bytes as the next version of a model; format says what reads them: pickle, or R's rds."""
         head = {
-            "tag": "register", "name": name, "framework": framework, "framework_version": framework_version,
-            "signature": _plain_tree(signature) if signature is not None else describe(model, sample_input),
+            "tag": "register", "name": _name(name, "a model's name"), "framework": framework,
+            "framework_version": framework_version, "signature": None if signature is None else _plain_tree(signature),
             "tags": _texts(tags, "tags"), "properties": _plain_tree(properties or {}),
             "description": None if description is None else _text(description), "alias": alias,
-            "format": "pickle", "digest": hashlib.sha256(content).hexdigest(), "size": len(content),
+            "format": format, "digest": hashlib.sha256(content).hexdigest(), "size": len(content),
         }  # fmt: skip
         self._say(head)
         self._send_parts(io.BytesIO(content), head["digest"])
@@ -210,6 +222,19 @@ class Run:
 
         Raises: ModelNotFound; ModelLoadError where its bytes do not load here.
         """
+        content = self.load_bytes(name)
+        try:
+            return pickle.loads(content)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise errors.ModelLoadError(f'model "{name}" does not load: {type(error).__name__}: {error}') from error
+
+    def load_bytes(self, name: str) -> bytes:
+        """Return the bytes of a registered model, as they were registered.
+
+        Raises: ModelNotFound; ModelLoadError where they are not what they were.
+        """
         self._say({"tag": "load", "name": _name(name, "a model's name")})
         parts = []
         while True:
@@ -222,13 +247,7 @@ class Run:
         content = b"".join(parts)
         if hashlib.sha256(content).hexdigest() != answer["digest"]:
             raise errors.ModelLoadError(f'the bytes of model "{name}" do not match their digest')
-        del parts
-        try:
-            return pickle.loads(content)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise errors.ModelLoadError(f'model "{name}" does not load: {type(error).__name__}: {error}') from error
+        return content
 
     def _keep(self, name: str, kind: str, content_type: str, stream: IO[bytes]) -> None:
         # The digest goes first, so that bytes that are kept already are not written again.
