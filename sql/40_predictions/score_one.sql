@@ -24,6 +24,10 @@ begin
         -- The worker holds models by digest, whoever brought them: this one it has not seen, or has let go.
         perform dbml_channel.send_model(lent.digest);
     end loop;
+    if answer.tag in ('need', 'need_environment') then
+        raise exception 'no scorer keeps model "%" long enough to score with it', model using errcode = 'ML024',
+            hint = 'repeat the call; the worker''s log says more';
+    end if;
     scored := answer.body_;
     label_type := answer.head;
 exception when query_canceled or others then

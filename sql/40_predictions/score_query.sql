@@ -28,6 +28,10 @@ begin
         end if;
         perform dbml_channel.send_model(lent.digest);
     end loop;
+    if answer.tag in ('need', 'need_environment') then
+        raise exception 'no scorer keeps model "%" long enough to score with it', model using errcode = 'ML024',
+            hint = 'repeat the call; the worker''s log says more';
+    end if;
     sent := array(select e.value::integer from jsonb_array_elements_text(answer.head::jsonb -> 'sent') e);
     chunk_query := dbml_channel.chunk_query(types, kinds, sent, true);
     n := dbml_channel.chunk_rows(kinds, sent);
