@@ -457,7 +457,10 @@ local(envir = new.env(parent = baseenv()), expr = {
     grDevices::dev.off()
     grDevices::dev.set(current)
     prefix <- utils::tail(names(plots$devices)[plots$devices == as.character(current)], 1L)
-    if (length(prefix)) plots$kept <- c(plots$kept, sprintf("%s%06d.png", prefix, length(pages(prefix)) + 1L))
+    if (length(prefix)) {
+      written <- file.size(file.path(tempdir(), pages(prefix))) > 0  # of the page that is open there is no byte yet
+      plots$kept <- c(plots$kept, sprintf("%s%06d.png", prefix, sum(written) + 1L))
+    }
     path
   }
 
