@@ -31,7 +31,7 @@ class Peak:
         self.peak = dict.fromkeys(pids, 0.0)
         self._pids = pids
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._sample)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
     def _sample(self) -> None:

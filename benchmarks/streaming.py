@@ -11,7 +11,7 @@ from benchmarks.memory import Peak
 CALL = """select count(*), max(total) from dbml.run_script($$
 state["total"] = state.get("total", 0.0) + InputDataSet.x.sum()
 OutputDataSet = [{"rows": len(InputDataSet), "total": state["total"]}]$$,
-    'select g as id, g * 0.5 as x from generate_series(1, %s) g', rows_per_read => 50000) as t(n bigint, total float8)"""
+    'select g as id, g * 0.5::float8 as x from generate_series(1, %s) g', rows_per_read => 50000) as t(n bigint, total float8)"""
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
                 satellites: list[int] = []
                 over = threading.Event()
                 peak = Peak({"backend": [connection.info.backend_pid], "worker": [worker], "script": satellites})
-                watching = threading.Thread(target=_find, args=(watch, satellites, over))
+                watching = threading.Thread(target=_find, args=(watch, satellites, over), daemon=True)
                 watching.start()
                 seconds.append(timed(lambda: connection.execute(CALL % rows)))  # type: ignore[arg-type] # noqa: B023 - called at once
                 over.set()

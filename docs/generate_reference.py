@@ -212,7 +212,7 @@ def read_views() -> list[View]:
             columns = []
             for item in _split(selected):
                 column = re.split(r"\s+as\s+", item)[-1].split(".")[-1]
-                type_, meaning = WORDS["columns"][column]
+                type_, meaning = WORDS["columns_of"].get(name, {}).get(column) or WORDS["columns"][column]
                 columns.append((column, type_, said.get(column, meaning).replace("''", "'")))
             found.append(View(name, comment[1].replace("''", "'"), tuple(columns)))
     return sorted(found, key=lambda view: view.name)
@@ -308,6 +308,8 @@ def _first_sentence(command: Any) -> str:
 
 
 def _option(option: Any) -> str:
+    if option.param_type_name == "argument":
+        return f"| `{option.name.upper()}` | {' '.join((option.help or '').split())} |"
     long = max(option.opts, key=len)
     names = ", ".join([long, *(name for name in option.opts if name != long)])
     value = "" if option.is_flag else f" {long.lstrip('-').replace('-', '_').upper()}"

@@ -7,6 +7,7 @@ descriptors but its socket, resource limits, and death with its parent.  Namespa
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import resource
 import signal
@@ -24,7 +25,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
-_ballast: list[bytearray] = []
+_ballast: list[mmap.mmap] = []
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -88,7 +89,8 @@ def enter(limits: Limits, scratch: str, sock: int, parent: int) -> None:
     _limit(resource.RLIMIT_NOFILE, limits.open_files)
     _limit(resource.RLIMIT_FSIZE, limits.scratch_mb << 20)
     if limits.memory_mb is not None:
-        _ballast.append(bytearray(BALLAST_BYTES))
+        # Addresses without pages: the limit counts both alike, and a child that never needs them pays nothing.
+        _ballast.append(mmap.mmap(-1, BALLAST_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         # Not RLIMIT_AS: libraries reserve far more addresses than they use, and a reserve of addresses harms nobody.
         _limit(resource.RLIMIT_DATA, _data_bytes() + (limits.memory_mb << 20), RESERVE_BYTES)
     if limits.cpu_seconds is not None:

@@ -106,7 +106,7 @@ class Scorer:
             raise errors.ModelLoadError(
                 f"the model does not load: {type(error).__name__}: {error}",
                 detail={"type": type(error).__qualname__, "digest": digest},
-                hint="it must be a pickle made with the packages that this worker has",
+                hint="it must be a pickle made with the packages of the environment that it was registered under",
             ) from None
         if not callable(getattr(estimator, "predict", None)):
             raise errors.ModelLoadError(f"the model is a {type(estimator).__name__}, which has no predict")

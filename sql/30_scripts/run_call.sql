@@ -19,6 +19,7 @@ declare
     ready boolean := true;          -- the worker takes another chunk
     running boolean := false;       -- it was told that there are no more
     sent boolean := false;
+    held boolean := false;
     reply text;                     -- to what the script asked
     tags text[]; heads text[]; bodies text[];
     i integer; width integer;
@@ -68,6 +69,10 @@ begin
                 close rows_of;
                 rows_of := null;
             else
+                if chunk.n = n and not held then   -- more is to come
+                    perform dbml_channel.hold_memory();
+                    held := true;
+                end if;
                 body := chunk.body;
                 body_rows := chunk.n;
                 n := dbml_channel.next_chunk_rows(n, octet_length(body), false);

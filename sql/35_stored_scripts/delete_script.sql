@@ -19,4 +19,5 @@ comment on function dbml.delete_script(text, text) is
 'Delete a stored script with all its versions and grants; returns the number of versions. Its runs stay in dbml.runs.
 
 Errors: as dbml.grant_script.
-Example: SELECT dbml.delete_script(''add-one'');';
+Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + 1)$$);
+    SELECT dbml.delete_script(''add-one'');';

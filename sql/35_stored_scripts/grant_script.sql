@@ -22,7 +22,8 @@ comment on function dbml.grant_script(text, text, text) is
 
 The script''s creator and the owner of the schema may grant. Members of the role have the right too.
 Errors: ML051 no such script; 42501 it is another role''s; 42704 no such role.
-Example: SELECT dbml.grant_script(''add-one'', ''pg_monitor'');';
+Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + 1)$$);
+    SELECT dbml.grant_script(''add-one'', ''pg_monitor'');';
 
 create or replace function dbml_channel._check_script(reference text, home bigint)
 returns void

@@ -16,4 +16,5 @@ comment on function dbml.revoke_script(text, text, text) is
 'Take back the right that dbml.grant_script gave; returns whether the role had it.
 
 Errors: as dbml.grant_script.
-Example: SELECT dbml.revoke_script(''add-one'', ''pg_monitor'');';
+Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + 1)$$);
+    SELECT dbml.revoke_script(''add-one'', ''pg_monitor'');';

@@ -56,4 +56,5 @@ The newest version runs where none is named. Its creator, whoever was named to d
 of the schema may run it; no right to run any other script is needed. params stand before the script''s own
 defaults. All else is as in dbml.run_script.
 Errors: ML051 no such script, or no right to run it; else as dbml.run_script.
-Example: SELECT * FROM dbml.run_stored(''add-one'', input_query => ''SELECT 1 AS x'') AS t(x bigint, y bigint);';
+Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + 1)$$);
+    SELECT * FROM dbml.run_stored(''add-one'', input_query => ''SELECT 1 AS x'') AS t(x bigint, y bigint);';

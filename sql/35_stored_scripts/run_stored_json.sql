@@ -34,4 +34,5 @@ comment on function dbml.run_stored_json(text, text, jsonb, jsonb, text, text, t
 'Run a stored script and return each row of its OutputDataSet as a JSON object: run_stored without a column list.
 
 Arguments and errors: as dbml.run_stored. Values: as dbml.run_script_json.
-Example: SELECT r ->> ''y'' FROM dbml.run_stored_json(''add-one'', input_query => ''SELECT 1 AS x'') r;';
+Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + 1)$$);
+    SELECT r ->> ''y'' FROM dbml.run_stored_json(''add-one'', input_query => ''SELECT 1 AS x'') r;';

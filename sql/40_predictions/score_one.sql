@@ -13,8 +13,9 @@ begin
     for attempt in 1 .. 4 loop
         select o.tag, o.head, o.body_ into answer
         from dbml_channel.open_call(jsonb_build_object('kind', 'score', 'form', form, 'method', method, 'model', model,
-                                                       'digest', encode(lent.digest, 'hex'), 'signature', lent.signature,
-                                                       'environment', lent.environment), input) o;
+                                                       'digest', encode(lent.digest, 'hex'), 'environment', lent.environment,
+            -- Only a record's columns are found by name.
+            'signature', case when form = 'record' then lent.signature end), input) o;
         exit when answer.tag not in ('need', 'need_environment');
         if answer.tag = 'need_environment' then
             perform dbml_channel.build_environment((lent.environment ->> 'id')::bigint);
@@ -23,6 +24,10 @@ begin
         -- The worker holds models by digest, whoever brought them: this one it has not seen, or has let go.
         perform dbml_channel.send_model(lent.digest);
     end loop;
+    if answer.tag in ('need', 'need_environment') then
+        raise exception 'no scorer keeps model "%" long enough to score with it', model using errcode = 'ML024',
+            hint = 'repeat the call; the worker''s log says more';
+    end if;
     scored := answer.body_;
     label_type := answer.head;
 exception when query_canceled or others then

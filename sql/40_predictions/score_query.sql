@@ -28,6 +28,10 @@ begin
         end if;
         perform dbml_channel.send_model(lent.digest);
     end loop;
+    if answer.tag in ('need', 'need_environment') then
+        raise exception 'no scorer keeps model "%" long enough to score with it', model using errcode = 'ML024',
+            hint = 'repeat the call; the worker''s log says more';
+    end if;
     sent := array(select e.value::integer from jsonb_array_elements_text(answer.head::jsonb -> 'sent') e);
     chunk_query := dbml_channel.chunk_query(types, kinds, sent, true);
     n := dbml_channel.chunk_rows(kinds, sent);
@@ -40,6 +44,9 @@ begin
         perform dbml_channel.nest(-1);
         if written > 0 then
             select r.body into answer from dbml_channel.receive() r;
+        end if;
+        if written = 0 and chunk.n = n then   -- more is to come
+            perform dbml_channel.hold_memory();
         end if;
         if chunk.n > 0 then
             perform dbml_channel.send('rows ' || jsonb_build_object('n', chunk.n)::text || E'\n' || chunk.body);

@@ -315,3 +315,28 @@ $$, params => jsonb_build_object('name', %s::text), environment => %s) AS t(a in
     fresh.worker.wait_ready()
     assert own.execute("SELECT dbml.predict(%s, array[1.0])", (name,)).fetchone() == (1.0,)
     assert own.execute("SELECT dbml.predict_row(%s, '{\"a\": 1}'::jsonb)", (name,)).fetchone() == (1.0,)
+
+
+def test_a_first_use_that_is_cancelled_leaves_no_half_environment(own: psycopg.Connection[Any], tiny: Path, name: str) -> None:
+    wheels.write(tiny, "slow", "1.0", {"slow.py": f"# {name}\n"})  # so that it is not built already
+    own.execute(CREATE, (name, "slow"))
+    use = "SELECT * FROM dbml.run_script('import slow; OutputDataSet = {\"v\": [1]}', environment => %s) AS t(v int)"
+    own.execute("SET statement_timeout = '100ms'")
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        own.execute(use, (name,))
+    own.execute("RESET statement_timeout")
+    assert own.execute(use, (name,)).fetchall() == [(1,)]
+    assert own.execute("SELECT status FROM dbml.runs WHERE environment = %s", (name,)).fetchall() == [("completed",)]
+
+
+def test_a_stored_script_and_a_script_in_pieces_run_in_it(db: psycopg.Connection[Any], tiny: Path, name: str) -> None:
+    db.execute(CREATE, (name, "tiny==1"))
+    rows = db.execute(
+        "SELECT * FROM dbml.run_script('import tiny; OutputDataSet = InputDataSet.assign(v = tiny.VERSION)',"
+        " input_query => 'SELECT g FROM generate_series(1, 4) g', parallel => 2, environment => %s) AS t(g int, v text)",
+        (name,),
+    ).fetchall()
+    assert sorted(rows) == [(i, "1.0") for i in range(1, 5)]
+    db.execute("SELECT dbml.create_script(%s, 'python', 'import tiny; OutputDataSet = {\"v\": [tiny.VERSION]}')", (name,))
+    stored = "SELECT * FROM dbml.run_stored(%s, environment => %s) AS t(v text)"
+    assert db.execute(stored, (name, name)).fetchall() == [("1.0",)]

@@ -81,7 +81,8 @@ class Uv:
                 await asyncio.shield(process.wait())
         if status != 0:
             log.info("uv %s: %s", arguments[0], " / ".join(lines))
-            raise UvFailed("\n".join(lines) or f"uv ended with exit code {status}")
+            ended = f"uv was killed by signal {-status}" if status < 0 else f"uv ended with exit code {status}"
+            raise UvFailed(ended if status < 0 or not lines else "\n".join(lines))
         return output.decode()
 
     async def _environment(self, sources: bool) -> dict[str, str]:
@@ -140,4 +141,6 @@ def read_pip_settings(listed: str) -> dict[str, str]:
             found[_OF_PIP[match["key"]]] = ("," if match["key"] == "find-links" else " ").join(several)
         elif match and match["key"] == "no-index" and match["value"].lower() in ("1", "true", "yes"):
             found["UV_NO_INDEX"] = "1"
+    if "UV_INDEX" in found:
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # who configured pip expects what pip does: the best of all indexes
     return found

@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -205,3 +206,27 @@ def test_a_reference_names_no_other_place(sha256: str) -> None:
     with pytest.raises(errors.ProtocolMismatch):
         Reference.of(given)
     assert re.fullmatch("[0-9a-f]{64}", digest("x"))
+
+
+def test_an_installer_that_is_killed_is_told_and_leaves_nothing(run: Any, real: Uv, tmp_path: Path) -> None:
+    builder = Builder(real, tmp_path / "code")
+    builder.prepare()
+    lock = locked(run, real, "tiny==1")
+
+    async def kill() -> None:
+        follower = builder.build(reference(lock), lock)
+        assert await follower.lines()
+        killed: set[str] = set()
+        while not killed and not follower._work.task.done():
+            for entry in Path("/proc").glob("[0-9]*/stat"):
+                with contextlib.suppress(OSError):
+                    name, _, rest = entry.read_text().partition(" (")[2].rpartition(") ")
+                    if name == "uv" and rest.split()[1] == str(os.getpid()):
+                        os.kill(int(entry.parent.name), signal.SIGKILL)
+                        killed.add(entry.parent.name)
+            await asyncio.sleep(0)
+        await follower.result()
+
+    with pytest.raises(errors.EnvironmentBuildFailed, match="uv was killed by signal 9"):
+        run(kill())
+    assert not builder.is_built(reference(lock)) and left(real) == []

@@ -150,4 +150,5 @@ def test_pips_indexes_are_uvs() -> None:
     assert read_pip_settings(listed) == {
         "UV_DEFAULT_INDEX": "https://env.example/simple", "UV_FIND_LINKS": "/a,/b",
         "UV_INDEX": "https://two.example https://three.example", "UV_NO_INDEX": "1",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
     }  # fmt: skip
