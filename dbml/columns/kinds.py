@@ -49,7 +49,7 @@ TICKS: Final = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 10
 INT64_MAX: Final = 2**63 - 1  # as datetime64 or timedelta64: infinity
 INT64_LOWEST: Final = -INT64_MAX  # the smallest that is not NaT: -infinity
 UTC_CLOCK: Final = timezone(timedelta(0), "UTC")  # of times that are a timestamptz, or the timestamp that a clock in UTC shows
-JSON_AS_TEXT: Final = "json_as_text"  # in a frame's attrs: its language has no JSON but texts, which json columns take as they are
+JSON_AS_TEXT: Final = "json_as_text"  # in a frame's attrs: json columns take its texts as they are, not as JSON strings
 
 
 def type_of_kind(kind: str) -> str:

@@ -428,8 +428,16 @@ class RScript:
                 return run.register_bytes(given.pop("name"), content, format="rds", **given)
             case "get_metrics":
                 return run.get_metrics(given.get("name"))
+            case "upload_file":
+                run.upload_file(given["name"], given["path"])
+            case "log_image":
+                run.log_image(given["name"], given["path"])
+            case "tag":
+                run.tag(given["name"], given["value"])
+            case "progress":
+                run.progress(given["done"], given.get("total"))
             case _:
-                getattr(run, verb)(**given)
+                raise errors.InvalidArgument(f"run has no verb {verb!r}")
         return None
 
 

@@ -174,13 +174,13 @@ local(envir = new.env(parent = baseenv()), expr = {
   }
 
   utf8 <- function(value, name) {
-    value <- enc2utf8(value)
-    bad <- !validUTF8(value)
-    if (any(bad)) {
+    marked <- Encoding(value)
+    if (any(!validUTF8(value) & marked != "latin1")) {
       refuse(paste0(name, " holds bytes that are not UTF-8"), name, "character",
              "Encoding(x) <- \"latin1\" says what they are, charToRaw(x) makes bytes of them")
     }
-    value
+    if (any(marked == "bytes")) Encoding(value)[marked == "bytes"] <- "UTF-8"
+    enc2utf8(value)
   }
 
   write_character <- function(con, value) {
@@ -235,6 +235,7 @@ local(envir = new.env(parent = baseenv()), expr = {
     kinds <- vapply(value[!null], kind_of, "")
     unknown <- kinds == "logical" & vapply(value[!null], function(x) kind_of(x) == "logical" && all(is.na(x)), NA)
     found <- unique(kinds[!unknown])
+    if (identical(found, "list")) return(prepare_lists_of_raw(value, name))
     if ("list" %in% found) refuse_type(name, "lists in a list")
     if (setequal(found, c("integer", "double"))) found <- "double"
     if (setequal(found, c("character", "factor"))) found <- "character"
@@ -244,9 +245,7 @@ local(envir = new.env(parent = baseenv()), expr = {
     }
     if (identical(found, "raw")) {
       null[!null] <- unknown  # NA beside raw vectors
-      lengths <- ifelse(null, -1L, lengths(value))
-      flat <- unlist(value[!null], use.names = FALSE)
-      return(function(con) { write_lengths(con, RAWS, lengths); write_vector(con, RAW, flat) })
+      return(prepare_raws(value, null))
     }
     value[!null] <- lapply(value[!null], function(x) {
       if (is.factor(x)) as.character(x)
@@ -269,6 +268,23 @@ local(envir = new.env(parent = baseenv()), expr = {
     }
     write <- prepare_vector(flat, name)
     function(con) { write_lengths(con, SLICES, lengths); write(con) }
+  }
+
+  # Lists in a list: only as arrays of bytea.
+  prepare_lists_of_raw <- function(value, name) {
+    parts <- lapply(value, function(inner) {
+      if (is.null(inner)) return(function(con) write_tag(con, NOTHING))
+      null <- vapply(inner, function(x) is.null(x) || identical(x, NA), NA)
+      if (!all(null | vapply(inner, is.raw, NA))) refuse_type(name, "lists in a list")
+      prepare_raws(inner, null)
+    })
+    function(con) { write_tag(con, LIST); write_count(con, length(parts)); for (write in parts) write(con) }
+  }
+
+  prepare_raws <- function(value, null) {
+    lengths <- ifelse(null, -1L, lengths(value))
+    flat <- as.raw(unlist(value[!null], use.names = FALSE))
+    function(con) { write_lengths(con, RAWS, lengths); write_vector(con, RAW, flat) }
   }
 
   prepare_array <- function(value, name) {
@@ -441,7 +457,10 @@ local(envir = new.env(parent = baseenv()), expr = {
     grDevices::dev.off()
     grDevices::dev.set(current)
     prefix <- utils::tail(names(plots$devices)[plots$devices == as.character(current)], 1L)
-    if (length(prefix)) plots$kept <- c(plots$kept, sprintf("%s%06d.png", prefix, length(pages(prefix)) + 1L))
+    if (length(prefix)) {
+      written <- file.size(file.path(tempdir(), pages(prefix))) > 0  # of the page that is open there is no byte yet
+      plots$kept <- c(plots$kept, sprintf("%s%06d.png", prefix, sum(written) + 1L))
+    }
     path
   }
 
@@ -478,7 +497,10 @@ local(envir = new.env(parent = baseenv()), expr = {
 
   is_ours <- function(call) is.call(call) && identical(call, quote(eval(script[i], globals)))
 
-  show_value <- function(value) if (isS4(value)) methods::show(value) else print(value)
+  # From the global environment, where the script's own methods are.
+  show_value <- function(value) {
+    eval(as.call(list(if (isS4(value)) methods::show else print, call("quote", value))), globalenv())
+  }
 
   run_script <- function(variables, known, has_state) {
     globals <- globalenv()

@@ -579,8 +579,7 @@ def _series(column: Any, name: str) -> Any:
             hint=f"I(list({name})) makes a bytea of it, as.integer({name}) a column of numbers",
         )  # fmt: skip
     if isinstance(column, Items):
-        cells = [_nested(item) if isinstance(item, Array) else to_list(item, name) if isinstance(item, Vector) else item
-                 for item in column.items]  # fmt: skip
+        cells = [_cell(item, name) for item in column.items]
         return pd.Series(_as_objects(cells), dtype=object)
     values, missing = column.values, column.missing
     match column.tag:
@@ -596,6 +595,13 @@ def _series(column: Any, name: str) -> Any:
     if np.isnan(values).any():
         return pd.Series(pd.arrays.FloatingArray(np.where(missing, 1.0, values), missing.copy()))
     return pd.Series(values)
+
+
+def _cell(item: Any, name: str) -> Any:
+    """Return an element of a list column: a list, bytes or None."""
+    if isinstance(item, Items):
+        return item.items
+    return to_list(item, name) if isinstance(item, Vector | Array) else item
 
 
 def _classed(column: Vector, name: str) -> Any:
