@@ -9,6 +9,7 @@ What R prints comes through a third pipe, which is emptied whenever R is waited 
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import re
 import resource
@@ -21,9 +22,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import numpy as np
 import pandas as pd
 
-from dbml import errors
+from dbml import columns, errors
 from dbml.columns import Column
 from dbml.worker.printed import LONGEST_NOTICE
 from dbml.worker.r import wire
@@ -82,6 +84,7 @@ class RScript:
         for number in (their_in, their_out, their_print):
             os.close(number)
         self._ended = os.pidfd_open(self._process.pid)
+        _rehearse()  # while R starts
 
     @property
     def pid(self) -> int:
@@ -439,6 +442,17 @@ class RScript:
             case _:
                 raise errors.InvalidArgument(f"run has no verb {verb!r}")
         return None
+
+
+def _rehearse() -> None:
+    """Do once what every call does, so that memory shared with the zygote is copied before anyone waits for it."""
+    listed = [Column("", "integer", "int4"), Column("", "double precision", "float8"), Column("", "text", "text")]
+    text = pd.Series([""], dtype=pd.StringDtype("pyarrow", na_value=np.nan))
+    writer = wire.Writer()
+    writer.frame(pd.concat([pd.Series([1]), pd.Series([0.5]), text], axis=1), listed)
+    found = wire.read_value(io.BytesIO(b"".join(writer.parts)).read)
+    for _ in columns.encode_frame(wire.to_frame(found), listed, 1):
+        pass
 
 
 def _known(run: Run) -> dict[str, Any]:
