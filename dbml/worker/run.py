@@ -152,6 +152,10 @@ class Run:
             raise errors.InvalidArgument(f"progress must be done of total, both 0 or more, got {done!r} of {total!r}")
         self._say({"tag": "progress", "done": counts[0], "total": counts[1]})
 
+    def output(self, name: str, value: Any) -> None:
+        """Keep a result beside OutputDataSet: the same as run.outputs[name] = value."""
+        self.outputs[_name(name, "an output's name")] = value
+
     def take_outputs(self) -> dict[str, Any]:
         """Return the outputs, and begin anew."""
         outputs, self.outputs = self.outputs, {}

@@ -23,6 +23,7 @@ from dbml.worker.usage import Usage, usage_of
 log = logging.getLogger("dbml.scripts")
 
 GATHER_S = 0.02  # prints that follow each other faster travel together
+MOST_SATELLITES = 64  # of one call
 PATIENCE_S = 1.0  # from a satellite's closed socket to what it said last
 
 
@@ -86,8 +87,11 @@ class ScriptCall:
 
     async def open(self) -> list[Row]:
         """Wait for the script's turn, start its satellites and hand them the script."""
-        await self._enter()
         request = self._request
+        count = int(request.get("parallel", 1)) if request.get("split") else 1
+        if not 1 <= count <= MOST_SATELLITES:  # SQL has checked it, but what is signed may have been asked for by hand
+            raise errors.InvalidArgument(f"parallel must be 1 to {MOST_SATELLITES}, got {count}")
+        await self._enter()
         timeout_s = request.get("timeout_s")
         self._deadline = None if timeout_s is None else time.monotonic() + float(timeout_s)
         call = {
@@ -98,7 +102,6 @@ class ScriptCall:
         }  # fmt: skip
         try:
             self._lease = lease = await self._zygotes.enter(request.get("environment"))
-            count = int(request.get("parallel", 1)) if request.get("split") else 1
             starting = [asyncio.create_task(lease.zygote.satellite(request["language"])) for _ in range(count)]
             self._crew = Crew(await gather(starting))
             if not request.get("split"):

@@ -8,6 +8,8 @@ declare
     caller constant text := dbml_channel.caller();
     stored record;
 begin
+    -- Who waits in the worker's queue, and who does not because a call of the same session does, goes by this.
+    request := request || jsonb_build_object('backend_pid', pg_backend_pid());
     if request ->> 'kind' = 'script' and request ? 'stored_script' then
         stored := dbml_channel._find_script(request ->> 'stored_script', (request ->> 'workspace_id')::bigint, caller);
         return request || jsonb_build_object('script', stored.script, 'language', stored.language,

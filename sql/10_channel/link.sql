@@ -128,9 +128,8 @@ declare
     waits boolean := false;
     inner_key bytea; outer_key bytea; protocol integer;
 begin
-    if request ->> 'kind' in ('score', 'ping') then
-        null;   -- nothing to authorize: whoever finds the model may score with it
-    else
+    -- Nothing to authorize about a prediction: whoever finds the model may score with it.
+    if coalesce(request ->> 'kind', '') not in ('score', 'ping') then
         request := dbml_channel._authorize(request);
     end if;
     if fresh then

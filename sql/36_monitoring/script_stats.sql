@@ -1,5 +1,5 @@
 create or replace view dbml.script_stats as
-select r.script_sha256, r.language, r.username, r.stored_script, min(r.script) as script,
+select r.script_sha256, r.language, r.environment, r.environment_version, r.username, r.stored_script, min(r.script) as script,
        count(*) as calls,
        count(*) filter (where r.status in ('failed', 'interrupted')) as errors,
        count(*) filter (where r.status = 'canceled') as canceled,
@@ -13,8 +13,8 @@ select r.script_sha256, r.language, r.username, r.stored_script, min(r.script) a
 from dbml._runs r
 cross join lateral (select extract(epoch from r.finished_at - r.started_at)::double precision as seconds) t
 where r.finished_at is not null and r.script_sha256 is not null
-group by r.script_sha256, r.language, r.username, r.stored_script;
+group by r.script_sha256, r.language, r.environment, r.environment_version, r.username, r.stored_script;
 comment on view dbml.script_stats is
-    'Finished scripts by text, language and role: how often, how long, how large; those that failed are counted too.';
+    'Finished scripts by text, language, environment and role: how often, how long, how large; those that failed are counted too.';
 comment on column dbml.script_stats.errors is 'Calls that failed, or whose worker went away.';
 comment on column dbml.script_stats.median_seconds is 'Of the whole call, with the time in the queue.';

@@ -166,3 +166,15 @@ $$) AS t(t text)"""
     assert all(password not in text and "postgres" not in text.lower() for text in texts[:2])
     assert int(texts[2]) <= 5, "0, 1, 2, the router's socket, and the printing pipe"
     assert "satellite-" in texts[3] and texts[4] == "0o700"
+
+
+def test_a_request_made_by_hand_gets_no_more_than_its_function_gives(db: psycopg.Connection[Any]) -> None:
+    made = """dbml_channel.script_request('OutputDataSet = [run.id]', 'SELECT 1 AS x', '{}', '{}', 'python', 'InputDataSet',
+        'OutputDataSet', null, null, null, 2, null, null, null, null, null)"""
+    forged = f"""SELECT * FROM dbml_channel.run_call({made} || '{{"result": "json", "backend_pid": 1, "parallel": 1000000}}')"""
+    with pytest.raises(errors.InvalidArgument, match="parallel must be 1 to 64"):
+        db.execute(forged)
+    kept = """'{"result": "json", "backend_pid": 1}'"""
+    (literals,) = db.execute(f"SELECT * FROM dbml_channel.run_call({made} || {kept})").fetchone()  # type: ignore[misc]
+    (pid,) = db.execute("SELECT backend_pid FROM dbml.runs ORDER BY started_at DESC LIMIT 1").fetchone()  # type: ignore[misc]
+    assert pid == db.info.backend_pid and literals

@@ -27,6 +27,7 @@ def test_outputs_are_kept_with_their_types_and_read_as_rows(db: Db) -> None:
 import pandas, datetime
 run.outputs["few"] = pandas.DataFrame({"x": [1, 2], "t": ["a", None], "d": [datetime.date(2026, 1, 2), None]})
 run.outputs["many"] = {"n": range(100_000)}
+run.output("again", [{"x": 1}])
 run.outputs["none"] = pandas.DataFrame({"x": []})
 OutputDataSet = {"x": [7]}
 """
@@ -37,6 +38,7 @@ OutputDataSet = {"x": [7]}
     assert total == (100_000, sum(range(100_000)))
     seen = db.execute("SELECT name, columns, rows FROM dbml.outputs WHERE run_id = %s ORDER BY 1", (run_id,)).fetchall()
     assert seen == [
+        ("again", [{"name": "x", "type": "bigint"}], 1),
         ("few", [{"name": "x", "type": "bigint"}, {"name": "t", "type": "text"}, {"name": "d", "type": "date"}], 2),
         ("many", [{"name": "n", "type": "bigint"}], 100_000),
     ]
