@@ -126,6 +126,25 @@ $$, language => 'r', inputs => '{"models": "SELECT model FROM models_of_mine"}')
     assert [round(p) for (p,) in row] == [22, 42]
 
 
+def test_a_registered_model_is_loaded_by_name(db: psycopg.Connection[Any]) -> None:
+    db.execute(
+        """SELECT * FROM dbml.run_script($$
+OutputDataSet <- run$register_model("r-line", lm(y ~ x, InputDataSet), tags = list(kind = "linear"))$$, language => 'r',
+        input_query => 'SELECT g AS x, 3 * g AS y FROM generate_series(1, 10) g WHERE g <> 5') AS t(version int)"""
+    )
+    assert db.execute("SELECT framework, format FROM dbml.models WHERE name = 'r-line'").fetchone() == ("R", "rds")
+    rows = db.execute(
+        """SELECT * FROM dbml.run_script($$
+OutputDataSet <- suppressWarnings(predict(run$load_model("r-line"), InputDataSet))$$, language => 'r', input_query => 'SELECT 5 AS x')
+        AS t(y float8)"""
+    ).fetchall()
+    assert [round(y, 6) for (y,) in rows] == [15.0]
+    missing = "tryCatch(run$load_model('none'), ModelNotFound = function(e) cat('not there')); OutputDataSet <- 1"
+    assert db.execute("SELECT * FROM dbml.run_script(%s, language => 'r') AS t(x int)", [missing]).fetchone() == (1,)
+    with pytest.raises(errors.ModelNotFound):
+        db.execute("SELECT * FROM dbml.run_script($$run$load_model('none')$$, language => 'r') AS t(x int)")
+
+
 def test_a_raw_vector_is_one_bytea(db: psycopg.Connection[Any]) -> None:
     row = db.execute(
         "SELECT * FROM dbml.run_script('OutputDataSet <- serialize(1:3, NULL)', language => 'r') AS t(b bytea)"

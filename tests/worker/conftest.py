@@ -90,6 +90,7 @@ class House:
         expected: list[tuple[str, str]] | None = None,
         result: str = "table",
         limits: Limits | None = None,
+        language: str = "python",
         answer: Callable[[Child, dict[str, Any], list[bytes]], Coroutine[Any, Any, None]] | None = None,
         during: Callable[[Child], Coroutine[Any, Any, None]] | None = None,
     ) -> Outcome:
@@ -98,7 +99,7 @@ class House:
         rows: (input, number, chunk).  answer: called at "load", and at "register" with its parts.
         during: runs beside the script.
         """
-        child = await self.zygote.fork("satellite", limits or Limits())
+        child = await self.zygote.fork("satellite", limits or Limits(), language)
         outcome = Outcome(pid=child.pid, scratch=child.scratch)
         listed = [{"name": f"column {i}", "type": type_, "kind": kind} for i, (type_, kind) in enumerate(expected or [])]
         call = {

@@ -9,6 +9,8 @@ What R prints comes through a third pipe, which is emptied whenever R is waited 
 from __future__ import annotations
 
 import codecs
+import io
+import math
 import os
 import re
 import resource
@@ -21,9 +23,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import numpy as np
 import pandas as pd
 
-from dbml import errors
+from dbml import columns, errors
 from dbml.columns import Column
 from dbml.worker.printed import LONGEST_NOTICE
 from dbml.worker.r import wire
@@ -68,6 +71,7 @@ class RScript:
         self._run: Run | None = None
         self._raised: list[errors.DbmlError] = []  # by verbs, in this run
         self._ready = False
+        self._said = ""  # before it was ready
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         their_in, self._in = os.pipe()
         self._out, their_out = os.pipe()
@@ -82,6 +86,7 @@ class RScript:
         for number in (their_in, their_out, their_print):
             os.close(number)
         self._ended = os.pidfd_open(self._process.pid)
+        _rehearse()  # while R starts
 
     @property
     def pid(self) -> int:
@@ -186,17 +191,27 @@ class RScript:
     # ------------------------------------------------------------ the conversation
 
     def _await_start(self) -> None:
-        """Wait until R is ready, and hold against it only the memory that it takes from now on."""
+        """Wait until R is ready, and hold against it only the memory and the time that it takes from now on."""
         if self._ready:
             return
-        self._receive()
+        try:
+            self._receive()
+        except errors.ScriptCrashed as error:
+            said = self._said.strip()
+            raise errors.ScriptCrashed(f"R did not start: {said or error.message}", detail=error.detail) from None
         self._ready = True
+        process = Path(f"/proc/{self.pid}")
         if self._limits.memory_mb is not None:
-            _, most = resource.prlimit(self._process.pid, resource.RLIMIT_DATA)
-            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text("ascii").split()[5])
-            wanted = pages * resource.getpagesize() + (self._limits.memory_mb << 20)
-            wanted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-            resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (wanted, wanted))
+            pages = int((process / "statm").read_text("ascii").split()[5])
+            self._limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + (self._limits.memory_mb << 20))
+        if self._limits.cpu_seconds is not None:
+            ticks = sum(map(int, (process / "stat").read_text("ascii").rpartition(")")[2].split()[11:13]))
+            self._limit(resource.RLIMIT_CPU, math.ceil(ticks / os.sysconf("SC_CLK_TCK")) + self._limits.cpu_seconds)
+
+    def _limit(self, what: int, value: int) -> None:
+        """Set a limit of the R process, as far as its own hard limit allows."""
+        _, most = resource.prlimit(self.pid, what)
+        resource.prlimit(self.pid, what, (value if most == resource.RLIM_INFINITY else min(value, most), most))
 
     def _ask(self, request: str, arguments: Any, count: int = 1) -> Any:
         """Send a request and return the value that R answers; serve the script's verbs in between."""
@@ -267,11 +282,16 @@ class RScript:
     def _died(self) -> NoReturn:
         """Raise what the end of the process means."""
         code = self._wait_for_end()
-        limit = {-signal.SIGXCPU: "cpu_seconds", -signal.SIGXFSZ: "scratch_mb"}.get(code)
-        if limit is not None:
-            value = self._limits.as_json()[limit]
+        limits = self._limits.as_json()
+        if code == -signal.SIGXCPU:
             raise errors.LimitExceeded(
-                f"the script needs more than {limit} = {value} allows", detail={"limit": limit, "value": value}
+                f"the script used more processor time than cpu_seconds = {limits['cpu_seconds']} allows",
+                detail={"limit": "cpu_seconds", "value": limits["cpu_seconds"]},
+            )
+        if code == -signal.SIGXFSZ:
+            raise errors.LimitExceeded(
+                f"the script wrote a larger file than scratch_mb = {limits['scratch_mb']} allows",
+                detail={"limit": "scratch_mb", "value": limits["scratch_mb"]},
             )
         if code >= 0:
             raise errors.ScriptCrashed(f"R ended with exit code {code} without finishing", detail={"code": code})
@@ -373,8 +393,11 @@ class RScript:
                 more = False
                 break
             content += got
-        if content:
-            sys.stdout.write(self._decoder.decode(content))
+        text = self._decoder.decode(content)
+        if not self._ready:
+            self._said += text
+        elif text:
+            sys.stdout.write(text)
         return more
 
     # ------------------------------------------------------------ verbs
@@ -439,6 +462,17 @@ class RScript:
             case _:
                 raise errors.InvalidArgument(f"run has no verb {verb!r}")
         return None
+
+
+def _rehearse() -> None:
+    """Do once what every call does, so that memory shared with the zygote is copied before anyone waits for it."""
+    listed = [Column("", "integer", "int4"), Column("", "double precision", "float8"), Column("", "text", "text")]
+    text = pd.Series([""], dtype=pd.StringDtype("pyarrow", na_value=np.nan))
+    writer = wire.Writer()
+    writer.frame(pd.concat([pd.Series([1]), pd.Series([0.5]), text], axis=1), listed)
+    found = wire.read_value(io.BytesIO(b"".join(writer.parts)).read)
+    for _ in columns.encode_frame(wire.to_frame(found), listed, 1):
+        pass
 
 
 def _known(run: Run) -> dict[str, Any]:
