@@ -54,6 +54,13 @@ def _parameters() -> list[str]:
     return [f"pg{major}" for major in WANTED if FOUND[major] or IN_CI or major == WANTED[0]]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what needs R where there is none; in CI that is a failure."""
+    page = getattr(item, "callspec", None) and item.callspec.params.get("name")  # type: ignore[attr-defined]
+    if (item.get_closest_marker("needs_r") or page == "docs/how-to/run-r.md") and not IN_CI and shutil.which("R") is None:
+        pytest.skip("R is not on this machine: apt-get install r-base-core")
+
+
 def pytest_report_header() -> list[str]:
     if GIVEN:
         return ["servers: the one of DBML_TEST_DSN"]

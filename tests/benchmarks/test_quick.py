@@ -17,7 +17,18 @@ ROOT = Path(__file__).parents[2]
 PLPYTHON = Path("/usr/lib/postgresql/15/lib/plpython3.so")
 
 
-@pytest.mark.parametrize("name", ["run_script", "predict_one", "predict_into", "memory", "pieces", "streaming", "r_script"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run_script",
+        "predict_one",
+        "predict_into",
+        "memory",
+        "pieces",
+        "streaming",
+        pytest.param("r_script", marks=pytest.mark.needs_r),
+    ],
+)
 def test_a_benchmark_prints_its_table(name: str) -> None:
     if name == "predict_one" and sys.version_info[:2] != (3, 11):
         pytest.skip("Debian's PL/Python is of Python 3.11, it cannot import this environment's scikit-learn")

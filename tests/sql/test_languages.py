@@ -44,6 +44,7 @@ AGAIN = {
 }
 
 
+@pytest.mark.needs_r
 def test_three_hundred_groups_give_the_same_coefficients_in_both(db: psycopg.Connection[Any]) -> None:
     for language, script in (("python", IN_PYTHON), ("r", IN_R)):
         db.execute(

@@ -9,6 +9,8 @@ import pytest
 
 from dbml import errors
 
+pytestmark = pytest.mark.needs_r
+
 EXAMPLE = """
 SELECT * FROM dbml.run_script($$OutputDataSet <- transform(InputDataSet, y = x * factor)$$, language => 'r',
     input_query => 'SELECT g AS x FROM generate_series(1, 5) g', params => '{"factor": 3}') AS t(x bigint, y bigint)"""

@@ -17,6 +17,8 @@ from dbml import errors
 from dbml.worker.r.language import RScript
 from dbml.worker.sandbox import Limits
 
+pytestmark = pytest.mark.needs_r
+
 Start = Callable[..., RScript]
 
 

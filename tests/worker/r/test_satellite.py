@@ -13,6 +13,8 @@ from dbml import errors
 from dbml.worker.processes import Child
 from dbml.worker.sandbox import Limits
 
+pytestmark = pytest.mark.needs_r
+
 BIGINT = [("bigint", "int8")]
 
 

@@ -15,6 +15,8 @@ from dbml.worker.r.language import RScript
 from dbml.worker.run import Run
 from dbml.worker.sandbox import Limits
 
+pytestmark = pytest.mark.needs_r
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

@@ -19,6 +19,8 @@ from dbml.columns import JSON_NULL, Column, encode_frame, natural_columns
 from dbml.worker.r.language import RScript
 from dbml.worker.sandbox import Limits
 
+pytestmark = pytest.mark.needs_r
+
 NAIVE = st.datetimes(datetime(1900, 1, 1), datetime(2100, 12, 31))
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 FLOATS = st.floats(allow_nan=False)
