@@ -159,17 +159,19 @@ class Conversation:
                 self._once({})
             else:
                 self._hear_pieces(stack)
-            stack.pop_all().close()
-        params: dict[str, Any] = {}
-        if self._call["result"] == "params" and self._last:
-            params = {name: parameter(name, self._language.parameter(name)) for name in self._call["params"]}
+            params: dict[str, Any] = {}
+            if self._call["result"] == "params" and self._last:
+                params = {name: parameter(name, self._language.parameter(name)) for name in self._call["params"]}
         self._answer.flush()
         for output in self._outputs.values():
             output.flush()
         if self._call["result"] == "plot":
             self._say_plot()
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        spent = {"peak_memory_mb": usage.ru_maxrss / 1024, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+        own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = {
+            "peak_memory_mb": max(own.ru_maxrss, below.ru_maxrss) / 1024,
+            "cpu_seconds": own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime,
+        }
         counts = {"rows_in": self._rows_in, "rows_out": self._answer.rows, "last": self._last}
         self._peer.say({"tag": "done", "params": params, **counts, **spent})
 
@@ -291,7 +293,10 @@ class Conversation:
 
     def _say_plot(self) -> None:
         if self._run.first_image is None:
-            raise errors.InvalidArgument("the script left no figure open", hint="matplotlib.pyplot.plot(...) opens one")
+            hint = {"python": "matplotlib.pyplot.plot(...) opens one", "r": "plot(...) draws one"}[
+                self._call.get("language", "python")
+            ]
+            raise errors.InvalidArgument("the script left no figure open", hint=hint)
         body = self._run.first_image.hex().encode()
         self._peer.say({"tag": "frame", "n": 1, "names": ["plot"], "types": ["bytea"], "sizes": [len(body)]}, body)
 

@@ -98,7 +98,8 @@ class ScriptCall:
             "tag": "call", "run_id": self.run_id,
             "inputs": [{"name": given["name"], "columns": given["columns"]} for given in request["inputs"]],
             "expected": request.get("expected"), "split": request.get("split"),
-            **{key: request[key] for key in ("script", "params", "output_name", "result", "workspace", "experiment", "user")},
+            **{key: request[key] for key in (
+                "script", "language", "params", "output_name", "result", "workspace", "experiment", "user")},
         }  # fmt: skip
         try:
             self._lease = lease = await self._zygotes.enter(request.get("environment"))

@@ -68,8 +68,6 @@ class RScript:
         self._limits = limits
         self._lines: list[str] = []
         self._listed: set[str] = set()  # parameters that came as lists, and go as lists
-        self._parameters: list[str] = []
-        self._final: dict[str, Any] = {}
         self._run: Run | None = None
         self._raised: list[errors.DbmlError] = []  # by verbs, in this run
         self._ready = False
@@ -124,7 +122,6 @@ class RScript:
         given = {name: value for name, value in variables.items() if name not in ("run", "state")}
         self._run = variables.get("run")
         self._raised = []
-        self._parameters = [name for name, value in given.items() if not isinstance(value, pd.DataFrame)]
         self._listed = {name for name, value in given.items() if isinstance(value, list)}
 
         def arguments(writer: wire.Writer) -> None:
@@ -155,10 +152,10 @@ class RScript:
 
         Raises: UnsupportedType.
         """
-        found = self._final[name] if name in self._final else self._read_parameter(name)
-        if isinstance(found, errors.DbmlError):
-            raise found
-        return found
+        found = self._ask("parameter", lambda writer: writer.character([name]))
+        if name in self._listed and isinstance(found, wire.Vector):
+            return wire.to_list(found, name)
+        return wire.to_python(found, name)
 
     def figures(self) -> Iterator[tuple[str, bytes]]:
         """Yield the pages that the last run plotted to the default device, as PNG."""
@@ -167,15 +164,10 @@ class RScript:
             yield f"figure {number}", png
 
     def close(self) -> None:
-        """End the R process; what the parameters hold can still be read."""
-        if self._process.returncode is None:
-            for name in self._parameters:
-                try:
-                    self._final[name] = self._read_parameter(name)
-                except errors.DbmlError as error:
-                    self._final[name] = error
-        self._parameters = []
+        """End the R process."""
         self._end()
+
+    # ------------------------------------------------------------ the conversation
 
     def _end(self) -> None:
         if self._process.returncode is None:
@@ -185,14 +177,6 @@ class RScript:
             if number >= 0:
                 os.close(number)
         self._in = self._out = self._printed = self._ended = self._called = -1
-
-    def _read_parameter(self, name: str) -> Any:
-        found = self._ask("parameter", lambda writer: writer.character([name]))
-        if name in self._listed and isinstance(found, wire.Vector):
-            return wire.to_list(found, name)
-        return wire.to_python(found, name)
-
-    # ------------------------------------------------------------ the conversation
 
     def _await_start(self) -> None:
         """Wait until R is ready, and hold against it only the memory and the time that it takes from now on."""

@@ -37,7 +37,7 @@ def test_rows_in_and_out(house: Any, one_column: Any) -> None:
     assert outcome.exit.code == 0 and not psutil.pid_exists(outcome.pid)
 
 
-def test_parameters_return_though_r_has_ended(house: Any) -> None:
+def test_parameters_return_from_r(house: Any) -> None:
     outcome = house.script("n <- n + 0.5; gone <- NULL", params={"n": 1, "kept": [1], "gone": 1}, result="params", language="r")
     assert outcome.done["params"] == {"n": 1.5, "kept": [1], "gone": None}
     outcome = house.script("n <- mean", params={"n": 1}, result="params", language="r")
