@@ -40,6 +40,7 @@ class Member:
     child: Child
     stints: deque[Stint] = field(default_factory=deque)
     untaken: int = 0
+    group: str | None = None  # the one that it is at
     go_on: asyncio.Event = field(default_factory=asyncio.Event)  # what it asked is answered
     pump: asyncio.Task[None] | None = None
 
@@ -167,6 +168,8 @@ class Crew:
                 case "took":
                     member.untaken -= 1
                     self._room.set()
+                case "group":
+                    member.group = head["key"]
                 case "frame":
                     await self._in_turn(member, head, body)
                 case "closed":

@@ -5,7 +5,7 @@ comes of it.  What it writes waits until the router reads, and the router reads 
 bounded on the way.
 
     router -> satellite  call, rows, close (the pieces that were sent are whole), run (that was all)
-    satellite -> router  notice, metric, tags, progress, artifact, register, load, frame, output, took (a message about
+    satellite -> router  notice, metric, tags, progress, artifact, register, load, group (begins), frame, output, took (a message about
                          pieces is dealt with), closed (so are all before it), done or error
 """
 
@@ -235,6 +235,7 @@ class Conversation:
             piece, ahead = ahead, next(whole, None)
             given: dict[str, Any] = {name: piece.frame}
             if by == "partition":
+                self._peer.say({"tag": "group", "key": _key_text(piece.values)})
                 given |= {key: value for key, value in piece.values.items() if key.isidentifier()}
                 try:
                     self._once(given, piece)

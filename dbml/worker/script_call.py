@@ -27,6 +27,10 @@ MOST_SATELLITES = 64  # of one call
 PATIENCE_S = 1.0  # from a satellite's closed socket to what it said last
 
 
+class ScriptLost(ChildLost):
+    """A satellite is gone; the text says which group it was at."""
+
+
 class ScriptCall:
     """Holds the conversation between SQL and the satellites of one script, and keeps the record of the run."""
 
@@ -291,7 +295,8 @@ class ScriptCall:
             case "error":
                 raise errors.from_fields(head)
             case "lost":
-                raise ChildLost(event.lost)
+                where = "" if member.group is None else f"group {member.group}: "
+                raise ScriptLost(f"{where}the script's process {event.lost}")
             case tag:
                 raise errors.ProtocolMismatch(f"a satellite said {tag!r}, which the router does not know")
         return False
@@ -368,7 +373,8 @@ class ScriptCall:
             lost = gone
         except TimeoutError:
             pass
-        return errors.ScriptCrashed(f"the script's process {lost}", detail={"run_id": self.run_id})
+        text = str(lost) if isinstance(lost, ScriptLost) else f"the script's process {lost}"
+        return errors.ScriptCrashed(text, detail={"run_id": self.run_id})
 
     def _left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
