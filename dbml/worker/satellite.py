@@ -5,8 +5,8 @@ comes of it.  What it writes waits until the router reads, and the router reads 
 bounded on the way.
 
     router -> satellite  call, rows, close (the pieces that were sent are whole), run (that was all)
-    satellite -> router  notice, metric, tags, progress, artifact, register, load, group (begins), frame, output, took (a message about
-                         pieces is dealt with), closed (so are all before it), done or error
+    satellite -> router  notice, metric, tags, progress, artifact, register, load, group (begins), frame, output,
+                         took (a message about pieces is dealt with), closed (so are all before it), done or error
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def test_prints_of_pieces_come_and_a_group_that_exits_ends_the_call(db: Db) -> N
     assert said == ["group 1", "group 2", "group 3"]
     with pytest.raises(errors.ScriptExit, match="group k = 1"):
         rows(db, "import sys; sys.exit(3)", "k int", input_query=query, partition_by="'{k}'")
-    with pytest.raises(errors.ScriptCrashed, match="group k = 2: the script's process was killed by signal 11 .SIGSEGV"):
+    with pytest.raises(errors.ScriptCrashed, match=r"group k = 2: the script's process was killed by signal 11 .SIGSEGV"):
         rows(db, "import ctypes; k == 2 and ctypes.string_at(0)", "k int", input_query=query, partition_by="'{k}'", parallel="2")
     assert rows(db, "OutputDataSet = [{'k': 1}]", "k int") == [(1,)]
 
