@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,10 +32,12 @@ def reference(lock: str, python: str = HERE) -> Reference:
 
 @pytest.fixture
 def real(servers: Any, wheelhouse: Path, few: Path) -> Uv:
-    """The uv of a worker with real packages; its cache is shared with other tests, 'tiny' is another each time."""
+    """The uv of a worker with real packages; what these tests have built is gone, what uv has unpacked is not."""
     for version in ("1.0", "2.0"):
         wheels.write(few, "tiny", version, {"tiny.py": f"VERSION = {version!r}  # {few}\n"})
-    return Uv(servers.folder / "cache", (str(wheelhouse), str(few)), no_index=True)
+    cache = servers.folder / "cache-of-builders"
+    shutil.rmtree(cache / "environments", ignore_errors=True)
+    return Uv(cache, (str(wheelhouse), str(few)), no_index=True)
 
 
 def locked(run: Any, uv: Uv, spec: str) -> str:
