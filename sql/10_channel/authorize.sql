@@ -12,7 +12,7 @@ begin
     request := request || jsonb_build_object('backend_pid', pg_backend_pid());
     if request ->> 'kind' = 'script' and request ? 'stored_script' then
         stored := dbml_channel._find_script(request ->> 'stored_script', (request ->> 'workspace_id')::bigint, caller);
-        return request || jsonb_build_object('script', stored.script, 'language', stored.language,
+        request := request || jsonb_build_object('script', stored.script, 'language', stored.language,
             'params', stored.defaults || (request -> 'params'),
             'stored_script', stored.name, 'stored_version', stored.version);
     elsif request ->> 'kind' = 'environment' and request ->> 'form' = 'build' then
@@ -27,8 +27,16 @@ begin
         return request || jsonb_build_object('admin', pg_has_role(caller,
             (select n.nspowner from pg_namespace n where n.nspname = 'dbml'), 'member'));
     end if;
+    if request ->> 'kind' = 'script' then
+        -- From where, for the record, and the limits: what the request says of these is what its maker would like.
+        request := request || jsonb_build_object('database', current_database(), 'client_address', inet_client_addr(),
+            'application', current_setting('application_name')) || dbml_channel._choose_pool(request ->> 'pool', caller);
+        if request ? 'refusal' then
+            return request || '{"kind": "refused"}';
+        end if;
+    end if;
     return request;
 end
 $$;
 comment on function dbml_channel._authorize(jsonb) is
-    'Check that the caller may make a request, and add to it what only the owner knows: a stored script''s text.';
+    'Check that the caller may make a request, and add to it what only the owner knows: a stored script''s text, the limits of the pool.';

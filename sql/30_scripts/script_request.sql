@@ -7,15 +7,10 @@ language plpgsql stable parallel restricted security invoker
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    unsupported text := case when pool is not null then 'pool' end;
     queries jsonb;
     home record;
 begin
-    if unsupported is not null then
-        raise exception '% is not supported yet', unsupported
-            using errcode = 'ML030', detail = jsonb_build_object('argument', unsupported),
-                  hint = 'leave it out: scripts run under the limits of the worker';
-    elsif script is null then
+    if script is null then
         raise exception 'script must be given, got NULL' using errcode = 'ML009';
     elsif language is null or lower(language) not in ('python', 'r') then
         raise exception 'language must be python or r, got %', coalesce(quote_literal(language), 'NULL') using errcode = 'ML009',
@@ -25,7 +20,7 @@ begin
         raise exception 'inputs must be a JSON object of queries by name, got %', inputs
             using errcode = 'ML009', hint = 'inputs => ''{"train": "SELECT ...", "test": "SELECT ..."}''';
     elsif jsonb_typeof(coalesce(params, '{}')) <> 'object' then
-        raise exception 'params must be a JSON object, got %', params
+        raise exception 'params must be a JSON object, got %', jsonb_typeof(params)
             using errcode = 'ML009', hint = 'params => ''{"alpha": 0.5}'' makes the variable alpha';
     elsif input_query is not null and inputs ? input_name then
         raise exception 'the input "%" is given twice, by input_query and by inputs', input_name using errcode = 'ML009';
@@ -59,7 +54,7 @@ begin
             when rows_per_read is not null then jsonb_build_object('by', 'read', 'input', input_name, 'rows', rows_per_read)
             when parallel > 1 and queries ? input_name then jsonb_build_object('by', 'share', 'input', input_name, 'shares', parallel) end,
         'timeout_s', extract(epoch from timeout), 'workspace', home.name, 'workspace_id', home.id, 'experiment', experiment,
-        'environment', dbml_channel.find_environment(environment, home.name),
+        'environment', dbml_channel.find_environment(environment, home.name), 'pool', pool,
         'database', current_database(), 'backend_pid', pg_backend_pid(), 'client_address', inet_client_addr(),
         'application', current_setting('application_name'));
 end

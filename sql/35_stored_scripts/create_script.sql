@@ -23,6 +23,9 @@ begin
         raise exception 'language must be python or r, got %', coalesce(quote_literal(language), 'NULL') using errcode = 'ML009';
     elsif jsonb_typeof(params) is distinct from 'object' or jsonb_typeof(tags) is distinct from 'object' then
         raise exception 'params and tags must be JSON objects' using errcode = 'ML009';
+    elsif params @? '$.**."$secret"' then
+        raise exception 'a stored script must not hold a secret' using errcode = 'ML009',
+            hint = 'leave it out of the defaults: dbml.run_stored takes it, params => ''{"password": {"$secret": "..."}}''';
     end if;
     perform pg_advisory_xact_lock(hashtextextended('dbml script ' || home || ' ' || coalesce(name, ''), 0));
     select * into former from dbml._scripts s where (s.workspace_id, s.name::text) = (home, create_script.name)
@@ -45,7 +48,7 @@ comment on function dbml.create_script(text, text, text, text, jsonb, jsonb, tex
 
 params are defaults: dbml.run_stored''s own params stand before them. Only who created a name may add versions
 to it, and the owner of the schema. dbml.grant_script lets other roles run it.
-Errors: ML009 a bad name, language or no text; 42501 the name is another role''s.
+Errors: ML009 a bad name, language, no text, or a default that is marked as a secret; 42501 the name is another role''s.
 Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + n)$$, params => ''{"n": 1}'');';
 
 create or replace function dbml_channel._check_script_owner(name text, owner_ text, caller text)

@@ -5,7 +5,7 @@ select r.run_id, r.workspace, r.experiment, r.parent_run_id, r.status, r.usernam
        r.language, r.script, r.script_sha256, r.params, r.inputs, r.rows_in, r.rows_out, r.peak_memory_mb, r.cpu_seconds,
        r.log, r.sqlstate, r.error, r.error_context, r.tags, r.properties,
        r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version,
-       r.environment, r.environment_version, r.lock_sha256
+       r.environment, r.environment_version, r.lock_sha256, r.pool, r.options
 from dbml._runs r;
 comment on view dbml.runs is
     'Every script that was run, recorded by the worker itself: also those that failed, were cancelled or were rolled back.';
@@ -20,3 +20,6 @@ comment on column dbml.runs.log is 'What the script printed, its first and last 
 comment on column dbml.runs.error is 'The message of the error, its SQLSTATE in sqlstate, the script''s lines in error_context.';
 comment on column dbml.runs.queued_seconds is 'How long it waited until the worker had room for it, part of seconds.';
 comment on column dbml.runs.stored_script is 'The stored script that ran, its version in stored_version; NULL for a script given in the call.';
+comment on column dbml.runs.params is 'The parameters as given; of one marked as a secret only that it was: {"$secret": true}.';
+comment on column dbml.runs.pool is 'The resource pool that it ran in, or was refused.';
+comment on column dbml.runs.options is 'The other arguments of the call that were given, and the limits that held.';
