@@ -42,7 +42,9 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   └── DblinkMissing         ML044
     ├── WorkspaceNotFound         ML050
     ├── ScriptNotFound            ML051  no stored script of that name, or no right to run it
-    └── RunNotFound               ML052
+    ├── RunNotFound               ML052
+    ├── PoolNotFound              ML060
+    └── PoolDenied                ML061  the pool is another role's
 """
 
 from __future__ import annotations
@@ -327,6 +329,18 @@ class RunNotFound(DbmlError, code="ML052", name="RUN_NOT_FOUND"):
     """No such run, or it has kept nothing of that name."""
 
     sqlstate = "ML052"
+
+
+class PoolNotFound(DbmlError, code="ML060", name="POOL_NOT_FOUND"):
+    """No resource pool of that name."""
+
+    sqlstate = "ML060"
+
+
+class PoolDenied(DbmlError, code="ML061", name="POOL_DENIED"):
+    """No rule lets the role use that resource pool."""
+
+    sqlstate = "ML061"
 
 
 class WorkspaceNotFound(DbmlError, code="ML050", name="WORKSPACE_NOT_FOUND"):

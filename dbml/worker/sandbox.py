@@ -47,6 +47,7 @@ class Limits:
     output_mb: int = 1024
     cache_mb: int = 512
     threads: int = min(2, os.cpu_count() or 1)
+    network: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the limits as a JSON object."""
