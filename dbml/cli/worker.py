@@ -68,9 +68,22 @@ def worker(
             envvar="DBML_MAX_RUNNING",
         ),
     ] = None,
+    max_running_per_role: Annotated[
+        int | None,
+        typer.Option(help="Of these, scripts of one role.  By default no limit.", min=1, envvar="DBML_MAX_RUNNING_PER_ROLE"),
+    ] = None,
     max_scripts: Annotated[
         int, typer.Option(help="Scripts that run or wait; more are refused at once.", min=1, envvar="DBML_MAX_SCRIPTS")
     ] = 500,
+    role_share: Annotated[
+        float,
+        typer.Option(
+            help="Part of --max-scripts beyond which a role gives way to others: its newest waiting script is refused.",
+            min=0.01,
+            max=1.0,
+            envvar="DBML_ROLE_SHARE",
+        ),
+    ] = 0.5,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -111,7 +124,7 @@ def worker(
             settings = WorkerSettings(
                 dsn=found, listen=place, advertise=advertise, on_ready=ready, max_scripts=max_scripts, metrics=metrics,
                 find_links=links, no_index=no_index, environments=environments, environment_idle_s=environment_idle,
-                cache=cache and cache.absolute(),
+                cache=cache and cache.absolute(), max_running_per_role=max_running_per_role, role_share=role_share,
             )  # fmt: skip
             if max_running is not None:
                 settings = dataclasses.replace(settings, max_running=max_running)

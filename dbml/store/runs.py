@@ -25,11 +25,11 @@ def _jsonb(value: Any) -> Jsonb:
 _START = """
 insert into dbml._runs (run_id, workspace_id, workspace, experiment, username, session_user_, database, application,
                         client_address, backend_pid, language, script, script_sha256, params, inputs, status, started_at,
-                        stored_script, stored_version, environment, environment_version, lock_sha256)
+                        stored_script, stored_version, environment, environment_version, lock_sha256, pool, options)
 values (%(run_id)s, %(workspace_id)s, %(workspace)s, %(experiment)s, %(username)s, %(session_user)s, %(database)s,
         %(application)s, %(client_address)s, %(backend_pid)s, %(language)s, %(script)s, %(script_sha256)s, %(params)s,
         %(inputs)s, %(status)s, %(started_at)s, %(stored_script)s, %(stored_version)s,
-        %(environment)s, %(environment_version)s, %(lock_sha256)s)"""
+        %(environment)s, %(environment_version)s, %(lock_sha256)s, %(pool)s, %(options)s)"""
 
 _EXPERIMENT = """
 insert into dbml._experiments (workspace_id, name, created_by) values (%s, %s, %s) on conflict do nothing"""
@@ -59,7 +59,7 @@ async def start(connection: AsyncConnection[Any], run: Mapping[str, Any]) -> Non
     """Record that a run has begun; makes its experiment where it is new."""
     if run["experiment"] is not None:
         await connection.execute(_EXPERIMENT, (run["workspace_id"], run["experiment"], run["username"]))
-    values = dict(run, params=_jsonb(run["params"]), inputs=_jsonb(run["inputs"]))
+    values = dict(run, **{name: _jsonb(run[name]) for name in ("params", "inputs", "options")})
     await connection.execute(_START, values)
 
 

@@ -121,12 +121,11 @@ class Admission:
         """Take note that a script has ended, or waits no longer; may be called again."""
         if turn.inside:
             turn.inside = False
-            for counter, key, number in (
-                (self._backends, turn.applicant.backend, 1), (self._scripts, turn.key, 1), (self._processes, turn.key, turn.processes),
-            ):  # fmt: skip
-                counter[key] -= number  # type: ignore[index]
-                if not counter[key]:  # type: ignore[index]
-                    del counter[key]  # type: ignore[arg-type]
+            self._backends[turn.applicant.backend] -= 1
+            self._scripts[turn.key] -= 1
+            self._processes[turn.key] -= turn.processes
+            # Forget those at zero.
+            self._backends, self._scripts, self._processes = +self._backends, +self._scripts, +self._processes
         elif turn in (queue := self._queues.get(turn.key, deque())):
             self._unqueue(queue, turn)
         self._call_next()

@@ -56,10 +56,12 @@ class ModelUpload:
 class Scorers(Protocol):
     """What scores: the `ScorerPool` of the worker's own environment, or that of another."""
 
-    async def describe(self, digest: str, upload: IO[bytes] | None) -> dict[str, Any]:
+    async def describe(self, digest: str, upload: IO[bytes] | None, role: str = "") -> dict[str, Any]:
         """As `ScorerPool.describe`."""
 
-    async def score(self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None) -> Frame:
+    async def score(
+        self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None, role: str = ""
+    ) -> Frame:
         """As `ScorerPool.score`."""
 
 
@@ -74,19 +76,19 @@ class ScoreCall:
     async def open(self, body: bytes, spool: IO[bytes] | None) -> list[Row]:
         """Answer the opening message; 'need' asks SQL for the model's bytes and for the same call again."""
         request = self._request
-        digest = request["digest"]
+        digest, role = request["digest"], request["user"]
         try:
             match request["form"]:
                 case "row" | "record" as form:
                     head = {"tag": f"score_{form}", "digest": digest, "method": request["method"],
                             "signature": request.get("signature")}  # fmt: skip
-                    answer, scores = await self._scorers.score(digest, head, body, spool)
+                    answer, scores = await self._scorers.score(digest, head, body, spool, role)
                     return [("scores", answer.get("type"), scores)]
                 case "describe":
-                    about = await self._scorers.describe(digest, spool)
+                    about = await self._scorers.describe(digest, spool, role)
                     return [("signature", about["prediction"]["type"], None)]
                 case "query":
-                    about = await self._scorers.describe(digest, spool)
+                    about = await self._scorers.describe(digest, spool, role)
                     sent = self._match(about)
                     return [
                         ("signature", json.dumps({"sent": sent, "type": about["prediction"]["type"]}, ensure_ascii=False), None)
@@ -107,7 +109,7 @@ class ScoreCall:
         frame = {"tag": "score", "digest": request["digest"], "method": request["method"], "columns": self._columns,
                  "n": head["n"], "expected": request["prediction"]}  # fmt: skip
         try:
-            _, scores = await self._scorers.score(request["digest"], frame, body)
+            _, scores = await self._scorers.score(request["digest"], frame, body, None, request["user"])
         except ModelNeeded:
             raise errors.ScorerLost(
                 "the scorer let the model go in mid-call", hint="repeat the call; a larger cache_mb keeps more models"

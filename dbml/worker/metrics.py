@@ -35,11 +35,15 @@ class Counts:
         self.rows_in = 0
         self.rows_out = 0
         self.predictions = 0
+        self.pools: Counter[tuple[str, str]] = Counter()  # scripts, by pool and status
+        self.queued_sum: Counter[str] = Counter()  # seconds, by pool
 
     def ended(self, script: ScriptCall, status: str) -> None:
         """Count a script that has ended."""
         language = script.language
         self.scripts[language, status] += 1
+        self.pools[script.pool, status] += 1
+        self.queued_sum[script.pool] += script.queued_s  # type: ignore[assignment] # as below
         self.seconds[language, next((end for end in BUCKETS if script.seconds <= end), float("inf"))] += 1
         self.seconds_sum[language] += script.seconds  # type: ignore[assignment] # a Counter adds floats too
         rows_in, rows_out = script.rows
@@ -80,6 +84,21 @@ class _Collector:
                 buckets.append(("+Inf" if end == float("inf") else str(end), total))
             seconds.add_metric([language], buckets, counts.seconds_sum[language])
         yield seconds
+        pools = CounterMetricFamily("dbml_pool_scripts", "Scripts that have ended, by pool.", labels=["pool", "status"])
+        for labels, number in sorted(counts.pools.items()):
+            pools.add_metric(labels, number)
+        yield pools
+        queued = CounterMetricFamily("dbml_pool_queued_seconds", "Time that scripts have waited, by pool.", labels=["pool"])
+        for pool, waited in sorted(counts.queued_sum.items()):
+            queued.add_metric([pool], waited)
+        yield queued
+        running_now = GaugeMetricFamily("dbml_pool_running", "Scripts that run now, by pool.", labels=["pool"])
+        waiting_now = GaugeMetricFamily("dbml_pool_waiting", "Scripts that wait now, by pool.", labels=["pool"])
+        for pool, (running, waiting) in status["pools"].items():
+            running_now.add_metric([pool], running)
+            waiting_now.add_metric([pool], waiting)
+        yield running_now
+        yield waiting_now
         for name, text, number in (
             ("dbml_script_rows_in", "Rows that scripts were given.", counts.rows_in),
             ("dbml_script_rows_out", "Rows that scripts returned.", counts.rows_out),

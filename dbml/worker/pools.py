@@ -48,4 +48,4 @@ class Pool:
 
 
 def _hint(limit: str) -> str:
-    return f"SELECT name, {limit}, granted_to FROM dbml.pools"
+    return f"SELECT name, {limit}, granted_to FROM dbml.pools"  # noqa: S608 - for people to run

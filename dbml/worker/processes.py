@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dbml.worker.cgroups import Cgroups, Leaf
 from dbml.worker.frames import Frame, FrameError, pack, read_frame_async
 from dbml.worker.sandbox import Limits, environment
 
@@ -33,6 +34,8 @@ STOP_TIMEOUT_S = 5.0
 PATIENCE_S = 1.0  # from the end of a child's socket to the end of its process
 LONGEST_BUFFER = 1 << 20
 LARGEST_MESSAGE = 1 << 16
+MOST_SPARES = 8  # satellites forked ahead for other limits than the worker's own
+SPARE_IDLE_S = 120.0  # after which such a one is given up
 
 
 class ChildLost(Exception):
@@ -74,6 +77,7 @@ class Child:
     ) -> None:
         self.scratch = scratch
         self.pid = 0
+        self.leaf: Leaf | None = None  # its control group, where there are any
         self._reader = reader
         self._writer = writer
         self._kill = kill
@@ -109,6 +113,10 @@ class Child:
     async def exited(self) -> Exit:
         """Wait for the end of the process."""
         return await asyncio.shield(self._exit)
+
+    def when_over(self, then: Callable[[], object]) -> None:
+        """Call something when the process has ended."""
+        self._exit.add_done_callback(lambda _: then())
 
     @property
     def is_over(self) -> bool:
@@ -166,9 +174,13 @@ class Zygote:
 
     runtime: a directory of the router's own, in which children have their scratch directories.
     interpreter: of its environment; None is the router's own.
+    cgroups: where satellites get groups of their own; None where there are none.
     """
 
-    def __init__(self, runtime: str, limits: Limits, interpreter: Interpreter | None = None) -> None:
+    def __init__(
+        self, runtime: str, limits: Limits, interpreter: Interpreter | None = None, cgroups: Cgroups | None = None
+    ) -> None:
+        self.cgroups = cgroups
         self._interpreter = interpreter or Interpreter.own()
         self._runtime = runtime
         self._limits = limits
@@ -181,7 +193,8 @@ class Zygote:
         self._removals: set[asyncio.Future[None]] = set()
         self._lock = asyncio.Lock()
         self._stopping = False
-        self._spares: dict[str, asyncio.Task[Child]] = {}  # by language: the satellite that was forked ahead
+        # The satellite that was forked ahead, by language and limits, that used last at the end.
+        self._spares: dict[tuple[str, Limits], asyncio.Task[Child]] = {}
 
     @property
     def pid(self) -> int | None:
@@ -196,10 +209,14 @@ class Zygote:
         async with self._lock:
             await self._start()
 
-    async def satellite(self, language: str = "python") -> Child:
-        """Give a fresh satellite: the one that was forked ahead, while the next is forked behind it."""
-        spare = self._spares.pop(language, None)
-        ready = asyncio.create_task(self.fork("satellite", self._limits, language)) if spare is None else spare
+    async def satellite(self, language: str = "python", limits: Limits | None = None) -> Child:
+        """Give a fresh satellite: the one that was forked ahead, while the next is forked behind it.
+
+        limits: None for the worker's own.
+        """
+        key = (language, limits or self._limits)
+        spare = self._spares.pop(key, None)
+        ready = asyncio.create_task(self._fork_satellite(*key)) if spare is None else spare
         try:
             child = await asyncio.shield(ready)
         except asyncio.CancelledError:
@@ -208,12 +225,38 @@ class Zygote:
         except ChildLost:
             if spare is None:
                 raise
-            child = await self.fork("satellite", self._limits, language)  # what was forked ahead went with a former zygote
+            child = await self._fork_satellite(*key)  # what was forked ahead went with a former zygote
         finally:
-            if not self._stopping and language not in self._spares:
-                self._spares[language] = asyncio.create_task(self.fork("satellite", self._limits, language))
-                self._spares[language].add_done_callback(_take_note)
-        return await self.fork("satellite", self._limits, language) if child.is_over else child
+            self._fork_ahead(key)
+        return await self._fork_satellite(*key) if child.is_over else child
+
+    async def _fork_satellite(self, language: str, limits: Limits) -> Child:
+        child = await self.fork("satellite", limits, language)
+        leaf = None if self.cgroups is None else self.cgroups.leaf(f"satellite-{child.pid}", limits)
+        if leaf is not None:
+            child.leaf = leaf
+            leaf.adopt(child.pid)
+            loop = asyncio.get_running_loop()
+            child.when_over(lambda: self._track(loop.run_in_executor(None, leaf.close)))
+        return child
+
+    def _fork_ahead(self, key: tuple[str, Limits]) -> None:
+        """Fork the next satellite of a language with these limits, unless there is one."""
+        if self._stopping or key in self._spares:
+            return
+        spare = self._spares[key] = asyncio.create_task(self._fork_satellite(*key))
+        spare.add_done_callback(_take_note)
+        if key[1] != self._limits:
+            asyncio.get_running_loop().call_later(SPARE_IDLE_S, self._give_up, key, spare)
+            others = [other for other in self._spares if other[1] != self._limits]
+            for other in others[:-MOST_SPARES]:
+                self._give_up(other, self._spares[other])
+
+    def _give_up(self, key: tuple[str, Limits], spare: asyncio.Task[Child]) -> None:
+        if self._spares.get(key) is spare:
+            del self._spares[key]
+            spare.add_done_callback(_end_unused)
+            spare.cancel()  # has no effect on one that is ready
 
     async def fork(self, role: Literal["satellite", "scorer"], limits: Limits, language: str = "python") -> Child:
         """Fork a child that serves one end of a new socket pair; starts a zygote where there is none.
@@ -353,9 +396,11 @@ class Zygote:
         try:
             Path(child.scratch).rmdir()
         except OSError:
-            removal = asyncio.get_running_loop().run_in_executor(None, _remove, child.scratch)
-            self._removals.add(removal)
-            removal.add_done_callback(self._removals.discard)
+            self._track(asyncio.get_running_loop().run_in_executor(None, _remove, child.scratch))
+
+    def _track(self, removal: asyncio.Future[None]) -> None:
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
 
     def _lost(self) -> None:
         assert self._control is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 from dbml import errors
 from dbml.store import runs
+from dbml.worker.secret_params import Secrets
 from dbml.worker.telemetry import Connection, Telemetry
 
 LOG_HALF = 512 * 1024  # of a run's log, the first and the last half megabyte are kept
@@ -25,7 +26,8 @@ Receive = Callable[[], Awaitable[tuple[dict[str, Any], bytes]]]
 class RunLog:
     """What a script printed, its first and last half megabyte."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
         self._head = ""
         self._tail = ""
         self._dropped = 0
@@ -40,19 +42,29 @@ class RunLog:
             self._tail = tail[-LOG_HALF:]
 
     def text(self) -> str:
-        """Return the log as it is kept; a character that PostgreSQL cannot store is replaced."""
-        gap = f"\n… {self._dropped} characters are left out …\n" if self._dropped else ""
-        return (self._head + gap + self._tail).replace("\x00", "\ufffd")
+        """Return the log as it is kept, without secrets; a character that PostgreSQL cannot store is replaced."""
+        if self._dropped:
+            head, tail = self._secrets.mask_cut(self._head, self._tail)
+            text = f"{head}\n… {self._dropped} characters are left out …\n{tail}"
+        else:
+            text = self._secrets.mask(self._head + self._tail)
+        return text.replace("\x00", "\ufffd")
 
 
 class RunRecord:
     """The row in dbml.runs and what belongs to it; nothing that fails here fails the script."""
 
-    def __init__(self, request: Mapping[str, Any], telemetry: Telemetry) -> None:
+    def __init__(
+        self, request: Mapping[str, Any], telemetry: Telemetry, secrets: Secrets, pool: str | None,
+        limits: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self._request = request
+        self._secrets = secrets
+        self._pool = pool
+        self._limits = limits
         self._telemetry = telemetry
         self.run_id = str(uuid.uuid4())
-        self.log = RunLog()
+        self.log = RunLog(secrets)
         self.arrived_at = datetime.now(UTC)
         self.queued_s = 0.0
         self._tags: dict[str, str] = {}
@@ -71,10 +83,11 @@ class RunRecord:
             "database": request["database"], "application": request["application"],
             "client_address": request["client_address"], "backend_pid": request["backend_pid"],
             "language": request["language"], "script": request["script"], "status": status,
-            "script_sha256": hashlib.sha256(request["script"].encode()).hexdigest(), "params": request["params"],
+            "script_sha256": hashlib.sha256(request["script"].encode()).hexdigest(), "params": self._secrets.shown,
             "inputs": request["inputs"], "started_at": self.arrived_at, "stored_script": request.get("stored_script"),
             "stored_version": request.get("stored_version"), "environment": environment.get("name"),
             "environment_version": environment.get("version"), "lock_sha256": environment.get("lock_sha256"),
+            "pool": self._pool, "options": _options(request, self._limits),
         }  # fmt: skip
         self._started = asyncio.create_task(
             self._telemetry.note(f"run {self.run_id}", lambda connection: runs.start(connection, run))
@@ -87,7 +100,7 @@ class RunRecord:
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags, which are written at the end."""
-        self._tags.update(tags)
+        self._tags.update({name: self._secrets.mask(text) for name, text in tags.items()})
 
     async def add_metric(self, head: Mapping[str, Any]) -> None:
         """Add a logged value; many are written together."""
@@ -137,6 +150,12 @@ class RunRecord:
             lambda connection: runs.add_output(connection, self.run_id, head["name"], part, columns, head["n"], literals),
         )
 
+    async def refuse(self, error: errors.DbmlError) -> None:
+        """Record a call that was refused before it began."""
+        self.begin("running")
+        nothing = {"status": "failed", "rows_in": 0, "rows_out": None, "peak_memory_mb": None, "cpu_seconds": None}
+        await self.finish(nothing, error.fields())
+
     async def finish(self, outcome: Mapping[str, Any], error: Mapping[str, str | None] | None) -> None:
         """Record how the run ended."""
         if self._started is None or not await self._started:
@@ -158,6 +177,17 @@ class RunRecord:
     async def _note(self, what: str, work: Callable[[Connection], Awaitable[object]]) -> None:
         if self._started is not None and await self._started:
             await self._telemetry.note(f"{what} of run {self.run_id}", work)
+
+
+def _options(request: Mapping[str, Any], limits: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the arguments of a call that are no columns of dbml.runs, as far as they were given, and its limits."""
+    split = request.get("split") or {}
+    found = {
+        "partition_by": split.get("keys"), "rows_per_read": split.get("rows"), "order_by": request.get("order_by"),
+        "parallel": request.get("parallel"), "timeout_s": request.get("timeout_s"), "input_name": request.get("main_input"),
+        "output_name": request.get("output_name"), "result": request.get("result"), "limits": limits,
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def check_digest(passed: hashlib._Hash, claimed: str) -> None:

@@ -25,6 +25,7 @@ import psycopg
 import dbml
 from dbml import errors
 from dbml.store.channel import PROTOCOL, Channel
+from dbml.worker import cgroups as control_groups
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
 from dbml.worker.environments.builder import Builder, cache_directory
@@ -34,13 +35,16 @@ from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.listener import Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.processes import Zygote
+from dbml.worker.record import RunRecord
 from dbml.worker.requests import Verifier, split
-from dbml.worker.sandbox import conceal
+from dbml.worker.sandbox import Limits, conceal
 from dbml.worker.scorers import ScorerPool
 from dbml.worker.script_call import ScriptCall
+from dbml.worker.secret_params import Secrets
 from dbml.worker.settings import WorkerSettings
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import own_memory_mb
+from dbml.worker.watch import Watch
 
 log = logging.getLogger("dbml.router")
 
@@ -63,7 +67,7 @@ class Router:
 
     def __init__(
         self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
-        admission: Admission, counts: Counts,
+        admission: Admission, limits: Limits, counts: Counts, *, has_cgroups: bool = False,
     ) -> None:  # fmt: skip
         self._verifier = Verifier(channel.secret)
         self._zygotes = zygotes
@@ -72,6 +76,8 @@ class Router:
         self._telemetry = telemetry
         self._runtime = runtime
         self._admission = admission
+        self._limits = limits
+        self._has_cgroups = has_cgroups
         self._scripts: dict[str, ScriptCall] = {}
         self._counts = counts
         self._began = time.time()
@@ -162,9 +168,15 @@ class Router:
         match request["kind"]:
             case "script":
                 self._zygotes.check(request.get("environment"))
-                script = ScriptCall(request, self._zygotes, self._telemetry, self._admission, self._forget)
+                script = ScriptCall(request, self._zygotes, self._telemetry, self._admission, self._limits, self._forget)
                 conversation.call = self._scripts[script.run_id] = script
                 return await script.open()
+            case "refused":
+                # SQL has refused it, for the pool: recorded like any other, and told to its caller.
+                refusal = errors.from_fields(request["refusal"])
+                record = RunRecord(request, self._telemetry, Secrets(request["params"]), request["pool"])
+                await record.refuse(refusal)
+                raise refusal
             case "score":
                 self._counts.predictions += 1
                 environment = request.get("environment")
@@ -176,7 +188,12 @@ class Router:
                 conversation.call = made
                 return await made.open(body)
             case "active":
-                return [("script", json.dumps(call.snapshot(), ensure_ascii=False), None) for call in self._scripts.values()]
+                order = self._admission.positions()
+                shown = [
+                    call.snapshot() | {"queue_position": None if call.turn is None else order.get(call.turn)}
+                    for call in self._scripts.values()
+                ]
+                return [("script", json.dumps(each, ensure_ascii=False), None) for each in shown]
             case "cancel":
                 return [("canceled", json.dumps(self._cancel_script(request)), None)]
             case "ping":
@@ -201,6 +218,10 @@ class Router:
         script.stop(errors.CallCanceled(f"the script was cancelled by role {request['user']}"))
         return True
 
+    def scripts(self) -> list[ScriptCall]:
+        """Return the scripts that run or wait."""
+        return list(self._scripts.values())
+
     @property
     def counts(self) -> Counts:
         """Return what has been counted since the start."""
@@ -213,7 +234,8 @@ class Router:
             "zygotes": self._zygotes.pids(), "environments": self._zygotes.status(), "started_at": self._began,
             "running": self._admission.running, "queued": self._admission.waiting,
             "max_running": self._admission.most_running, "max_scripts": self._admission.most_scripts,
-            "memory_mb": own_memory_mb(),
+            "memory_mb": own_memory_mb(), "pools": self._admission.by_pool(),
+            "limits_by": "cgroup" if self._has_cgroups else "rlimit",
         }  # fmt: skip
 
 
@@ -240,14 +262,20 @@ async def serve(settings: WorkerSettings) -> None:
         cleanup.callback(shutil.rmtree, runtime, ignore_errors=True)
         cleanup.push_async_callback(telemetry.close)
         channel = await _channel(telemetry)
-        zygote = Zygote(runtime, settings.limits)
+        cgroups = control_groups.find()
+        if cgroups is not None:
+            cleanup.callback(cgroups.close)
+        log.info("memory and processes of scripts are limited by %s", "rlimit and watch" if cgroups is None else "control groups")
+        zygote = Zygote(runtime, settings.limits, cgroups=cgroups)
         await zygote.start()
         cleanup.push_async_callback(zygote.stop)
         scorer_limits = replace(settings.limits, cache_mb=settings.cache_mb)
         scorers = ScorerPool(zygote, scorer_limits, settings.scorers)
         await scorers.start()
         cleanup.callback(scorers.stop)
-        admission = Admission(settings.max_running, settings.max_scripts)
+        admission = Admission(
+            settings.max_running, settings.max_scripts, of_role=settings.max_running_per_role, share=settings.role_share
+        )
         uv = Uv(settings.cache or cache_directory(), settings.find_links, settings.no_index)
         zygotes = Zygotes(
             zygote, Builder(uv, Path(runtime, "code")), runtime, settings.limits, scorer_limits, settings.scorers,
@@ -255,7 +283,13 @@ async def serve(settings: WorkerSettings) -> None:
         )  # fmt: skip
         zygotes.start()
         cleanup.push_async_callback(zygotes.stop)
-        router = Router(channel, zygotes, uv, scorers, telemetry, runtime, admission, Counts())
+        router = Router(
+            channel, zygotes, uv, scorers, telemetry, runtime, admission, settings.limits, Counts(),
+            has_cgroups=cgroups is not None,
+        )  # fmt: skip
+        watch = Watch(router.scripts)
+        watch.start()
+        cleanup.push_async_callback(watch.stop)
         if settings.metrics is not None:
             cleanup.callback(serve_metrics(settings.metrics, router))
         host, port, directory = listen_address(settings)

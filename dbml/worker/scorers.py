@@ -1,8 +1,8 @@
 """Scorers: the processes that keep loaded models, shared by every connection.
 
-A scorer answers one request at a time.  Models are known by the SHA-256 of their bytes, so nothing has to be
-invalidated: another version has another digest, and SQL, which looked the version up in the caller's snapshot,
-sends the bytes along when a scorer answers that it needs them.
+A scorer answers one request at a time, of the roles that wait for it one after the other.  Models are known by the
+SHA-256 of their bytes, so nothing has to be invalidated: another version has another digest, and SQL, which looked the
+version up in the caller's snapshot, sends the bytes along when a scorer answers that it needs them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import IO, Any
 from dbml import errors
 from dbml.worker.processes import Child, ChildLost, Zygote
 from dbml.worker.sandbox import Limits
+from dbml.worker.turns import FairLock
 
 log = logging.getLogger("dbml.scorers")
 
@@ -32,7 +33,7 @@ class Scorer:
         self._zygote = zygote
         self._limits = limits
         self._child: Child | None = None
-        self.lock = asyncio.Lock()
+        self.lock = FairLock()
         self.known: dict[str, dict[str, Any]] = {}  # digest -> what the model takes and gives
 
     @property
@@ -106,20 +107,26 @@ class ScorerPool:
                 return scorer
         return holding[0] if holding else self._scorers[int(digest[:8], 16) % len(self._scorers)]
 
-    async def describe(self, digest: str, upload: IO[bytes] | None) -> dict[str, Any]:
+    async def describe(self, digest: str, upload: IO[bytes] | None, role: str = "") -> dict[str, Any]:
         """Return what a model takes and gives: features, n_features, prediction, classes, has_proba.
 
-        upload: the model's bytes from the start, where SQL has sent them.
+        upload: the model's bytes from the start, where SQL has sent them; role: whose turn is waited for.
         Raises: ModelNeeded; errors.ModelLoadError; errors.ScorerLost.
         """
         scorer = self.choose(digest)
-        async with scorer.lock:
+        await scorer.lock.acquire(role)
+        try:
             return await self._known(scorer, digest, upload)
+        finally:
+            scorer.lock.release()
 
-    async def score(self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None) -> Frame:
+    async def score(
+        self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None, role: str = ""
+    ) -> Frame:
         """Score one request with a model; errors as `describe`, and errors.PredictionError."""
         scorer = self.choose(digest)
-        async with scorer.lock:
+        await scorer.lock.acquire(role)
+        try:
             if upload is not None:
                 await self._known(scorer, digest, upload)
             answer, scores = await scorer.exchange([(head, body)])
@@ -127,6 +134,8 @@ class ScorerPool:
                 scorer.known.pop(digest, None)
                 raise ModelNeeded(digest)
             return answer, scores
+        finally:
+            scorer.lock.release()
 
     async def _known(self, scorer: Scorer, digest: str, upload: IO[bytes] | None) -> dict[str, Any]:
         answer, _ = await scorer.exchange([({"tag": "describe", "digest": digest}, b"")])

@@ -106,7 +106,7 @@ def explain(error: BaseException, limits: Limits) -> errors.DbmlError:
         )
     if isinstance(error, MemoryError):
         return out_of_memory(limits, context)
-    limit = {errno.EFBIG: "scratch_mb", errno.EMFILE: "open_files"}.get(error.errno or 0) if isinstance(error, OSError) else None
+    limit = _limit_of(error)
     if limit is not None:
         value = limits.as_json()[limit]
         return errors.LimitExceeded(
@@ -115,6 +115,24 @@ def explain(error: BaseException, limits: Limits) -> errors.DbmlError:
         )  # fmt: skip
     detail = {"type": type(error).__qualname__, "line": _line(error)}
     return errors.ScriptError(text_of(error), detail=detail, context=context)
+
+
+def _limit_of(error: BaseException) -> str | None:
+    """Return the limit that the kernel has held against the script, by the error that it gives for it."""
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return "processes"
+    if not isinstance(error, OSError):
+        return None
+    if error.errno == errno.EAGAIN and _may_not_fork(error):
+        return "processes"
+    return {errno.EFBIG: "scratch_mb", errno.ENOSPC: "scratch_mb", errno.EDQUOT: "scratch_mb",
+            errno.EMFILE: "open_files"}.get(error.errno or 0)  # fmt: skip
+
+
+def _may_not_fork(error: BaseException) -> bool:
+    """Tell whether it was a fork that failed: the same error comes from a pipe that is not ready."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "fork" in f"{frames[-1].name} {frames[-1].line}"
 
 
 def out_of_memory(limits: Limits, context: str | None = None) -> errors.LimitExceeded:

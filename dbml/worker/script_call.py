@@ -6,19 +6,25 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dbml import errors
-from dbml.worker.admission import Admission
+from dbml.worker.admission import Admission, Applicant, Turn
 from dbml.worker.calls import Row, unknown
 from dbml.worker.crew import Crew, Event, Member, gather
 from dbml.worker.environments.zygotes import Lease, Zygotes
+from dbml.worker.pools import LIMITS, Pool
 from dbml.worker.processes import ChildLost
 from dbml.worker.record import RunRecord, check_digest
+from dbml.worker.sandbox import Limits
+from dbml.worker.secret_params import Secrets
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import Usage, usage_of
+from dbml.worker.watch import Watched, over_memory
 
 log = logging.getLogger("dbml.scripts")
 
@@ -35,19 +41,23 @@ class ScriptCall:
     """Holds the conversation between SQL and the satellites of one script, and keeps the record of the run."""
 
     def __init__(
-        self, request: Mapping[str, Any], zygotes: Zygotes, telemetry: Telemetry, admission: Admission,
+        self, request: Mapping[str, Any], zygotes: Zygotes, telemetry: Telemetry, admission: Admission, limits: Limits,
         on_end: Callable[[ScriptCall, str], object],
     ) -> None:  # fmt: skip
         self._request = request
+        self._secrets = Secrets(request["params"])
+        self._pool = Pool.of(request, limits)
         self._on_end = on_end
         self._zygotes = zygotes
         self._lease: Lease | None = None  # of the environment's zygote, from the script's turn to its end
         self._admission = admission
-        self._record = RunRecord(request, telemetry)
+        held = {name: getattr(self._pool.limits, name) for name in (*LIMITS, "network")}
+        held |= {"timeout_s": self._pool.timeout_s, "concurrency": self._pool.concurrency}
+        self._record = RunRecord(request, telemetry, self._secrets, self._pool.name, held)
         self._crew: Crew | None = None
         self._backend = int(request["backend_pid"])
-        self._asked = False
-        self._turn: asyncio.Future[None] | None = None
+        self._turn: Turn | None = None
+        self._watched: list[Watched] = []
         self._getting: asyncio.Task[Event] | None = None
         self._work: asyncio.Task[None] | None = None  # dealing a chunk out, or saying that there are no more
         self._stopped: asyncio.Future[errors.DbmlError] = asyncio.get_running_loop().create_future()
@@ -58,9 +68,15 @@ class ScriptCall:
         self._rows_in = 0
         self._rows_out = 0
         self._progress: tuple[float, float | None] | None = None
+        self._is_open = False  # its satellites have the script
         self._over = False
+        self._ending: asyncio.Task[None] | None = None
         self._began = time.monotonic()
+        given = request.get("timeout_s")
+        timeouts = [float(each) for each in (given, self._pool.timeout_s) if each is not None]
+        self._timeout_s = min(timeouts, default=None)
         self._deadline: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def run_id(self) -> str:
@@ -71,6 +87,18 @@ class ScriptCall:
     def language(self) -> str:
         """Return the language of the script."""
         return str(self._request["language"])
+
+    @property
+    def pool(self) -> str:
+        """Return the name of its pool."""
+        return self._pool.name
+
+    @property
+    def queued_s(self) -> float:
+        """Return how long it has waited for its turn, so far."""
+        if self._turn is None or self._turn.inside or self._over:
+            return self._record.queued_s
+        return time.monotonic() - self._turn.since
 
     @property
     def seconds(self) -> float:
@@ -95,20 +123,27 @@ class ScriptCall:
         count = int(request.get("parallel", 1)) if request.get("split") else 1
         if not 1 <= count <= MOST_SATELLITES:  # SQL has checked it, but what is signed may have been asked for by hand
             raise errors.InvalidArgument(f"parallel must be 1 to {MOST_SATELLITES}, got {count}")
-        await self._enter()
-        timeout_s = request.get("timeout_s")
-        self._deadline = None if timeout_s is None else time.monotonic() + float(timeout_s)
+        count = min(count, await self._enter(count))
+        if self._timeout_s is not None:
+            self._deadline = time.monotonic() + self._timeout_s
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(self._timeout_s, lambda: self.stop(self._out_of_time()))
         call = {
             "tag": "call", "run_id": self.run_id,
             "inputs": [{"name": given["name"], "columns": given["columns"]} for given in request["inputs"]],
             "expected": request.get("expected"), "split": request.get("split"),
+            "params": self._secrets.plain,
             **{key: request[key] for key in (
-                "script", "language", "params", "output_name", "result", "workspace", "experiment", "user")},
+                "script", "language", "output_name", "result", "workspace", "experiment", "user")},
         }  # fmt: skip
         try:
             self._lease = lease = await self._zygotes.enter(request.get("environment"))
-            starting = [asyncio.create_task(lease.zygote.satellite(request["language"])) for _ in range(count)]
-            self._crew = Crew(await gather(starting))
+            starting = [asyncio.create_task(lease.zygote.satellite(self.language, self._pool.limits)) for _ in range(count)]
+            children = await gather(starting)
+            self._crew = Crew(children)
+            self._watched = [
+                Watched(child.pid, child.scratch, self._pool, self.language, lease.zygote.pid, child.leaf) for child in children
+            ]
             if not request.get("split"):
                 self._crew.run_whole()
             await self._crew.tell(call)
@@ -119,21 +154,37 @@ class ScriptCall:
         except errors.DbmlError as refused:
             await self.abandon(refused)
             raise
-        return [("ready", self.run_id, None)]
-
-    async def _enter(self) -> None:
-        """Wait for the script's turn; a cancellation of its caller, or of somebody who may, ends the wait."""
-        self._turn = self._admission.ask(self._backend)
-        self._asked = True
-        self._record.begin("queued" if self._turn is not None else "running")
-        if self._turn is None:
-            return
-        either: set[asyncio.Future[Any]] = {self._turn, self._stopped}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        self._is_open = True
         if self._stopped.done():
             await self.abandon(self._stopped.result())
             raise self._stopped.result()
+        return [("ready", self.run_id, None)]
+
+    async def _enter(self, count: int) -> int:
+        """Wait for the script's turn, and return how many processes it may have.
+
+        A cancellation of its caller, or of somebody who may, ends the wait.
+        """
+        applicant = Applicant(self._backend, self.user, self._pool.name, self._pool.concurrency, count)
+        try:
+            turn = self._turn = self._admission.ask(applicant)
+        except errors.TooManyScripts as refused:
+            self._over = True
+            self._on_end(self, "failed")
+            await self._record.refuse(refused)
+            raise
+        self._record.begin("running" if turn.called is None else "queued")
+        if turn.called is None:
+            return turn.processes
+        either: set[asyncio.Future[Any]] = {turn.called, self._stopped}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        error = self._stopped.result() if self._stopped.done() else turn.called.exception()
+        if error is not None:
+            assert isinstance(error, errors.DbmlError)
+            await self.abandon(error)
+            raise error
         await self._record.leave_queue(time.monotonic() - self._began)
+        return turn.processes
 
     async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
         """Answer one message of the conversation."""
@@ -143,17 +194,24 @@ class ScriptCall:
             async with asyncio.timeout(self._left()):
                 return await self._handle(verb, head, body)
         except TimeoutError:
-            timeout = float(self._request["timeout_s"])
-            error: errors.DbmlError = errors.ScriptTimeout(
-                f"the script ran longer than its timeout of {timeout:g} s",
-                detail={"limit": "timeout", "value": timeout},
-            )
+            error: errors.DbmlError = self._out_of_time()
         except (ChildLost, ConnectionError) as lost:
-            error = await self._why_lost(lost)
+            error = self._stopped.result() if self._stopped.done() else await self._why_lost(lost)
         except errors.DbmlError as raised:
             error = raised
+        error = self._secrets.mask_error(self._pool.explain(error))
         await self.abandon(error)
         raise error
+
+    def _out_of_time(self) -> errors.ScriptTimeout:
+        timeout_s, of_pool = self._timeout_s, self._pool.timeout_s
+        assert timeout_s is not None
+        if timeout_s == of_pool:
+            message = f"the script ran longer than timeout = {timeout_s:g} s of the pool {self._pool.name} allows"
+            hint = "SELECT name, timeout, granted_to FROM dbml.pools"
+        else:
+            message, hint = f"the script ran longer than its timeout of {timeout_s:g} s", None
+        return errors.ScriptTimeout(message, detail={"limit": "timeout", "value": timeout_s, "pool": self._pool.name}, hint=hint)
 
     async def _handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
         crew = self._crew
@@ -261,6 +319,7 @@ class ScriptCall:
             case "notice":
                 text = body.decode("utf-8", "replace")
                 self._record.log.add(text if text.endswith("\n") else text + "\n")
+                text = self._secrets.mask(text)
                 rows.append(("notice", None, text.rstrip("\n").replace("\x00", "\ufffd")))
             case "metric":
                 await self._record.add_metric(head)
@@ -310,7 +369,7 @@ class ScriptCall:
         await self._finish("completed", usage=usage)
         if self._request["result"] == "params":
             last = next((done for done in self._done if done["last"]), head)
-            rows.append(("params", None, json.dumps(last["params"], ensure_ascii=False)))
+            rows.append(("params", None, json.dumps(self._secrets.hide(last["params"]), ensure_ascii=False)))
         rows.append(("done", None, None))
         return True
 
@@ -322,12 +381,14 @@ class ScriptCall:
             self._stopped.set_result(error)
             if self._crew is not None:
                 self._crew.stop()
+            if self._is_open:  # its caller may be busy with a query for long: its place is free at once
+                self._ending = asyncio.create_task(self.abandon(error))
 
     async def abandon(self, error: errors.DbmlError) -> None:
         """Kill the satellites and record why the run ended; does nothing after the end."""
         if self._over:
             return
-        fields = error.fields()
+        fields = self._secrets.mask_error(error).fields()
         canceled = fields["sqlstate"] == "57014"
         await self._finish("canceled" if canceled else "failed", error=fields)
 
@@ -335,6 +396,9 @@ class ScriptCall:
         self, status: str, *, error: Mapping[str, str | None] | None = None, usage: Usage | None = None
     ) -> None:  # fmt: skip
         self._over = True
+        self._watched = []
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._lease is not None:
             self._lease.release()
         self._on_end(self, status)
@@ -349,9 +413,8 @@ class ScriptCall:
                     max((exit_.peak_memory_mb or 0.0 for exit_ in exits), default=None),
                     sum(exit_.cpu_seconds or 0.0 for exit_ in exits),
                 )
-        if self._asked:
-            self._asked = False
-            self._admission.leave(self._backend, self._turn)
+        if self._turn is not None:
+            self._admission.leave(self._turn)
         usage = usage or Usage(None, None)
         rows_out = self._rows_out if status == "completed" else None
         outcome = {"status": status, "rows_in": self._rows_in, "rows_out": rows_out,
@@ -373,13 +436,42 @@ class ScriptCall:
             lost = gone
         except TimeoutError:
             pass
+        if self._stopped.done():
+            return self._stopped.result()
+        if (limit := await self._limit_met()) is not None:
+            return limit
         text = str(lost) if isinstance(lost, ScriptLost) else f"the script's process {lost}"
         return errors.ScriptCrashed(text, detail={"run_id": self.run_id})
+
+    async def _limit_met(self) -> errors.LimitExceeded | None:
+        """Return the limit for which the kernel has ended a satellite, where it tells."""
+        limits = self._pool.limits
+        for member in self._crew.members if self._crew is not None else ():
+            if not member.child.is_over:
+                continue
+            exit_ = await member.child.exited()
+            if member.child.leaf is not None and member.child.leaf.oom_kills:
+                return over_memory(self._pool)
+            spent = exit_.cpu_seconds or 0.0
+            if exit_.signal in (signal.SIGXCPU, signal.SIGKILL) and spent >= (limits.cpu_seconds or math.inf):
+                return self._pool.exceeded("cpu_seconds", "the script used more processor time than {} allows")
+            if exit_.signal == signal.SIGXFSZ:
+                return self._pool.exceeded("scratch_mb", "the script wrote a larger file than {} allows")
+        return None
 
     def _left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     # -- what others see -----------------------------------------------------------------------------------------
+
+    def watched(self) -> Iterable[Watched]:
+        """Return its satellites, for the watch."""
+        return self._watched
+
+    @property
+    def turn(self) -> Turn | None:
+        """Return its place; None before it has asked for one."""
+        return self._turn
 
     def snapshot(self) -> dict[str, Any]:
         """Return what dbml.active_scripts shows of it."""
@@ -387,16 +479,16 @@ class ScriptCall:
         pids = [member.child.pid for member in self._crew.members] if self._crew is not None else []
         usage = usage_of(pids)
         done, total = self._progress or (None, None)
-        status = "running" if self._turn is None or self._turn.done() else "queued"
+        status = "queued" if self._turn is not None and not self._turn.inside and not self._over else "running"
         return {
             "run_id": self.run_id, "status": status, "username": request["user"],
             "workspace": request["workspace"], "experiment": request["experiment"], "language": request["language"],
             "script": request["script"], "stored_script": request.get("stored_script"),
             "application": request["application"], "backend_pid": request["backend_pid"],
-            "started_at": self._record.arrived_at.isoformat(), "queued_seconds": self._record.queued_s,
+            "started_at": self._record.arrived_at.isoformat(), "queued_seconds": self.queued_s,
             "seconds": time.monotonic() - self._began, "rows_in": self._rows_in, "rows_out": self._rows_out,
             "progress_done": done, "progress_total": total, "satellites": pids, "memory_mb": usage.memory_mb,
-            "cpu_seconds": usage.cpu_seconds, "pool": request.get("pool"),
+            "cpu_seconds": usage.cpu_seconds, "pool": self._pool.name,
             "environment": _reference(request.get("environment")),
         }  # fmt: skip
 

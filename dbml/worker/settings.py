@@ -19,7 +19,8 @@ class WorkerSettings:
         one itself, else a free port on 127.0.0.1.
     advertise: 'HOST:PORT' as the database server sees it, where that is another address than listen.
     scorers: processes that keep loaded models; limits: of each script's process.
-    max_running: scripts that run at once, the others wait; max_scripts: that run or wait, more are refused.
+    max_running: scripts that run at once, the others wait; max_running_per_role: of one role; max_scripts: that run or
+        wait, more are refused; role_share: of them, what a role may hold where other roles find no place.
     find_links: directories of wheels for environments; no_index: look for packages nowhere else.
     environments: most that run beside the worker's own; environment_idle_s: after which an unused one is shut down.
     cache: directory in which environments are built; None is the user's cache directory.
@@ -34,7 +35,9 @@ class WorkerSettings:
     cache_mb: int = 512
     max_connections: int = 1000
     max_running: int = max(8, 4 * (os.cpu_count() or 1))
+    max_running_per_role: int | None = None
     max_scripts: int = 500
+    role_share: float = 0.5
     metrics: str | None = None
     limits: Limits = field(default_factory=Limits)
     find_links: tuple[str, ...] = ()

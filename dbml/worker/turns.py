@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
 
 
 class FairLock:
@@ -19,17 +17,8 @@ class FairLock:
         """Tell whether somebody holds it."""
         return self._locked
 
-    @contextlib.asynccontextmanager
-    async def held(self, role: str) -> AsyncIterator[None]:
-        """Hold it for a role."""
-        await self.acquire(role)
-        try:
-            yield
-        finally:
-            self.release()
-
     async def acquire(self, role: str) -> None:
-        """Wait for the role's turn."""
+        """Wait for the role's turn; whoever has it must release it."""
         if not self._locked:
             self._locked = True
             return
@@ -40,21 +29,17 @@ class FairLock:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was called in the same moment
                 self.release()
-            else:
-                queue = self._waiting[role]
-                queue.remove(turn)
-                if not queue:
-                    del self._waiting[role]
             raise
 
     def release(self) -> None:
         """Let the next role's first have it."""
-        if not self._waiting:
-            self._locked = False
-            return
-        role, queue = next(iter(self._waiting.items()))
-        turn = queue.popleft()
-        del self._waiting[role]
-        if queue:
-            self._waiting[role] = queue  # behind the others
-        turn.set_result(None)
+        while self._waiting:
+            role = next(iter(self._waiting))
+            queue = self._waiting.pop(role)
+            turn = queue.popleft()
+            if queue:
+                self._waiting[role] = queue  # behind the others
+            if not turn.done():  # else whoever waited is gone
+                turn.set_result(None)
+                return
+        self._locked = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -41,3 +42,100 @@ def usage_of(groups: Collection[int]) -> Usage:
             ticks += int(fields[11]) + int(fields[12])
             pages += int(fields[21])
     return Usage(pages * PAGE / (1 << 20), ticks / TICKS) if groups else Usage(None, None)
+
+
+MOST_PROCESSES = 5000  # that are looked at; more are over any limit
+
+
+@dataclass(frozen=True)
+class TreeUsage:
+    """What a process and its descendants take: tasks are processes and threads, cpu_seconds those of the ended too.
+
+    memory_mb: written by them; what several share is counted for each.
+    """
+
+    processes: int
+    tasks: int
+    memory_mb: float
+    cpu_seconds: float
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and its descendants, as many as there are at this moment, MOST_PROCESSES at most.
+
+    Source: proc(5), /proc/PID/task/TID/children.
+    """
+    found = [pid]
+    for each in found:
+        if len(found) > MOST_PROCESSES:
+            break
+        with contextlib.suppress(OSError):  # it has just ended
+            for thread in os.scandir(f"/proc/{each}/task"):
+                found += map(int, Path(thread.path, "children").read_text("ascii").split())
+    return found
+
+
+def usage_of_tree(pid: int) -> TreeUsage:
+    """Return what a process and its descendants take now; memory counts shared pages for each of them."""
+    pids = tree(pid)
+    tasks = pages = ticks = 0
+    for each in pids:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{each}/stat").read_text("utf-8", "replace").rpartition(") ")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+            tasks += int(fields[17])
+        pages += written_kb(each)
+    return TreeUsage(len(pids), tasks, pages / 1024, ticks / TICKS)
+
+
+def written_kb(pid: int) -> int:
+    """Return the memory that a process has written, or shares with whoever wrote it, in KB; 0 when it has ended."""
+    return sum(_sizes(f"/proc/{pid}/status", ("RssAnon:", "RssShmem:", "VmSwap:")))
+
+
+def shared_kb(pids: Collection[int], inherited_kb: int) -> int:
+    """Return the memory of processes in KB, where what several share is counted once, beyond what they were forked with.
+
+    inherited_kb: of the process that they descend from.  Where the kernel does not let us tell who shares a page, it is
+    counted for each.
+    """
+    total = 0
+    known = True
+    for pid in pids:
+        sizes = _sizes(f"/proc/{pid}/smaps_rollup", ("Pss_Anon:", "Pss_Shmem:", "SwapPss:"))
+        if sizes:
+            total += sum(sizes)
+        else:
+            known = False
+            total += max(0, written_kb(pid) - inherited_kb)
+    return max(0, total - inherited_kb) if known else total
+
+
+def _sizes(path: str, names: Collection[str]) -> list[int]:
+    try:
+        lines = Path(path).read_text("ascii", "replace").splitlines()
+    except OSError:
+        return []
+    return [int(line.split()[1]) for line in lines if line.split(maxsplit=1)[0] in names]
+
+
+def directory_bytes(directory: str, most: int) -> int:
+    """Return what the files of a directory take on disk, links not followed; stops counting beyond most."""
+    total = 0
+    below = [directory]
+    while below and total <= most:
+        try:
+            entries = os.scandir(below.pop())
+        except OSError:
+            continue
+        with entries:
+            for entry in entries:
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(entry.path)
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                except OSError:
+                    continue
+                if total > most:
+                    break
+    return total

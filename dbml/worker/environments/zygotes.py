@@ -168,7 +168,7 @@ class Zygotes:
             await self._make_room(key)
             housing = self._housings.get(key)
             if housing is None:
-                zygote = Zygote(self._runtime, self._limits, self.builder.interpreter(reference))
+                zygote = Zygote(self._runtime, self._limits, self.builder.interpreter(reference), self._default.cgroups)
                 housing = Housing(reference, zygote, ScorerPool(zygote, self._scorer_limits, self._scorer_count))
                 self._housings[key] = housing
                 log.info("environment %s starts", reference)
@@ -223,12 +223,14 @@ class EnvironmentScorers:
         self._zygotes = zygotes
         self._reference = reference
 
-    async def describe(self, digest: str, upload: IO[bytes] | None) -> dict[str, Any]:
+    async def describe(self, digest: str, upload: IO[bytes] | None, role: str = "") -> dict[str, Any]:
         """Describe a model as `ScorerPool.describe`; raises EnvironmentNeeded too."""
         async with self._zygotes.using(self._reference) as housing:
-            return await housing.scorers.describe(digest, upload)
+            return await housing.scorers.describe(digest, upload, role)
 
-    async def score(self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None) -> Frame:
+    async def score(
+        self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None, role: str = ""
+    ) -> Frame:
         """Score as `ScorerPool.score`; raises EnvironmentNeeded too."""
         async with self._zygotes.using(self._reference) as housing:
-            return await housing.scorers.score(digest, head, body, upload)
+            return await housing.scorers.score(digest, head, body, upload, role)

@@ -52,6 +52,11 @@ _RESERVED: Final = frozenset(
 _NO_MEMORY = re.compile(
     r"cannot allocate (?:vector|memory|buffer)|memory exhausted|Cannot allocate memory|negative length vectors"
 )
+# By what R says of a limit that the kernel has held against it, where it says so and goes on.
+_LIMITS: Final = {
+    "processes": re.compile(r"unable to fork|cannot fork|cannot popen .*Resource temporarily unavailable"),
+    "scratch_mb": re.compile(r"No space left on device|File too large|Disk quota exceeded"),
+}
 _SYNTAX = re.compile(r"\S*?:(\d+):(\d+): (.*)")
 
 
@@ -231,6 +236,13 @@ class RScript:
             raise errors.from_fields(fields | {"context": context or fields["context"]})
         if _NO_MEMORY.search(message):
             raise out_of_memory(self._limits, context)
+        limit = next((name for name, said in _LIMITS.items() if said.search(message)), None)
+        if limit is not None:
+            value = self._limits.as_json()[limit]
+            raise errors.LimitExceeded(
+                f"the script needs more than {limit} = {value} allows: {message}",
+                detail={"limit": limit, "value": value, "line": lines[-1] if lines else None}, context=context,
+            )  # fmt: skip
         detail = {"type": class_, "line": lines[-1] if lines else None}
         raise errors.ScriptError(message or class_, detail=detail, context=context)
 

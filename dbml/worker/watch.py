@@ -1,0 +1,125 @@
+"""The watch: holds against a script what all its processes take together, where the kernel holds it against each alone.
+
+RLIMIT_DATA, RLIMIT_CPU and RLIMIT_FSIZE are a process' own, RLIMIT_NPROC is the account's and nothing to root.  So four
+times a second the trees of the running satellites are looked at, in a thread, and a script that is over a limit of its
+pool is stopped.  A single process meets its own limit first, and can say where in the script that was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from dbml import errors
+from dbml.worker.cgroups import Leaf
+from dbml.worker.pools import Pool
+from dbml.worker.usage import directory_bytes, shared_kb, tree, usage_of_tree, written_kb
+
+log = logging.getLogger("dbml.watch")
+
+LOOK_S = 0.2
+CPU_GRACE_S = 1.0  # a satellite has prepared itself before its call, and is to speak first
+SMALLEST_PART = 0.05  # of the time that a large directory's files may be counted
+
+# What a language's interpreter takes for itself, in KB, where it is a process beside the satellite; and how many it is.
+BESIDE: Final = {"r": (192 << 10, 1)}
+
+
+class Watched:
+    """One satellite, from its call on."""
+
+    def __init__(self, pid: int, scratch: str, pool: Pool, language: str, zygote: int | None, leaf: Leaf | None) -> None:
+        self._pid = pid
+        self._scratch = scratch
+        self._pool = pool
+        self._zygote = zygote
+        self._leaf = leaf
+        self._beside_kb, self._beside = BESIDE.get(language, (0, 0))
+        self._count_files_at = 0.0
+
+    def look(self) -> errors.LimitExceeded | None:
+        """Return the limit that is exceeded now; reads files, for milliseconds."""
+        limits, pool = self._pool.limits, self._pool
+        if self._leaf is not None and self._leaf.oom_kills:
+            return over_memory(pool)
+        taken = usage_of_tree(self._pid)
+        if limits.cpu_seconds is not None and taken.cpu_seconds > limits.cpu_seconds + CPU_GRACE_S:
+            return pool.exceeded("cpu_seconds", "the script used more processor time than {} allows")
+        # Of threads those of linear algebra are not the script's own.
+        if limits.processes is not None and taken.tasks - 1 - self._beside - limits.threads > limits.processes:
+            return pool.exceeded("processes", "the script has more processes and threads than {} allows", tasks=taken.tasks)
+        if limits.memory_mb is not None and self._leaf is None:
+            inherited_kb = (0 if self._zygote is None else written_kb(self._zygote)) + self._beside_kb
+            if taken.memory_mb * 1024 - inherited_kb > limits.memory_mb << 10:
+                own_kb = shared_kb(tree(self._pid), inherited_kb)
+                if own_kb > limits.memory_mb << 10:
+                    return over_memory(pool, together_mb=own_kb >> 10, processes=taken.processes)
+        return self._look_at_files()
+
+    def _look_at_files(self) -> errors.LimitExceeded | None:
+        began = time.monotonic()
+        if began < self._count_files_at:
+            return None
+        most = self._pool.limits.scratch_mb << 20
+        size = directory_bytes(self._scratch, most)
+        self._count_files_at = time.monotonic() + (time.monotonic() - began) / SMALLEST_PART
+        if size > most:
+            return self._pool.exceeded("scratch_mb", "the script's files are larger than {} allows")
+        return None
+
+
+def over_memory(pool: Pool, **detail: int) -> errors.LimitExceeded:
+    """Make the error for a script whose processes need too much memory."""
+    return pool.exceeded("memory_mb", "the script needs more memory than {} allows", **detail)
+
+
+class Subject(Protocol):
+    """A script that runs."""
+
+    def watched(self) -> Iterable[Watched]:
+        """Return its satellites."""
+
+    def stop(self, error: errors.DbmlError) -> None:
+        """Stop it; its caller gets the error."""
+
+
+class Watch:
+    """Looks after the scripts of a worker."""
+
+    def __init__(self, subjects: Callable[[], Iterable[Subject]]) -> None:
+        self._subjects = subjects
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.create_task(self._go_round())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _go_round(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for subject in list(self._subjects()):
+                satellites = list(subject.watched())
+                if not satellites:
+                    continue
+                try:
+                    found = await asyncio.to_thread(_look_at, satellites)
+                except Exception:  # what cannot be seen is not held against anybody, and the others are looked at
+                    log.exception("a script could not be watched")
+                    continue
+                if found is not None:
+                    subject.stop(found)
+
+
+def _look_at(satellites: list[Watched]) -> errors.LimitExceeded | None:
+    return next((found for satellite in satellites if (found := satellite.look()) is not None), None)
