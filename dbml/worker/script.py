@@ -132,7 +132,8 @@ def _limit_of(error: BaseException) -> str | None:
 def _may_not_fork(error: BaseException) -> bool:
     """Tell whether it was a fork that failed: the same error comes from a pipe that is not ready."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and "fork" in f"{frames[-1].name} {frames[-1].line}"
+    last = f"{frames[-1].name} {frames[-1].line}" if frames else ""
+    return "fork" in last or "spawn" in last
 
 
 def out_of_memory(limits: Limits, context: str | None = None) -> errors.LimitExceeded:

@@ -144,15 +144,17 @@ def test_unicode_and_quoted_names(db: psycopg.Connection[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "named"),
+    ("argument", "error"),
     [
-        ("pool => 'p'", "pool"),
+        ("pool => 'not-there'", errors.PoolNotFound),
+        ("environment => 'not-there'", errors.EnvironmentNotFound),
+        ("workspace => 'not-there'", errors.WorkspaceNotFound),
     ],
-)  # fmt: skip
-def test_what_is_not_supported_yet_is_not_ignored(db: psycopg.Connection[Any], argument: str, named: str) -> None:
+)
+def test_what_is_not_there_is_not_ignored(db: psycopg.Connection[Any], argument: str, error: type[errors.DbmlError]) -> None:
     for call in ("SELECT * FROM dbml.run_script('x=1', {}) AS t(a int)", "SELECT dbml.run_script_json('x=1', {})",
                  "CALL dbml.execute_script('x=1', {})"):  # fmt: skip
-        with pytest.raises(errors.NotSupportedYet, match=named):
+        with pytest.raises(error, match="not-there"):
             db.execute(call.format(argument))  # type: ignore[arg-type]
 
 
