@@ -201,6 +201,8 @@ class ScriptCall:
             error = raised
         error = self._secrets.mask_error(self._pool.explain(error))
         await self.abandon(error)
+        if self._ending is not None:
+            await asyncio.shield(self._ending)  # the record is written when the caller hears of it
         raise error
 
     def _out_of_time(self) -> errors.ScriptTimeout:

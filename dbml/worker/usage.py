@@ -45,6 +45,8 @@ def usage_of(groups: Collection[int]) -> Usage:
 
 
 MOST_PROCESSES = 5000  # that are looked at; more are over any limit
+_PROPORTIONAL = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
+_PRIVATE = "Private_Dirty:"
 
 
 @dataclass(frozen=True)
@@ -90,33 +92,44 @@ def usage_of_tree(pid: int) -> TreeUsage:
 
 def written_kb(pid: int) -> int:
     """Return the memory that a process has written, or shares with whoever wrote it, in KB; 0 when it has ended."""
-    return sum(_sizes(f"/proc/{pid}/status", ("RssAnon:", "RssShmem:", "VmSwap:")))
+    return sum(_sizes(f"/proc/{pid}/status", ("RssAnon:", "RssShmem:", "VmSwap:")).values())
 
 
-def shared_kb(pids: Collection[int], inherited_kb: int) -> int:
-    """Return the memory of processes in KB, where what several share is counted once, beyond what they were forked with.
+def own_kb(pid: int, zygote: int | None) -> int:
+    """Return the memory that a process and its descendants have written, in KB, beyond what it was forked with.
 
-    inherited_kb: of the process that they descend from.  Where the kernel does not let us tell who shares a page, it is
-    counted for each.
+    Pages that several of them share count once, but for those that they share with the zygote, which do not count: each
+    such page counts for the zygote as much as for any of them.  Copies that descendants made of them do.  Where the kernel
+    does not let us tell who shares a page (a concealed process, and we are not root), it counts for each that has it.
+    Source: Linux Documentation/filesystems/proc.rst, smaps_rollup.
     """
+    inherited = 0 if zygote is None else written_kb(zygote)
+    with_zygote = 0 if zygote is None else sum(_sizes(f"/proc/{zygote}/smaps_rollup", _PROPORTIONAL).values())
     total = 0
-    known = True
-    for pid in pids:
-        sizes = _sizes(f"/proc/{pid}/smaps_rollup", ("Pss_Anon:", "Pss_Shmem:", "SwapPss:"))
-        if sizes:
-            total += sum(sizes)
-        else:
-            known = False
-            total += max(0, written_kb(pid) - inherited_kb)
-    return max(0, total - inherited_kb) if known else total
+    for each in tree(pid):
+        new = max(0, written_kb(each) - inherited)
+        sizes = _sizes(f"/proc/{each}/smaps_rollup", (*_PROPORTIONAL, _PRIVATE))
+        if not sizes:
+            total += new
+            continue
+        private = sizes[_PRIVATE]
+        shared = sum(sizes[name] for name in _PROPORTIONAL) - private
+        total += (min(private, new) if each == pid else private) + max(0, shared - with_zygote)
+    return total
 
 
-def _sizes(path: str, names: Collection[str]) -> list[int]:
+def _sizes(path: str, names: Collection[str]) -> dict[str, int]:
+    """Return sizes in KB by name; nothing where the process has ended or is concealed."""
     try:
         lines = Path(path).read_text("ascii", "replace").splitlines()
     except OSError:
-        return []
-    return [int(line.split()[1]) for line in lines if line.split(maxsplit=1)[0] in names]
+        return {}
+    found = dict.fromkeys(names, 0) if lines else {}
+    for line in lines:
+        name, *rest = line.split()
+        if name in found:
+            found[name] = int(rest[0])
+    return found
 
 
 def directory_bytes(directory: str, most: int) -> int:

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from dbml import errors
 from dbml.worker.cgroups import Leaf
 from dbml.worker.pools import Pool
-from dbml.worker.usage import directory_bytes, shared_kb, tree, usage_of_tree, written_kb
+from dbml.worker.usage import directory_bytes, own_kb, usage_of_tree, written_kb
 
 log = logging.getLogger("dbml.watch")
 
@@ -55,9 +55,9 @@ class Watched:
         if limits.memory_mb is not None and self._leaf is None:
             inherited_kb = (0 if self._zygote is None else written_kb(self._zygote)) + self._beside_kb
             if taken.memory_mb * 1024 - inherited_kb > limits.memory_mb << 10:
-                own_kb = shared_kb(tree(self._pid), inherited_kb)
-                if own_kb > limits.memory_mb << 10:
-                    return over_memory(pool, together_mb=own_kb >> 10, processes=taken.processes)
+                written = own_kb(self._pid, self._zygote) - self._beside_kb
+                if written > limits.memory_mb << 10:
+                    return over_memory(pool, together_mb=written >> 10, processes=taken.processes)
         return self._look_at_files()
 
     def _look_at_files(self) -> errors.LimitExceeded | None:

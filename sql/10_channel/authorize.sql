@@ -29,11 +29,13 @@ begin
     end if;
     if request ->> 'kind' = 'script' then
         -- From where, for the record, and the limits: what the request says of these is what its maker would like.
-        request := request || jsonb_build_object('database', current_database(), 'client_address', inet_client_addr(),
+        request := request - 'refusal' || jsonb_build_object('database', current_database(), 'client_address', inet_client_addr(),
             'application', current_setting('application_name')) || dbml_channel._choose_pool(request ->> 'pool', caller);
         if request ? 'refusal' then
             return request || '{"kind": "refused"}';
         end if;
+    elsif request ->> 'kind' = 'refused' then
+        raise exception 'a call of kind refused is made here alone' using errcode = 'ML009';
     end if;
     return request;
 end

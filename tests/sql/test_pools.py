@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -92,7 +93,12 @@ def test_a_pool_is_made_changed_and_deleted(db: Db, make: Callable[..., str]) ->
         db.execute("SELECT dbml.create_pool(%s)", (name,))
     db.execute(str(caught.value.hint))  # type: ignore[arg-type]
     db.execute("SELECT dbml.delete_pool(%s)", (name,))
-    for again in ("dbml.delete_pool(%s)", "dbml.alter_pool(%s, '{}')", "dbml.grant_pool(%s, 'public')", "dbml.revoke_pool(%s, 'x')"):
+    for again in (
+        "dbml.delete_pool(%s)",
+        "dbml.alter_pool(%s, '{}')",
+        "dbml.grant_pool(%s, 'public')",
+        "dbml.revoke_pool(%s, 'x')",
+    ):
         with pytest.raises(errors.PoolNotFound, match=name):
             db.execute(f"SELECT {again}", (name,))  # type: ignore[arg-type]
 
@@ -277,7 +283,8 @@ def test_a_script_over_a_limit_is_stopped_and_its_neighbour_is_not(
         shown = "timeout = 1.5 s" if limit == "timeout" else f"{limit} = {value}"
         assert shown in error.message and error.detail["pool"] == pool and error.detail["limit"] == limit
         assert error.detail["value"] == (1.5 if limit == "timeout" else value)
-        assert db.execute(str(error.hint)).fetchall()  # type: ignore[arg-type]
+        if str(error.hint).startswith("SELECT"):
+            assert db.execute(str(error.hint)).fetchall()  # type: ignore[arg-type]
         assert beside.result(30) == (7,)
     recorded = db.execute(
         "SELECT status, sqlstate, pool FROM dbml.runs WHERE pool = %s AND status = 'failed'", (pool,)
@@ -314,7 +321,9 @@ def test_the_time_of_a_pool_passes_while_its_caller_reads(db: Db, connect: Calla
         future = threads.submit(reading.execute, slow, (pool,))
         wait_until(lambda: db.execute("SELECT 1 FROM dbml.active_scripts WHERE pool = %s", (pool,)).fetchone())
         began = time.monotonic()
-        assert db.execute("SELECT * FROM dbml.run_script('OutputDataSet = [2]', pool => %s) AS t(x int)", (pool,)).fetchone() == (2,)
+        assert db.execute("SELECT * FROM dbml.run_script('OutputDataSet = [2]', pool => %s) AS t(x int)", (pool,)).fetchone() == (
+            2,
+        )
         assert time.monotonic() - began < 2.5, "the place was free before the query ended"
         with pytest.raises(errors.ScriptTimeout, match="timeout = 0.5 s"):
             future.result(20)
@@ -334,8 +343,8 @@ here = len(os.listdir({str(tmp_path)!r}))
 os.unlink(mark)
 OutputDataSet = [here]
 """
-    with ThreadPoolExecutor(6) as threads:
-        connections = [connect() for _ in range(6)]
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(6) as threads:
+        connections = [stack.enter_context(connect()) for _ in range(6)]
         futures = [threads.submit(lambda c: c.execute(RUN, (script, pool)).fetchone(), connection) for connection in connections]
         shown = wait_until(
             lambda: db.execute(
@@ -345,8 +354,6 @@ OutputDataSet = [here]
         counted = wait_until(lambda: db.execute("SELECT running, queued FROM dbml.pools WHERE name = %s", (pool,)).fetchone())
         free = db.execute("SELECT * FROM dbml.run_script('OutputDataSet = [1]') AS t(x int)").fetchone()
         most = max(future.result(30)[0] for future in futures)
-        for connection in connections:
-            connection.close()
     assert most == 2 and free == (1,) and all(waits for _, waits in shown) and counted[0] <= 2
     assert [position for position, _ in shown] == sorted({position for position, _ in shown})
 
@@ -358,10 +365,10 @@ def test_each_process_of_a_parallel_call_takes_a_place(db: Db, make: Callable[..
         " 'SELECT generate_series(1, 1000) AS x', parallel => 5, pool => %s) AS t(x int, pid int)", (pool,)
     ).fetchall()  # fmt: skip
     assert [x for x, _ in rows] == list(range(1, 1001)) and len({pid for _, pid in rows}) <= 2
-    nested = """SELECT * FROM dbml.run_script('OutputDataSet = InputDataSet * 2',
-        format($q$SELECT * FROM dbml.run_script('OutputDataSet = [21]', pool => %%L) AS t(x int)$q$, %s), pool => %s) AS t(x int)"""
     pool = make(concurrency=1)
-    assert db.execute(nested, (pool, pool)).fetchone() == (42,), "a call within a call does not wait for it"
+    nested = f"""SELECT * FROM dbml.run_script('OutputDataSet = InputDataSet * 2', pool => '{pool}',
+        input_query => $q$SELECT * FROM dbml.run_script('OutputDataSet = [21]', pool => '{pool}') AS t(x int)$q$) AS t(x int)"""
+    assert db.execute(nested).fetchone() == (42,), "a call within a call does not wait for it"  # type: ignore[arg-type]
 
 
 # -- fairness ----------------------------------------------------------------------------------------------------------
@@ -385,13 +392,7 @@ def test_one_script_of_a_role_gets_in_before_the_sixty_of_another(server: Any, r
                 wait_until(lambda: watch.execute("SELECT queued FROM dbml.worker_status").fetchone()[0] > 30)  # type: ignore[index]
                 threads.submit(connections[60].execute, work).result(20)
                 left = sum(not each.done() for each in many)
-                order = watch.execute(
-                    "SELECT count(*) FROM dbml.runs r, (SELECT started_at FROM dbml.runs WHERE username = %s) m"
-                    " WHERE r.started_at < m.started_at AND r.queued_seconds * interval '1 s' + r.started_at > m.started_at + interval '1 s'",
-                    (modest,),
-                ).fetchone()
             assert left > 10, "it did not wait behind them"
-            assert order is not None
             for each in many:
                 each.result(60)
     finally:
