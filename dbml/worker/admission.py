@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dbml import errors
@@ -68,7 +69,7 @@ class Admission:
         self._scripts: Counter[tuple[str, str]] = Counter()  # inside, by role and pool
         self._processes: Counter[tuple[str, str]] = Counter()  # of those
         self._queues: dict[tuple[str, str], deque[Turn]] = {}
-        self._served: dict[str, int] = {}  # role -> when it was called last, counted
+        self._served: dict[str | tuple[str, str], int] = {}  # role, or role and pool -> when it was called last, counted
         self._calls = 0
         self._concurrency: dict[str, int | None] = {}  # by pool, as the latest call has it
 
@@ -146,7 +147,7 @@ class Admission:
                 del heads[key]
             processes[key] += 1
             calls += 1
-            served[turn.applicant.role] = calls
+            served[turn.applicant.role] = served[key] = calls
             order[turn] = len(order) + 1
         return order
 
@@ -161,7 +162,7 @@ class Admission:
             turn = min(able, key=lambda turn: _rank(turn, self._processes, self._served))
             self._unqueue(self._queues[turn.key], turn)
             self._calls += 1
-            self._served[turn.applicant.role] = self._calls
+            self._served[turn.applicant.role] = self._served[turn.key] = self._calls
             self._let_in(turn)
             if turn.called is not None:
                 turn.called.set_result(None)
@@ -226,8 +227,10 @@ class Admission:
         )  # fmt: skip
 
 
-def _rank(turn: Turn, processes: Counter[tuple[str, str]], served: dict[str, int]) -> tuple[int, int, int, float]:
+def _rank(
+    turn: Turn, processes: Counter[tuple[str, str]], served: Mapping[str | tuple[str, str], int]
+) -> tuple[int, int, int, int, float]:
     """Return what orders those who wait: the least comes first."""
     role = turn.applicant.role
     of_role = sum(count for (other, _), count in processes.items() if other == role)
-    return of_role, processes[turn.key], served.get(role, 0), turn.since
+    return of_role, served.get(role, 0), processes[turn.key], served.get(turn.key, 0), turn.since
