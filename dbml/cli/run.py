@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import threading
@@ -42,6 +43,17 @@ def run(
         list[str] | None,
         typer.Option("--param", "-p", help="name=value, a variable of the script: JSON, else text; may be given again."),
     ] = None,
+    param_file: Annotated[
+        Path | None,
+        typer.Option(help="A JSON file with an object of parameters; - reads it from standard input.", allow_dash=True),
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="name=value or, out of the process list, name=@VARIABLE of the environment: a parameter that is neither"
+            " recorded nor logged; may be given again."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write the result to a file: .csv, .parquet, or .json with a row a line."),
@@ -66,12 +78,14 @@ def run(
 
     Example: dbml run train.py --input "SELECT * FROM measurements" --param alpha=0.5 --output scores.parquet
     """
+    if str(script) == "-" and str(param_file) == "-":
+        raise errors.InvalidArgument("the script and its parameters must not both come from standard input")
     if output is not None and output.suffix.lower() not in WRITERS:
         raise errors.InvalidArgument(f"--output must end in {', '.join(WRITERS)}, got {output.name!r}")
     text, spoken = _read(script, language)
     given = {
         "script": text, "input_query": None, "inputs": json.dumps(_inputs(input_ or [])),
-        "params": json.dumps(_params(param or [])), "language": spoken,
+        "params": json.dumps(_all_params(param or [], param_file, secret or [])), "language": spoken,
         "input_name": "InputDataSet", "output_name": "OutputDataSet", "partition_by": partition_by, "order_by": order_by,
         "rows_per_read": rows_per_read, "parallel": parallel, "environment": environment, "pool": pool,
         "timeout": timeout, "workspace": workspace, "experiment": experiment,
@@ -118,6 +132,42 @@ def _params(given: list[str]) -> dict[str, Any]:
             params[named[1]] = json.loads(named[2])
         except ValueError:
             params[named[1]] = named[2]
+    return params
+
+
+def _all_params(given: list[str], file: Path | None, secrets: list[str]) -> dict[str, Any]:
+    """Return the parameters of a file, of the command line, and those that are secret, marked as such."""
+    params = {} if file is None else _read_params(file)
+    named = _params(given)
+    hidden: dict[str, Any] = {}
+    for text in secrets:
+        found = NAMED.fullmatch(text)
+        if found is None:
+            raise errors.InvalidArgument(
+                "--secret must be name=value or name=@VARIABLE",
+                hint='PASSWORD=... dbml run script.py --secret "password=@PASSWORD"',
+            )
+        name, value = found[1], found[2]
+        if value.startswith("@"):
+            variable = value[1:]
+            if variable not in os.environ:
+                raise errors.InvalidArgument(f"the environment has no variable {variable}, which --secret {name} names")
+            value = os.environ[variable]
+        hidden[name] = {"$secret": value}
+    for first, second in ((params, named), (params, hidden), (named, hidden)):
+        if twice := sorted(first.keys() & second.keys()):
+            raise errors.InvalidArgument(f"the parameter {twice[0]!r} is given twice")
+    return params | named | hidden
+
+
+def _read_params(file: Path) -> dict[str, Any]:
+    text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+    try:
+        params = json.loads(text)
+    except ValueError as error:
+        raise errors.InvalidArgument(f"--param-file must be JSON, {file} is not: {error}") from None
+    if not isinstance(params, dict):
+        raise errors.InvalidArgument(f"--param-file must be a JSON object, got {type(params).__name__}")
     return params
 
 
