@@ -24,7 +24,9 @@ class Pool:
     @classmethod
     def of(cls, request: Mapping[str, Any], worker: Limits) -> Pool:
         """Return the pool of a request; worker: the limits that hold where the pool has none."""
-        given = request["pool"]
+        given = request.get("pool")
+        if given is None:  # asked by a schema that has no pools yet
+            return cls("default", worker)
         own = {name: given[name] for name in LIMITS if given[name] is not None}
         return cls(given["name"], replace(worker, **own, network=given["network"]), given["timeout_s"], given["concurrency"])
 

@@ -61,9 +61,11 @@ orders the rows; rows_per_read runs it once for each so many rows, with first_ch
 that it keeps between them; parallel uses so many processes, with rows_per_read and partition_by for pieces, else
 each with its share of the rows. Results come in the order of the rows.
 The column list says the types wanted; a value that a type cannot hold exactly is an error, not rounded.
-timeout stops the script. The call is recorded in dbml.runs, also when it fails or is rolled back.
+timeout stops the script, pool names the resource pool whose limits hold. A parameter {"$secret": value} is the value
+for the script, and neither recorded nor logged. The call is recorded in dbml.runs, also when it fails or is rolled back.
 Errors: ML001 the script raised (its lines are the CONTEXT); ML002 syntax; ML003 sys.exit; ML004 the process
 died; ML005 a limit; ML006 timeout; ML007 the column list does not fit (HINT: one that does); ML008 a value or
-type that cannot be carried; ML010, ML011 the worker; ML015 too many scripts; ML030 an argument not supported yet.
+type that cannot be carried; ML010, ML011 the worker; ML015 too many scripts; ML060, ML061 no such pool, or
+no right to it.
 Example: SELECT * FROM dbml.run_script($$OutputDataSet = InputDataSet.assign(y = InputDataSet.x * factor)$$,
     input_query => ''SELECT g AS x FROM generate_series(1,5) g'', params => ''{"factor": 3}'') AS t(x bigint, y bigint);';

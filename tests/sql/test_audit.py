@@ -73,7 +73,7 @@ def test_a_run_says_who_from_where_what_and_how(db: Db, dsn: str, role: str, mar
     }  # fmt: skip
     assert (run["status"], run["rows_in"], run["rows_out"], run["pool"], run["experiment"]) == (
         "completed",
-        11,
+        10,
         9,
         "default",
         "audited",
