@@ -33,9 +33,10 @@ from dbml.worker.environments.uv import Uv
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.listener import Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
-from dbml.worker.processes import Zygote
+from dbml.worker.processes import Interpreter, Zygote
 from dbml.worker.requests import Verifier, split
 from dbml.worker.sandbox import conceal
+from dbml.worker.sandbox.layers import Sandbox, choose
 from dbml.worker.scorers import ScorerPool
 from dbml.worker.script_call import ScriptCall
 from dbml.worker.settings import WorkerSettings
@@ -63,8 +64,9 @@ class Router:
 
     def __init__(
         self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
-        admission: Admission, counts: Counts,
+        admission: Admission, counts: Counts, sandbox: Sandbox,
     ) -> None:  # fmt: skip
+        self._sandbox = sandbox
         self._verifier = Verifier(channel.secret)
         self._zygotes = zygotes
         self._uv = uv
@@ -213,7 +215,7 @@ class Router:
             "zygotes": self._zygotes.pids(), "environments": self._zygotes.status(), "started_at": self._began,
             "running": self._admission.running, "queued": self._admission.waiting,
             "max_running": self._admission.most_running, "max_scripts": self._admission.most_scripts,
-            "memory_mb": own_memory_mb(),
+            "memory_mb": own_memory_mb(), "sandbox": self._sandbox.as_json(),
         }  # fmt: skip
 
 
@@ -232,6 +234,7 @@ async def serve(settings: WorkerSettings) -> None:
     telemetry = Telemetry(settings.dsn)
     _sweep()
     runtime = tempfile.mkdtemp(prefix=f"dbml-worker-{os.getpid()}-")
+    Path(runtime).chmod(0o711)  # who may pass through to a scratch directory cannot list what is here
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -240,7 +243,10 @@ async def serve(settings: WorkerSettings) -> None:
         cleanup.callback(shutil.rmtree, runtime, ignore_errors=True)
         cleanup.push_async_callback(telemetry.close)
         channel = await _channel(telemetry)
-        zygote = Zygote(runtime, settings.limits)
+        own = Interpreter.own()
+        sandbox = await asyncio.to_thread(choose, settings.sandbox, own.command(), own.files, own.path)
+        log.info("sandbox: %s", json.dumps(sandbox.as_json()))
+        zygote = Zygote(runtime, settings.limits, own, sandbox)
         await zygote.start()
         cleanup.push_async_callback(zygote.stop)
         scorer_limits = replace(settings.limits, cache_mb=settings.cache_mb)
@@ -250,12 +256,12 @@ async def serve(settings: WorkerSettings) -> None:
         admission = Admission(settings.max_running, settings.max_scripts)
         uv = Uv(settings.cache or cache_directory(), settings.find_links, settings.no_index)
         zygotes = Zygotes(
-            zygote, Builder(uv, Path(runtime, "code")), runtime, settings.limits, scorer_limits, settings.scorers,
+            zygote, Builder(uv, Path(runtime, "code"), sandbox), runtime, settings.limits, scorer_limits, settings.scorers,
             most=settings.environments, idle_s=settings.environment_idle_s,
         )  # fmt: skip
         zygotes.start()
         cleanup.push_async_callback(zygotes.stop)
-        router = Router(channel, zygotes, uv, scorers, telemetry, runtime, admission, Counts())
+        router = Router(channel, zygotes, uv, scorers, telemetry, runtime, admission, Counts(), sandbox)
         if settings.metrics is not None:
             cleanup.callback(serve_metrics(settings.metrics, router))
         host, port, directory = listen_address(settings)
