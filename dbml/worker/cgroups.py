@@ -19,7 +19,7 @@ import os
 import time
 from pathlib import Path
 
-from dbml.worker.sandbox import RESERVE_BYTES, Limits
+from dbml.worker.sandbox.limits import RESERVE_BYTES, Limits
 from dbml.worker.usage import tree
 
 log = logging.getLogger("dbml.cgroups")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -23,9 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import dbml
 from dbml.worker.cgroups import Cgroups, Leaf
 from dbml.worker.frames import Frame, FrameError, pack, read_frame_async
-from dbml.worker.sandbox import Limits, environment
+from dbml.worker.sandbox import Limits, bubblewrap, environment
+from dbml.worker.sandbox.layers import Sandbox, choose
 
 log = logging.getLogger("dbml.processes")
 
@@ -77,7 +80,9 @@ class Child:
     ) -> None:
         self.scratch = scratch
         self.pid = 0
+        self.zygote = 0  # process id of the zygote that forked it
         self.leaf: Leaf | None = None  # its control group, where there are any
+        self.files: str | None = None  # the directory of its files, where that is no file system of its own
         self._reader = reader
         self._writer = writer
         self._kill = kill
@@ -146,46 +151,77 @@ class Interpreter:
     """The interpreter of an environment.
 
     path: PYTHONPATH, where dbml's modules are; site: its site-packages, None where Python's own start finds them.
+    files: the directories that the environment consists of.
     """
 
     python: str
     path: str
     site: str | None = None
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of_environment(cls, directory: Path, code: Path) -> Interpreter:
         """Return an environment's interpreter, which sees of dbml what is in the directory code."""
         site = next(directory.glob("lib/python3.*/site-packages"), directory)
-        return cls(str(directory / "bin" / "python"), str(code), str(site))
+        python = directory / "bin" / "python"
+        files = (str(directory), str(code), PACKAGE, *_home_of(python))
+        return cls(str(python), str(code), str(site), files)
 
     @classmethod
     def own(cls) -> Interpreter:
-        """Return the interpreter that runs this."""
-        return cls(sys.executable, os.pathsep.join(path for path in sys.path if path.startswith("/")))
+        """Return the interpreter that runs this.
 
-    def command(self, descriptor: int) -> tuple[str, ...]:
-        """Return the command that runs a zygote; -S: a package's .pth files hold code, which only the sandbox runs."""
-        module = ("-m", "dbml.worker.zygote", str(descriptor))
-        return (self.python, "-P", *module) if self.site is None else (self.python, "-P", "-S", *module, self.site)
+        Of the directories on its path those of installed packages are the environment; of a checkout, only dbml itself is.
+        """
+        prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
+        packages = {path for path in sys.path if path.endswith(("site-packages", "dist-packages")) and path.startswith("/")}
+        files = (PACKAGE, *prefixes, *packages, *_home_of(Path(sys.executable)))
+        return cls(sys.executable, os.pathsep.join(path for path in sys.path if path.startswith("/")), None, files)
+
+    def command(self) -> tuple[str, ...]:
+        """Return how it is run; -S: a package's .pth files hold code, which only a script's process runs."""
+        return (self.python, "-P") if self.site is None else (self.python, "-P", "-S")
+
+
+PACKAGE = str(Path(dbml.__file__).parent)
+
+
+def _home_of(python: Path) -> tuple[str, ...]:
+    """Return where the real interpreter behind a virtual environment's is installed."""
+    home = python.resolve().parents[1]
+    return () if str(home) in ("/", "/usr") else (str(home),)
+
+
+@functools.cache
+def default_sandbox() -> Sandbox:
+    """Return the strongest sandbox that this machine allows the interpreter that runs this."""
+    own = Interpreter.own()
+    return choose("auto", own.command(), own.files, own.path)
 
 
 class Zygote:
     """The zygote process, started again where it has died.
 
     runtime: a directory of the router's own, in which children have their scratch directories.
-    interpreter: of its environment; None is the router's own.
+    interpreter: of its environment; None is the router's own.  sandbox: None is the strongest that holds.
+    network: for children that may use the network; a zygote that is not for them starts one that is when it is asked.
     cgroups: where satellites get groups of their own; None where there are none.
     """
 
     def __init__(
-        self, runtime: str, limits: Limits, interpreter: Interpreter | None = None, cgroups: Cgroups | None = None
-    ) -> None:
+        self, runtime: str, limits: Limits, interpreter: Interpreter | None = None, sandbox: Sandbox | None = None, *,
+        network: bool = False, cgroups: Cgroups | None = None,
+    ) -> None:  # fmt: skip
         self.cgroups = cgroups
         self._interpreter = interpreter or Interpreter.own()
+        self._sandbox = sandbox or default_sandbox()
+        self._network = network
+        self._networked: Zygote | None = None
         self._runtime = runtime
         self._limits = limits
         self._numbers = itertools.count(1)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | None = None  # bubblewrap's, where the zygote is below it
+        self._pid: int | None = None
         self._control: socket.socket | None = None
         self._ready: asyncio.Future[None] | None = None
         self._children: dict[str, Child] = {}
@@ -198,8 +234,8 @@ class Zygote:
 
     @property
     def pid(self) -> int | None:
-        """Return the process id."""
-        return self._process.pid if self._process is not None else None
+        """Return the process id, None before it is ready."""
+        return self._pid
 
     async def start(self) -> None:
         """Start the process and wait until it has imported everything.
@@ -232,6 +268,9 @@ class Zygote:
 
     async def _fork_satellite(self, language: str, limits: Limits) -> Child:
         child = await self.fork("satellite", limits, language)
+        zygote = self if self._networked is None or not limits.network else self._networked
+        child.zygote = zygote.pid or 0
+        child.files = child.scratch if self._sandbox.scratch is None else None
         leaf = None if self.cgroups is None else self.cgroups.leaf(f"satellite-{child.pid}", limits)
         if leaf is not None:
             child.leaf = leaf
@@ -265,12 +304,16 @@ class Zygote:
 
         Raises: ChildLost where the zygote ends.
         """
+        if limits.network and not self._network:
+            if self._networked is None:
+                self._networked = Zygote(self._runtime, self._limits, self._interpreter, self._sandbox, network=True)
+            return await self._networked.fork(role, limits, language)
         await self.start()
         ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
             reader, writer = await _connect(ours)
-            scratch = tempfile.mkdtemp(prefix=f"{role}-", dir=self._runtime)
+            scratch = self._make_scratch(role)
             identity = str(next(self._numbers))
             child = Child(scratch, reader, writer, lambda: self._tell({"tag": "kill", "id": identity}))
             forked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -291,9 +334,19 @@ class Zygote:
             raise
         return child
 
+    def _make_scratch(self, role: str) -> str:
+        """Make a scratch directory; where each process has a file system of its own, nothing is needed here."""
+        if self._sandbox.scratch is not None:
+            return self._sandbox.scratch
+        scratch = tempfile.mkdtemp(prefix=f"{role}-", dir=self._runtime)
+        self._sandbox.own(scratch)
+        return scratch
+
     async def stop(self) -> None:
         """End the zygote and with it every child; returns when their scratch directories are gone."""
         self._stopping = True
+        if self._networked is not None:
+            await self._networked.stop()
         for spare in self._spares.values():
             spare.cancel()
         children = list(self._children.values())
@@ -319,11 +372,17 @@ class Zygote:
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
+        sites = [] if self._interpreter.site is None else [self._interpreter.site]
+        cache = self._cache()
         with theirs:
+            command = self._sandbox.command(
+                self._interpreter.command(), "dbml.worker.zygote", [str(theirs.fileno()), *sites], self._interpreter.files, cache,
+                network=self._network,
+            )  # fmt: skip
             self._process = await asyncio.create_subprocess_exec(
-                *self._interpreter.command(theirs.fileno()),
-                env=self._environment(),
-                cwd=self._runtime,
+                *command,
+                env=self._environment(cache),
+                cwd="/",
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
@@ -336,14 +395,27 @@ class Zygote:
             self._process.kill()
             raise
 
-    def _environment(self) -> dict[str, str]:
+    def _cache(self) -> Path:
+        """Return the directory for what importing packages computes once: matplotlib's list of fonts takes seconds.
+
+        It is kept between workers for their own packages, and for one zygote where the packages are another's choice.
+        """
+        if self._interpreter.site is None:
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dbml" / "imports"
+        else:
+            cache = Path(self._runtime, f"imports-{Path(self._interpreter.site).parents[2].name}")
+        cache.mkdir(parents=True, exist_ok=True)
+        self._sandbox.own(cache)
+        return cache
+
+    def _environment(self, cache: Path) -> dict[str, str]:
         """Return the zygote's environment, which holds nothing of the router's but where its modules are."""
-        return environment(self._runtime, self._limits.threads) | {
+        seen = bubblewrap.CACHE if self._sandbox.layer == "bubblewrap" else str(cache)
+        return environment(seen, self._limits.threads) | {
             "PYTHONPATH": self._interpreter.path,
             "PYTHONDONTWRITEBYTECODE": "1",
             "JE_ARROW_MALLOC_CONF": "background_thread:false",  # no thread may exist where it forks
-            # matplotlib's list of fonts takes seconds to make, and is kept between workers.
-            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
+            "XDG_CACHE_HOME": seen,
         }  # fmt: skip
 
     def _tell(self, message: dict[str, Any], *descriptors: int) -> bool:
@@ -361,8 +433,9 @@ class Zygote:
 
     def _hear(self) -> None:
         assert self._control is not None
+        descriptors: list[int] = []
         try:
-            message = self._control.recv(LARGEST_MESSAGE)
+            message, descriptors, _, _ = socket.recv_fds(self._control, LARGEST_MESSAGE, 1)
         except BlockingIOError:
             return
         except OSError:
@@ -371,14 +444,18 @@ class Zygote:
             self._lost()
             return
         said = json.loads(message)
+        process = next((_process_id(descriptor) for descriptor in descriptors), 0)
+        for descriptor in descriptors:
+            os.close(descriptor)
         match said["tag"]:
             case "ready":
                 assert self._ready is not None
                 if said["threads"] > 1:
                     log.warning("the zygote has %d threads, which its children lack: they may hang", said["threads"])
+                self._pid = process
                 self._ready.set_result(None)
             case "forked":
-                self._children[said["id"]].pid = said["pid"]
+                self._children[said["id"]].pid = process
                 self._forks.pop(said["id"]).set_result(None)
             case "failed":
                 self._forks[said["id"]].set_exception(ChildLost(said["message"]))
@@ -393,6 +470,8 @@ class Zygote:
         if child is None:
             return
         child.end(exit_)
+        if child.scratch == self._sandbox.scratch:  # it went with its process
+            return
         try:
             Path(child.scratch).rmdir()
         except OSError:
@@ -421,6 +500,14 @@ class Zygote:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(child.pid, signal.SIGKILL)
             self._end(identity, Exit(signal.SIGKILL))
+
+
+def _process_id(descriptor: int) -> int:
+    """Return the id, here, of the process that a descriptor is of; 0 where it has ended."""
+    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines():
+        if line.startswith("Pid:"):
+            return max(0, int(line[4:]))
+    return 0
 
 
 class _ClosedAtItsEnd(asyncio.StreamReaderProtocol):

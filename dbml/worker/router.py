@@ -34,10 +34,11 @@ from dbml.worker.environments.uv import Uv
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.listener import Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
-from dbml.worker.processes import Zygote
+from dbml.worker.processes import Interpreter, Zygote
 from dbml.worker.record import RunRecord
 from dbml.worker.requests import Verifier, split
 from dbml.worker.sandbox import Limits, conceal
+from dbml.worker.sandbox.layers import Sandbox, choose
 from dbml.worker.scorers import ScorerPool
 from dbml.worker.script_call import ScriptCall
 from dbml.worker.secret_params import Secrets
@@ -67,8 +68,9 @@ class Router:
 
     def __init__(
         self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
-        admission: Admission, limits: Limits, counts: Counts, *, has_cgroups: bool = False,
+        admission: Admission, limits: Limits, counts: Counts, sandbox: Sandbox, *, has_cgroups: bool = False,
     ) -> None:  # fmt: skip
+        self._sandbox = sandbox
         self._verifier = Verifier(channel.secret)
         self._zygotes = zygotes
         self._uv = uv
@@ -234,7 +236,7 @@ class Router:
             "zygotes": self._zygotes.pids(), "environments": self._zygotes.status(), "started_at": self._began,
             "running": self._admission.running, "queued": self._admission.waiting,
             "max_running": self._admission.most_running, "max_scripts": self._admission.most_scripts,
-            "memory_mb": own_memory_mb(), "pools": self._admission.by_pool(),
+            "memory_mb": own_memory_mb(), "sandbox": self._sandbox.as_json(), "pools": self._admission.by_pool(),
             "limits_by": "cgroup" if self._has_cgroups else "rlimit",
         }  # fmt: skip
 
@@ -254,6 +256,7 @@ async def serve(settings: WorkerSettings) -> None:
     telemetry = Telemetry(settings.dsn)
     _sweep()
     runtime = tempfile.mkdtemp(prefix=f"dbml-worker-{os.getpid()}-")
+    Path(runtime).chmod(0o711)  # who may pass through to a scratch directory cannot list what is here
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -262,11 +265,14 @@ async def serve(settings: WorkerSettings) -> None:
         cleanup.callback(shutil.rmtree, runtime, ignore_errors=True)
         cleanup.push_async_callback(telemetry.close)
         channel = await _channel(telemetry)
+        own = Interpreter.own()
+        sandbox = await asyncio.to_thread(choose, settings.sandbox, own.command(), own.files, own.path)
+        log.info("sandbox: %s", json.dumps(sandbox.as_json()))
         cgroups = control_groups.find()
         if cgroups is not None:
             cleanup.callback(cgroups.close)
         log.info("memory and processes of scripts are limited by %s", "rlimit and watch" if cgroups is None else "control groups")
-        zygote = Zygote(runtime, settings.limits, cgroups=cgroups)
+        zygote = Zygote(runtime, settings.limits, own, sandbox, cgroups=cgroups)
         await zygote.start()
         cleanup.push_async_callback(zygote.stop)
         scorer_limits = replace(settings.limits, cache_mb=settings.cache_mb)
@@ -278,13 +284,13 @@ async def serve(settings: WorkerSettings) -> None:
         )
         uv = Uv(settings.cache or cache_directory(), settings.find_links, settings.no_index)
         zygotes = Zygotes(
-            zygote, Builder(uv, Path(runtime, "code")), runtime, settings.limits, scorer_limits, settings.scorers,
+            zygote, Builder(uv, Path(runtime, "code"), sandbox), runtime, settings.limits, scorer_limits, settings.scorers,
             most=settings.environments, idle_s=settings.environment_idle_s,
         )  # fmt: skip
         zygotes.start()
         cleanup.push_async_callback(zygotes.stop)
         router = Router(
-            channel, zygotes, uv, scorers, telemetry, runtime, admission, settings.limits, Counts(),
+            channel, zygotes, uv, scorers, telemetry, runtime, admission, settings.limits, Counts(), sandbox,
             has_cgroups=cgroups is not None,
         )  # fmt: skip
         watch = Watch(router.scripts)

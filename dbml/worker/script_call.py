@@ -141,9 +141,7 @@ class ScriptCall:
             starting = [asyncio.create_task(lease.zygote.satellite(self.language, self._pool.limits)) for _ in range(count)]
             children = await gather(starting)
             self._crew = Crew(children)
-            self._watched = [
-                Watched(child.pid, child.scratch, self._pool, self.language, lease.zygote.pid, child.leaf) for child in children
-            ]
+            self._watched = [Watched(child, self._pool, self.language) for child in children]
             if not request.get("split"):
                 self._crew.run_whole()
             await self._crew.tell(call)

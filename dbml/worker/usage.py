@@ -95,7 +95,7 @@ def written_kb(pid: int) -> int:
     return sum(_sizes(f"/proc/{pid}/status", ("RssAnon:", "RssShmem:", "VmSwap:")).values())
 
 
-def own_kb(pid: int, zygote: int | None) -> int:
+def own_kb(pid: int, zygote: int) -> int:
     """Return the memory that a process and its descendants have written, in KB, beyond what it was forked with.
 
     Pages that several of them share count once, but for those that they share with the zygote, which do not count: each
@@ -103,8 +103,8 @@ def own_kb(pid: int, zygote: int | None) -> int:
     does not let us tell who shares a page (a concealed process, and we are not root), it counts for each that has it.
     Source: Linux Documentation/filesystems/proc.rst, smaps_rollup.
     """
-    inherited = 0 if zygote is None else written_kb(zygote)
-    with_zygote = 0 if zygote is None else sum(_sizes(f"/proc/{zygote}/smaps_rollup", _PROPORTIONAL).values())
+    inherited = written_kb(zygote)
+    with_zygote = sum(_sizes(f"/proc/{zygote}/smaps_rollup", _PROPORTIONAL).values())
     total = 0
     for each in tree(pid):
         new = max(0, written_kb(each) - inherited)

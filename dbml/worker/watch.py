@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from dbml import errors
-from dbml.worker.cgroups import Leaf
 from dbml.worker.pools import Pool
+from dbml.worker.processes import Child
 from dbml.worker.usage import directory_bytes, own_kb, usage_of_tree, written_kb
 
 log = logging.getLogger("dbml.watch")
@@ -32,12 +32,12 @@ BESIDE: Final = {"r": (192 << 10, 1)}
 class Watched:
     """One satellite, from its call on."""
 
-    def __init__(self, pid: int, scratch: str, pool: Pool, language: str, zygote: int | None, leaf: Leaf | None) -> None:
-        self._pid = pid
-        self._scratch = scratch
+    def __init__(self, child: Child, pool: Pool, language: str) -> None:
+        self._pid = child.pid
+        self._files = child.files
         self._pool = pool
-        self._zygote = zygote
-        self._leaf = leaf
+        self._zygote = child.zygote
+        self._leaf = child.leaf
         self._beside_kb, self._beside = BESIDE.get(language, (0, 0))
         self._count_files_at = 0.0
 
@@ -53,7 +53,7 @@ class Watched:
         if limits.processes is not None and taken.tasks - 1 - self._beside - limits.threads > limits.processes:
             return pool.exceeded("processes", "the script has more processes and threads than {} allows", tasks=taken.tasks)
         if limits.memory_mb is not None and self._leaf is None:
-            inherited_kb = (0 if self._zygote is None else written_kb(self._zygote)) + self._beside_kb
+            inherited_kb = written_kb(self._zygote) + self._beside_kb
             if taken.memory_mb * 1024 - inherited_kb > limits.memory_mb << 10:
                 written = own_kb(self._pid, self._zygote) - self._beside_kb
                 if written > limits.memory_mb << 10:
@@ -62,10 +62,10 @@ class Watched:
 
     def _look_at_files(self) -> errors.LimitExceeded | None:
         began = time.monotonic()
-        if began < self._count_files_at:
+        if self._files is None or began < self._count_files_at:
             return None
         most = self._pool.limits.scratch_mb << 20
-        size = directory_bytes(self._scratch, most)
+        size = directory_bytes(self._files, most)
         self._count_files_at = time.monotonic() + (time.monotonic() - began) / SMALLEST_PART
         if size > most:
             return self._pool.exceeded("scratch_mb", "the script's files are larger than {} allows")

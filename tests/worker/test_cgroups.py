@@ -13,7 +13,7 @@ import pytest
 
 from dbml.worker import cgroups
 from dbml.worker.cgroups import Cgroups, Leaf, divide, own_path, settings
-from dbml.worker.sandbox import RESERVE_BYTES, Limits
+from dbml.worker.sandbox.limits import RESERVE_BYTES, Limits
 
 SYSTEMD = "0::/system.slice/dbml.service\n"
 HYBRID = "2:pids:/\n1:name=systemd:/\n0::/a\n"

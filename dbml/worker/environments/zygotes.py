@@ -168,7 +168,10 @@ class Zygotes:
             await self._make_room(key)
             housing = self._housings.get(key)
             if housing is None:
-                zygote = Zygote(self._runtime, self._limits, self.builder.interpreter(reference), self._default.cgroups)
+                zygote = Zygote(
+                    self._runtime, self._limits, self.builder.interpreter(reference), self.builder.sandbox,
+                    cgroups=self._default.cgroups,
+                )  # fmt: skip
                 housing = Housing(reference, zygote, ScorerPool(zygote, self._scorer_limits, self._scorer_count))
                 self._housings[key] = housing
                 log.info("environment %s starts", reference)
