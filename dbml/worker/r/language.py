@@ -54,7 +54,7 @@ _NO_MEMORY = re.compile(
 )
 # By what R says of a limit that the kernel has held against it, where it says so and goes on.
 _LIMITS: Final = {
-    "processes": re.compile(r"unable to fork|cannot fork|cannot popen .*Resource temporarily unavailable"),
+    "processes": re.compile(r"unable to fork|cannot fork|(?:fork|cannot popen).*Resource temporarily unavailable"),
     "scratch_mb": re.compile(r"No space left on device|File too large|Disk quota exceeded"),
 }
 _SYNTAX = re.compile(r"\S*?:(\d+):(\d+): (.*)")
@@ -192,6 +192,11 @@ class RScript:
             self._receive()
         except errors.ScriptCrashed as error:
             said = self._said.strip()
+            if _LIMITS["processes"].search(said):
+                value = self._limits.processes
+                raise errors.LimitExceeded(
+                    f"R needs more than processes = {value} allows, to start", detail={"limit": "processes", "value": value}
+                ) from None
             raise errors.ScriptCrashed(f"R did not start: {said or error.message}", detail=error.detail) from None
         self._ready = True
         process = Path(f"/proc/{self.pid}")
