@@ -3,9 +3,9 @@
     python -m dbml.worker.zygote CELL FD [SITE]
 
 CELL is its sandbox (`dbml.worker.sandbox.Cell`, JSON), FD its end of a socket pair with the router, SITE the site-packages
-of an environment other than the worker's own.  A fork of it is ready in milliseconds where a new interpreter with scikit-learn takes seconds.  It is started with a clean
-environment, never sees a DSN or a secret, has no threads (a fork copies only one), and runs no user code itself.  Its
-children die with it.
+of an environment other than the worker's own.  A fork of it is ready in milliseconds where a new interpreter with
+scikit-learn takes seconds.  It is started with a clean environment, never sees a DSN or a secret, has no threads (a fork
+copies only one), and runs no user code itself.  Its children die with it.
 
     router -> zygote  {"tag": "fork", "id", "role": "satellite" | "scorer", "language", "limits", "scratch"}
                       with a descriptor

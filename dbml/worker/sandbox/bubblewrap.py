@@ -44,15 +44,14 @@ def command(
             arguments += ["--cap-add", capability]
     else:
         arguments += ["--unshare-user", "--proc", "/proc"]
-    for path in (*SYSTEM, *(NETWORK if network else ())):
-        if not Path(path).is_symlink() or path.startswith("/etc/"):
-            arguments += ["--ro-bind-try", path, path]
-        else:
-            arguments += ["--symlink", os.readlink(path), path]
-    bound = [path for path in sorted(set(readable)) if not path.startswith("/usr/")]
-    for parent in sorted({str(parent) for path in bound for parent in Path(path).parents} - {"/"}):
+    links = {path: str(Path(path).readlink()) for path in SYSTEM if path.count("/") == 1 and Path(path).is_symlink()}
+    paths = [path for path in (*SYSTEM, *(NETWORK if network else ())) if path not in links]
+    paths += sorted({path for path in readable if not path.startswith("/usr/")})
+    for parent in sorted({str(parent) for path in paths for parent in Path(path).parents} - {"/"}):
         arguments += ["--dir", parent]  # else only root could pass through
-    for path in bound:
+    for path, target in links.items():
+        arguments += ["--symlink", target, path]
+    for path in paths:
         arguments += ["--ro-bind-try", path, path]
     if not any(path.startswith("/tmp/") for path in readable):  # noqa: S108
         arguments += ["--symlink", SCRATCH, "/tmp"]  # noqa: S108 - what insists on /tmp finds the scratch directory

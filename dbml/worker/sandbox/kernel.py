@@ -66,9 +66,8 @@ def become_nobody_else(uid: int, gid: int) -> None:
 def drop_capabilities() -> None:
     """Give up every capability for good, of programs run later too."""
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text("ascii"))
-    effective = int(
-        next(line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith("CapEff"))[7:], 16
-    )
+    status = Path("/proc/self/status").read_text("utf-8").splitlines()
+    effective = next(int(line[7:], 16) for line in status if line.startswith("CapEff:"))
     if effective:
         for capability in range(last + 1):
             _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))

@@ -70,14 +70,8 @@ class Sandbox:
         python: the interpreter and its options.  readable: what the environment consists of.  cache: the only directory
         outside that the process may write to.
         """
-        system = [
-            *bubblewrap.SYSTEM,
-            *(bubblewrap.NETWORK if network else ()),
-            *PROCESS_FILES,
-            *DEVICES,
-            "/etc/passwd",
-            "/etc/group",
-        ]
+        network_files = bubblewrap.NETWORK if network else ()
+        system = [*bubblewrap.SYSTEM, *network_files, *PROCESS_FILES, *DEVICES, "/etc/passwd", "/etc/group"]
         cell = Cell(self.layer, self.user, [*system, *readable] if self.layer == "landlock" else (), self.scratch)
         inner = [*python, "-m", module, json.dumps(cell.as_json()), *arguments]
         if self.layer != "bubblewrap":

@@ -26,7 +26,7 @@ from dbml.worker.sandbox.kernel import (
 )
 
 FILES_PER_MB = 256  # of a scratch directory; a file takes memory of the kernel's too
-SHARED_MEMORY = "/dev/shm"
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - of a file system that is made for one process
 _FIRST_PROCESS = ("/bin/sleep", "infinity")
 
 

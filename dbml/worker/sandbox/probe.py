@@ -2,8 +2,8 @@
 
     python -m dbml.worker.sandbox.probe CELL SCRATCH CANARY
 
-CANARY is a file that everybody may read, and a process in the sandbox must not.  Prints one JSON object.  Run by the router, for each layer until one holds: what dbml.worker_status tells was found, not
-assumed.
+CANARY is a file that everybody may read, and a process in the sandbox must not.  Prints one JSON object.  Run by the router,
+for each layer until one holds: what dbml.worker_status tells was found, not assumed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import socket
-import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -60,7 +59,7 @@ def _look(cell: Cell, scratch: str, canary: str, sock: int, parent: int) -> dict
         raise
     status = dict(line.split(":", 1) for line in Path(f"/proc/{os.getpid()}/status").read_text("utf-8").splitlines())
     try:
-        seen = sum(name.isdigit() for name in os.listdir("/proc"))
+        seen = sum(entry.name.isdigit() for entry in Path("/proc").iterdir())
     except OSError:
         seen = 0
     with tempfile.NamedTemporaryFile(dir=scratch) as written:
@@ -100,7 +99,7 @@ def _can_open(path: str) -> bool:
 def _is_barred(path: str) -> bool:
     """Tell whether a file of the environment is there, and this account may not read it."""
     try:
-        return stat.S_ISDIR(os.stat(path).st_mode) and not os.access(path, os.R_OK | os.X_OK)
+        return Path(path).is_dir() and not os.access(path, os.R_OK | os.X_OK)
     except PermissionError:
         return True
     except OSError:
