@@ -152,3 +152,12 @@ def directory_bytes(directory: str, most: int) -> int:
                 if total > most:
                     break
     return total
+
+
+def is_full(directory: str) -> bool:
+    """Tell whether the file system of a directory has no room left; one that cannot be looked at has."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    return found.f_blocks > 0 and (found.f_bavail == 0 or (found.f_files > 0 and found.f_ffree == 0))

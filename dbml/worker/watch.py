@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from dbml import errors
 from dbml.worker.pools import Pool
 from dbml.worker.processes import Child
-from dbml.worker.usage import directory_bytes, own_kb, usage_of_tree, written_kb
+from dbml.worker.usage import directory_bytes, is_full, own_kb, usage_of_tree, written_kb
 
 log = logging.getLogger("dbml.watch")
 
@@ -35,6 +35,7 @@ class Watched:
     def __init__(self, child: Child, pool: Pool, language: str) -> None:
         self._pid = child.pid
         self._files = child.files
+        self._scratch = f"/proc/{child.pid}/root{child.scratch}"  # where it is a file system of its own
         self._pool = pool
         self._zygote = child.zygote
         self._leaf = child.leaf
@@ -62,7 +63,13 @@ class Watched:
 
     def _look_at_files(self) -> errors.LimitExceeded | None:
         began = time.monotonic()
-        if self._files is None or began < self._count_files_at:
+        if self._files is None:
+            return (
+                self._pool.exceeded("scratch_mb", "the script's files need all that {} allows")
+                if is_full(self._scratch)
+                else None
+            )
+        if began < self._count_files_at:
             return None
         most = self._pool.limits.scratch_mb << 20
         size = directory_bytes(self._files, most)

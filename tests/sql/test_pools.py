@@ -250,7 +250,7 @@ time.sleep(60)
 OVER_IN_R = {
     "memory_mb": {"alone": "b <- numeric(3e7)"},
     "cpu_seconds": {"alone": "while (TRUE) {}"},
-    "scratch_mb": {"one file": "writeBin(raw(9e6), 'f')\nSys.sleep(60)", "many files": "for (n in 1:9) writeBin(raw(1e6), paste0('f', n))\nSys.sleep(60)"},
+    "scratch_mb": {"one file": "writeBin(raw(9e6), 'f')\nSys.sleep(60)", "at the end": "writeBin(raw(9e6), 'f')", "many files": "for (n in 1:9) writeBin(raw(1e6), paste0('f', n))\nSys.sleep(60)"},
     "output_mb": {"rows": "OutputDataSet <- data.frame(x = 1:1000000)"},
     "timeout": {"sleeping": "Sys.sleep(60)"},
     "processes": {"forks": "for (n in 1:60) parallel::mcparallel(Sys.sleep(60))\nSys.sleep(60)"},

@@ -142,10 +142,21 @@ class RScript:
             writer.logical(["state" in variables])
 
         outputs = self._ask("run", arguments, 3)
+        self._check_files()
         if self._run is not None and isinstance(outputs, wire.Items):
             named = outputs.names or [""] * len(outputs.items)
             self._run.outputs.update({name: None if made is None else wire.to_frame(made)
                                       for name, made in zip(named, outputs.items, strict=True)})  # fmt: skip
+
+    def _check_files(self) -> None:
+        """Refuse files that are cut off: R writes on, and says nothing, where no room is left."""
+        found = os.statvfs(os.environ["HOME"])
+        value = self._limits.scratch_mb
+        if found.f_bavail == 0 and found.f_blocks * found.f_frsize <= value << 20:
+            raise errors.LimitExceeded(
+                f"the script needs more than scratch_mb = {value} allows: no space is left for its files",
+                detail={"limit": "scratch_mb", "value": value},
+            )
 
     def result(self, name: str) -> pd.DataFrame | None:
         """Return what the last run left under a name."""
