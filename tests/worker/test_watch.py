@@ -30,10 +30,10 @@ for number in range(3):
         own = bytearray(b"y") * (10 << 20)
         if number == 0 and os.fork() == 0:
             os.setsid()
-        os.write(1, b"ready\n")
+        os.write(1, bytes("ready", "ascii") + bytes([10]))
         time.sleep(60)
         os._exit(0)
-os.write(1, b"ready\n")
+os.write(1, bytes("ready", "ascii") + bytes([10]))
 time.sleep(60)
 """
 
