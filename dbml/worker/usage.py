@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +62,12 @@ class TreeUsage:
     cpu_seconds: float
 
 
-def tree(pid: int) -> list[int]:
-    """Return a process and its descendants, as many as there are at this moment, MOST_PROCESSES at most.
+def tree(*pids: int) -> list[int]:
+    """Return processes and their descendants, as many as there are at this moment, MOST_PROCESSES at most.
 
     Source: proc(5), /proc/PID/task/TID/children.
     """
-    found = [pid]
+    found = list(pids)
     for each in found:
         if len(found) > MOST_PROCESSES:
             break
@@ -77,9 +77,29 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def usage_of_tree(pid: int) -> TreeUsage:
-    """Return what a process and its descendants take now; memory counts shared pages for each of them."""
-    pids = tree(pid)
+def first_of_namespace(pid: int, parent: int) -> int | None:
+    """Return the first process of the namespace that a process was born into, where it is the child born just before it.
+
+    That is who gets its descendants when they have lost their parents.
+    Source: proc(5), /proc/PID/status, NSpid: its id in each namespace that it is in.
+    """
+    try:
+        born = [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()]
+        before = born[born.index(pid) - 1]
+        own, other = (_namespace_ids(each) for each in (pid, before))
+    except (OSError, ValueError):
+        return None
+    return before if before != pid and len(own) == len(other) > 1 and other[-1] == "1" else None
+
+
+def _namespace_ids(pid: int) -> list[str]:
+    lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    return next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
+
+
+def usage_of_tree(*roots: int) -> TreeUsage:
+    """Return what processes and their descendants take now; memory counts shared pages for each of them."""
+    pids = tree(*roots)
     tasks = pages = ticks = 0
     for each in pids:
         with contextlib.suppress(OSError):
@@ -95,8 +115,8 @@ def written_kb(pid: int) -> int:
     return sum(_sizes(f"/proc/{pid}/status", ("RssAnon:", "RssShmem:", "VmSwap:")).values())
 
 
-def own_kb(pid: int, zygote: int) -> int:
-    """Return the memory that a process and its descendants have written, in KB, beyond what it was forked with.
+def own_kb(roots: Sequence[int], zygote: int) -> int:
+    """Return the memory that processes and their descendants have written, in KB, beyond what the first was forked with.
 
     Pages that several of them share count once, but for those that they share with the zygote, which do not count: each
     such page counts for the zygote as much as for any of them.  Copies that descendants made of them do.  Where the kernel
@@ -106,7 +126,7 @@ def own_kb(pid: int, zygote: int) -> int:
     inherited = written_kb(zygote)
     with_zygote = sum(_sizes(f"/proc/{zygote}/smaps_rollup", _PROPORTIONAL).values())
     total = 0
-    for each in tree(pid):
+    for each in tree(*roots):
         new = max(0, written_kb(each) - inherited)
         sizes = _sizes(f"/proc/{each}/smaps_rollup", (*_PROPORTIONAL, _PRIVATE))
         if not sizes:
@@ -114,7 +134,7 @@ def own_kb(pid: int, zygote: int) -> int:
             continue
         private = sizes[_PRIVATE]
         shared = sum(sizes[name] for name in _PROPORTIONAL) - private
-        total += (min(private, new) if each == pid else private) + max(0, shared - with_zygote)
+        total += (min(private, new) if each == roots[0] else private) + max(0, shared - with_zygote)
     return total
 
 

@@ -223,6 +223,19 @@ for number in range(4):
         time.sleep(60)
 time.sleep(60)
 """,
+        "by orphans": """
+import ctypes, os, time
+ctypes.CDLL(None).prctl(36, 0)  # no subreaper any more: orphans go to another
+for number in range(4):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.setsid()
+            b = bytearray(b'x') * (40 << 20)
+            time.sleep(60)
+        os._exit(0)
+    os.wait()
+time.sleep(60)
+""",
         "shared": """
 import mmap, os, time
 m = mmap.mmap(-1, 300 << 20)

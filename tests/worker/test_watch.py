@@ -57,13 +57,13 @@ def test_a_family_is_seen_and_what_it_shares_counts_once() -> None:
             taken = usage_of_tree(process.pid)
             assert taken.processes == 5 and taken.tasks >= 5 and taken.cpu_seconds > 0
             assert taken.memory_mb > 5 * 40 + 40, "shared pages for each"
-            assert 70 << 10 < own_kb(process.pid, 0) < 110 << 10, "40 once, and 10 of each child"
-            inherited = own_kb(pids[1], process.pid)
+            assert 70 << 10 < own_kb([process.pid], 0) < 110 << 10, "40 once, and 10 of each child"
+            inherited = own_kb([pids[1]], process.pid)
             assert inherited < 40 << 10, "what it was forked with is not its own"
         finally:
             for pid in reversed(tree(process.pid)):
                 os.kill(pid, 9)
-    assert written_kb(process.pid) == 0 and own_kb(process.pid, process.pid) == 0
+    assert written_kb(process.pid) == 0 and own_kb([process.pid], process.pid) == 0
 
 
 def test_files_are_counted_and_links_not_followed(tmp_path: Path) -> None:
