@@ -152,13 +152,14 @@ def test_a_hundred_clients_are_all_answered_and_the_next_is_refused_at_once(narr
     with ThreadPoolExecutor(101) as pool:
         connections = [psycopg.connect(narrow, autocommit=True) for _ in range(101)]
         with psycopg.connect(narrow, autocommit=True) as watch:
-            gate = "import time\nend = time.time() + 60\nwhile not os.path.exists(flag) and time.time() < end: time.sleep(0.05)\n"
-            flag = f"/tmp/dbml-test-{uuid.uuid4().hex}"
+            script = "OutputDataSet = [number * 2]"
+            # Who runs waits for its input, until the lock is free.
+            gate = "SELECT pg_advisory_lock_shared(4711) IS NULL AS open"
+            call = "SELECT * FROM dbml.run_script(%s, %s, params => %s) AS t(y int)"
+            watch.execute("SELECT pg_advisory_lock(4711)")
             try:
-                script = f"import os\nflag = {flag!r}\n{gate}OutputDataSet = [number * 2]"
-                call = "SELECT * FROM dbml.run_script(%s, params => %s) AS t(y int)"
                 futures = [
-                    pool.submit(lambda c, n: c.execute(call, (script, f'{{"number": {n}}}')).fetchone(), connection, number)
+                    pool.submit(lambda c, n: c.execute(call, (script, gate, f'{{"number": {n}}}')).fetchone(), connection, number)
                     for number, connection in enumerate(connections[:100])
                 ]
                 wait_until(lambda: watch.execute("SELECT running + queued FROM dbml.worker_status").fetchone() == (100,), 60)
@@ -167,12 +168,12 @@ def test_a_hundred_clients_are_all_answered_and_the_next_is_refused_at_once(narr
                 assert watch.execute("SELECT count(*) FROM dbml.active_scripts WHERE status = 'queued'").fetchone() == (96,)
                 began = time.monotonic()
                 with pytest.raises(errors.TooManyScripts, match="max_scripts = 100"):
-                    connections[100].execute(call, (script, "{}"))
+                    connections[100].execute(call, (script, gate, "{}"))
                 assert time.monotonic() - began < 2
-                Path(flag).touch()
+                watch.execute("SELECT pg_advisory_unlock_all()")
                 assert [future.result(100) for future in futures] == [(2 * number,) for number in range(100)]
             finally:
-                Path(flag).touch()
+                watch.execute("SELECT pg_advisory_unlock_all()")
                 for connection in connections:
                     connection.close()
             recorded = watch.execute(
@@ -180,7 +181,6 @@ def test_a_hundred_clients_are_all_answered_and_the_next_is_refused_at_once(narr
             ).fetchone()
             assert recorded == (101, 100, 96), "the one that was refused too"
             wait_until(lambda: watch.execute("SELECT running + queued FROM dbml.worker_status").fetchone() == (0,))
-            Path(flag).unlink()
 
 
 def test_who_waits_can_go_away_or_be_stopped_and_a_nested_call_does_not_wait(server: Any) -> None:
