@@ -70,7 +70,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for _ in range(3):
     if os.fork() == 0:
         os.setsid()
-print("ready", flush=True)
+os.write(1, bytes("ready", "ascii") + bytes([10]))
 time.sleep(60)
 """
 
