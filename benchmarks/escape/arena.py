@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ from dbml.database import binaries
 from dbml.database.embedded import Cluster
 from dbml.database.install import install
 
+CALL = """
+select r::text
+from dbml.run_script_json(%s, params => %s, language => %s, timeout => make_interval(secs => %s)) r"""
 NEIGHBOUR = """
 import os, time
 held = secret
@@ -59,10 +62,7 @@ class Arena:
         with self.connect() as connection:
             connection.add_notice_handler(lambda notice: seen.append(notice.message_primary or ""))
             try:
-                rows = connection.execute(
-                    "select r::text from dbml.run_script_json(%s, params => %s, language => %s, timeout => make_interval(secs => %s)) r",
-                    (script, Jsonb(given), language, timeout_s),
-                ).fetchall()
+                rows = connection.execute(CALL, (script, Jsonb(given), language, timeout_s)).fetchall()
                 seen += [row[0] for row in rows]
             except psycopg.Error as error:
                 seen.append(f"{error.sqlstate} {error}")
@@ -79,10 +79,8 @@ class Arena:
         pid = connection.info.backend_pid
 
         def go() -> None:
-            try:
+            with suppress(psycopg.Error):
                 connection.execute("select dbml.run_script_json(%s, params => %s)", (NEIGHBOUR, Jsonb({"secret": self.canary})))
-            except psycopg.Error:
-                pass
 
         running = threading.Thread(target=go, daemon=True)
         running.start()
@@ -201,8 +199,6 @@ def _witnesses(arena: Arena) -> Iterator[None]:
         yield
     finally:
         for listening in opened:
-            try:
+            with suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             listening.close()

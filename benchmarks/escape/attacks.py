@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - scripts, as an attacker would write them
 """The attacks, each a script and what tells that it got through.
 
 An attack is a function of the arena that returns what it got, None where it was contained.  What all have in common is
@@ -268,17 +269,23 @@ print(found, os.system('cat ' + canary_file))
 @attack
 def files_from_r(arena: Arena) -> str | None:
     """Read files and start programs from R."""
-    return _told(arena, "print(tryCatch(readLines(canary_file), error = function(e) 'no')); system(paste('cat', canary_file)); print(1)", language="r")
+    return _told(
+        arena,
+        "print(tryCatch(readLines(canary_file), error = function(e) 'no')); system(paste('cat', canary_file)); print(1)",
+        language="r",
+    )
 
 
 @attack
 def home_directories(arena: Arena) -> str | None:
     """List home directories and look for keys."""
     return _said(arena, """
-import glob
-for pattern in ('/root/.ssh/*', '/home/*/*', '/home/*/.ssh/*', '/root/.bash*', '/root/.pgpass', '/var/lib/*/*', '/var/log/*', '/tmp/dbml-*', '/run/*', '/var/run/*'):
+import glob, sys, dbml
+for pattern in ('/root/.[!c]*', '/root/*', '/home/*/*', '/home/*/.*', '/var/lib/*/*', '/var/log/*', '/tmp/dbml-*', '/run/*', '/var/run/*'):
     for path in glob.glob(pattern):
-        print('GOT', path)
+        # The directories on the way to the environment are there, with nothing else in them.
+        if not any(part and (part + '/').startswith(path + '/') for part in (sys.prefix, sys.base_prefix, os.path.dirname(dbml.__file__))):
+            print('GOT', path)
 """)  # fmt: skip
 
 
@@ -343,7 +350,7 @@ try:
 except OSError:
     pass
 """)  # fmt: skip
-    if marker.exists() or Path("/tmp/dbml-written").exists():  # noqa: S108
+    if marker.exists() or Path("/tmp/dbml-written").exists():
         return "wrote outside"
     return got
 
@@ -802,9 +809,7 @@ except OSError:
     pass
 raise SystemExit(f'{made} made')
 """, timeout_s=20)  # fmt: skip
-    time.sleep(0.5)
-    left = len(arena.processes())
-    return f"{left} processes are left" if left > 60 else None
+    return _left(arena)
 
 
 @attack
@@ -820,6 +825,10 @@ while time.time() < ends:
         pass
 time.sleep(30)
 """, timeout_s=5)  # fmt: skip
+    return _left(arena)
+
+
+def _left(arena: Arena) -> str | None:
     deadline = time.monotonic() + 5
     while (left := len(arena.processes())) > 60 and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -186,5 +186,5 @@ def test_bytes_under_a_wrong_digest_are_not_kept(fresh: Any, own: psycopg.Connec
 
 def test_a_script_reads_neither_environment_nor_memory_of_the_worker(fresh: Any, own: psycopg.Connection[Any]) -> None:
     script = f"OutputDataSet = [open('/proc/{fresh.worker.pid}/environ', 'rb').read().decode('latin-1')]"
-    with pytest.raises(errors.ScriptError, match="Permission denied|No such file"):
+    with pytest.raises(errors.ScriptError, match=r"Permission denied|No such file"):
         own.execute("SELECT * FROM dbml.run_script(%s) AS t(a text)", (script,))
