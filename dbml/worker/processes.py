@@ -12,10 +12,8 @@ import itertools
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
-import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dbml.temporary import remove
 from dbml.worker.frames import Frame, FrameError, pack, read_frame_async
 from dbml.worker.sandbox import Limits, environment
 
@@ -353,7 +352,7 @@ class Zygote:
         try:
             Path(child.scratch).rmdir()
         except OSError:
-            removal = asyncio.get_running_loop().run_in_executor(None, _remove, child.scratch)
+            removal = asyncio.get_running_loop().run_in_executor(None, remove, child.scratch)
             self._removals.add(removal)
             removal.add_done_callback(self._removals.discard)
 
@@ -403,16 +402,3 @@ def _take_note(ready: asyncio.Task[Child]) -> None:
     """Keep asyncio from reporting a failure that the next call will find for itself."""
     if not ready.cancelled():
         ready.exception()
-
-
-def _remove(directory: str) -> None:
-    """Remove a directory and all in it, also what its owner has taken rights from."""
-    shutil.rmtree(directory, ignore_errors=True)
-    top = Path(directory)
-    if top.is_dir():
-        top.chmod(stat.S_IRWXU)
-        for folder, inner, _ in os.walk(directory):
-            for path in (Path(folder) / name for name in inner):
-                if not path.is_symlink():
-                    path.chmod(stat.S_IRWXU)
-        shutil.rmtree(directory, ignore_errors=True)

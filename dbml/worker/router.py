@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 import shutil
 import signal
 import tempfile
@@ -25,6 +24,7 @@ import psycopg
 import dbml
 from dbml import errors
 from dbml.store.channel import PROTOCOL, Channel
+from dbml.temporary import SCRATCH, SOCKETS, sweep, temporary_directory
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
 from dbml.worker.environments.builder import Builder, cache_directory
@@ -230,14 +230,13 @@ async def serve(settings: WorkerSettings) -> None:
     """
     conceal()  # scripts may run under the same account: nobody reads this process' memory or environment
     telemetry = Telemetry(settings.dsn)
-    _sweep()
-    runtime = tempfile.mkdtemp(prefix=f"dbml-worker-{os.getpid()}-")
+    sweep()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as cleanup:
-        cleanup.callback(shutil.rmtree, runtime, ignore_errors=True)
+        runtime = str(cleanup.enter_context(temporary_directory(SCRATCH)))
         cleanup.push_async_callback(telemetry.close)
         channel = await _channel(telemetry)
         zygote = Zygote(runtime, settings.limits)
@@ -261,13 +260,18 @@ async def serve(settings: WorkerSettings) -> None:
         host, port, directory = listen_address(settings)
         if directory is not None and not Path(directory).is_dir():
             # The server's account must reach the socket; what keeps others out is SCRAM and the signature.
-            Path(directory).mkdir(mode=0o711, parents=True)
-            cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
+            if settings.listen is None:
+                directory = str(cleanup.enter_context(temporary_directory(SOCKETS)))
+                Path(directory).chmod(0o711)
+            else:
+                Path(directory).mkdir(mode=0o711, parents=True)
+                cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
         listener = Listener(
             router, password=channel.password, host=host, port=port, directory=directory,
             max_connections=settings.max_connections, max_message=LONGEST_MESSAGE,
         )  # fmt: skip
         seen_host, seen_port = await listener.start()
+        place = seen_host if directory is not None else f"{seen_host}:{seen_port}"
         cleanup.push_async_callback(listener.stop)
         if settings.advertise is not None:
             seen_host, _, advertised = settings.advertise.rpartition(":")
@@ -276,17 +280,9 @@ async def serve(settings: WorkerSettings) -> None:
         address = f"{seen_host}:{seen_port}"
         log.info("worker %s listens at %s, process %d", dbml.__version__, address, os.getpid())
         if settings.on_ready is not None:
-            settings.on_ready(address)
+            settings.on_ready(place)
         await stop.wait()
         log.info("worker stops")
-
-
-def _sweep() -> None:
-    """Delete what workers that were killed left in the temporary directory."""
-    for left in Path(tempfile.gettempdir()).glob("dbml-worker-*-*"):
-        pid = left.name.split("-")[2]
-        if pid.isdigit() and not Path("/proc", pid).exists() and left.stat().st_uid == os.getuid():
-            shutil.rmtree(left, ignore_errors=True)
 
 
 async def _channel(telemetry: Telemetry) -> Channel:
@@ -304,7 +300,7 @@ def listen_address(settings: WorkerSettings) -> tuple[str | None, int, str | Non
     if settings.listen is None:
         host = psycopg.conninfo.conninfo_to_dict(settings.dsn).get("host")
         if host is None or str(host).startswith("/"):
-            return None, 5432, str(Path(tempfile.gettempdir(), f"dbml-{secrets.token_hex(6)}"))
+            return None, 5432, str(Path(tempfile.gettempdir(), SOCKETS))  # one of that name is made
         return "127.0.0.1", 0, None
     if settings.listen.startswith(("/", ".")):
         return None, 5432, str(Path(settings.listen).absolute())

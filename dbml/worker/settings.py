@@ -24,7 +24,7 @@ class WorkerSettings:
     environments: most that run beside the worker's own; environment_idle_s: after which an unused one is shut down.
     cache: directory in which environments are built; None is the user's cache directory.
     metrics: 'HOST:PORT' at which Prometheus and health checks are answered; None is nowhere.
-    on_ready: called with the address once calls are answered.
+    on_ready: called once calls are answered, with the place where it listens as `listen` would name it.
     """
 
     dsn: str = field(repr=False)
