@@ -81,6 +81,7 @@ class Session:
     """One authenticated connection, as the handler sees it.
 
     peer: the client's address, or its process and account on a Unix socket.  state is the handler's own.
+    lost: the connection has ended.
     """
 
     id: int
@@ -90,6 +91,7 @@ class Session:
     peer: str
     codec: Codec
     state: Any = None
+    lost: bool = False
 
 
 class Handler(Protocol):
@@ -204,6 +206,7 @@ class Connection(asyncio.Protocol):
             service.counts.unauthenticated -= 1
             service.connections.discard(self)
             return
+        self._session.lost = True
         service.counts.connections -= 1
         del service.sessions[self._session.id]
         if self._task is None:

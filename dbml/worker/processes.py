@@ -24,6 +24,7 @@ from typing import Any, Literal
 from dbml.temporary import remove
 from dbml.worker.frames import Frame, FrameError, pack, read_frame_async
 from dbml.worker.sandbox import Limits, environment
+from dbml.worker.spawn import end_strays, spawn
 
 log = logging.getLogger("dbml.processes")
 
@@ -40,11 +41,15 @@ class ChildLost(Exception):
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process ended: status as of wait(2), its largest memory, its processor time; None where unknown."""
+    """How a process ended: status as of wait(2), its largest memory, its processor time; None where unknown.
+
+    orphaned: it went with its zygote.
+    """
 
     status: int
     peak_memory_mb: float | None = None
     cpu_seconds: float | None = None
+    orphaned: bool = False
 
     @property
     def signal(self) -> int | None:
@@ -57,6 +62,8 @@ class Exit:
         return None if self.signal is not None else os.waitstatus_to_exitcode(self.status)
 
     def __str__(self) -> str:
+        if self.orphaned:
+            return "ended with the zygote that it was forked from, which died"
         if self.signal is None:
             return f"ended with exit code {self.code} without finishing"
         try:
@@ -113,6 +120,11 @@ class Child:
     def is_over(self) -> bool:
         """Tell whether the process has ended."""
         return self._exit.done()
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Tell whether it ended because its zygote died."""
+        return self._exit.done() and self._exit.result().orphaned
 
     def kill(self) -> None:
         """Kill the process and whatever it started; may be called again."""
@@ -180,6 +192,7 @@ class Zygote:
         self._removals: set[asyncio.Future[None]] = set()
         self._lock = asyncio.Lock()
         self._stopping = False
+        self._after_death: asyncio.Task[None] | None = None
         self._spares: dict[str, asyncio.Task[Child]] = {}  # by language: the satellite that was forked ahead
 
     @property
@@ -222,11 +235,11 @@ class Zygote:
         Raises: ChildLost where the zygote ends.
         """
         await self.start()
+        scratch = tempfile.mkdtemp(prefix=f"{role}-", dir=self._runtime)  # before anything else: the disk may be full
         ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
             reader, writer = await _connect(ours)
-            scratch = tempfile.mkdtemp(prefix=f"{role}-", dir=self._runtime)
             identity = str(next(self._numbers))
             child = Child(scratch, reader, writer, lambda: self._tell({"tag": "kill", "id": identity}))
             forked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -250,6 +263,8 @@ class Zygote:
     async def stop(self) -> None:
         """End the zygote and with it every child; returns when their scratch directories are gone."""
         self._stopping = True
+        if self._after_death is not None:
+            self._after_death.cancel()
         for spare in self._spares.values():
             spare.cancel()
         children = list(self._children.values())
@@ -276,7 +291,7 @@ class Zygote:
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         with theirs:
-            self._process = await asyncio.create_subprocess_exec(
+            self._process = await spawn(
                 *self._interpreter.command(theirs.fileno()),
                 env=self._environment(),
                 cwd=self._runtime,
@@ -364,6 +379,7 @@ class Zygote:
         if not self._stopping:
             log.error("the zygote has died; it is started again when it is needed")
         lost = ChildLost("the zygote died")
+        served = self._ready is not None and self._ready.done()
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(ChildLost("the zygote ended while it started: its log says why"))
         forks, self._forks = self._forks, {}
@@ -374,7 +390,15 @@ class Zygote:
             if child.pid:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(child.pid, signal.SIGKILL)
-            self._end(identity, Exit(signal.SIGKILL))
+            self._end(identity, Exit(signal.SIGKILL, orphaned=True))
+        if served and not self._stopping:
+            self._after_death = asyncio.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        """End what scripts of a dead zygote have left, and start the next one before somebody waits for it."""
+        await end_strays()
+        with contextlib.suppress(ChildLost, TimeoutError, OSError):
+            await self.start()
 
 
 class _ClosedAtItsEnd(asyncio.StreamReaderProtocol):

@@ -35,9 +35,9 @@ from dbml.worker.listener import Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.processes import Zygote
 from dbml.worker.requests import Verifier, split
-from dbml.worker.sandbox import conceal
+from dbml.worker.sandbox import adopt, conceal
 from dbml.worker.scorers import ScorerPool
-from dbml.worker.script_call import ScriptCall
+from dbml.worker.script_call import CALLER_LOST, ScriptCall
 from dbml.worker.settings import WorkerSettings
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import own_memory_mb
@@ -65,7 +65,7 @@ class Router:
         self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
         admission: Admission, counts: Counts,
     ) -> None:  # fmt: skip
-        self._verifier = Verifier(channel.secret)
+        self._verifier = Verifier(channel.secret, telemetry.now, since=telemetry.now())
         self._zygotes = zygotes
         self._uv = uv
         self._scorers = scorers
@@ -91,7 +91,7 @@ class Router:
         if verb != "wait":
             if conversation.task is not None:
                 raise errors.ProtocolMismatch("the last message is not yet answered", hint="repeat the statement")
-            conversation.task = asyncio.create_task(self._answer(conversation, verb, head, body))
+            conversation.task = asyncio.create_task(self._answer(session, conversation, verb, head, body))
         task = conversation.task
         if task is None:
             raise errors.ProtocolMismatch("there is nothing to wait for", hint="repeat the statement")
@@ -109,7 +109,9 @@ class Router:
         conversation.task = None
         return task.result()
 
-    async def _answer(self, conversation: Conversation, verb: str, head: bytes, body: bytes) -> list[Row]:
+    async def _answer(
+        self, session: Session, conversation: Conversation, verb: str, head: bytes, body: bytes
+    ) -> list[Row]:  # fmt: skip
         try:
             if verb == "open":
                 return await self._open(conversation, head, body)
@@ -129,7 +131,7 @@ class Router:
                 f"environment {needed} was deleted in mid-call", hint="repeat the statement"
             ) from None
         except asyncio.CancelledError:
-            canceled = errors.CallCanceled("the call was cancelled by its caller")
+            canceled = _caller_lost() if session.lost else errors.CallCanceled("the call was cancelled by its caller")
             await asyncio.shield(self._ending(conversation, canceled))
             raise canceled from None
         finally:
@@ -146,7 +148,8 @@ class Router:
         """End the call of a connection that is gone."""
         conversation: Conversation = session.state
         self.cancel(session)
-        self._ending(conversation, errors.CallCanceled("the caller's connection ended in mid-call"))
+        conversation.upload.drop()
+        self._ending(conversation, _caller_lost())
 
     def _ending(self, conversation: Conversation, error: errors.DbmlError) -> asyncio.Task[None]:
         """End a call in a task of its own, which goes on whatever becomes of the connection."""
@@ -157,7 +160,13 @@ class Router:
 
     async def _open(self, conversation: Conversation, signed: bytes, body: bytes) -> list[Row]:
         signature, _, header = signed.partition(b" ")
-        request = self._verifier.open(signature, header)
+        try:
+            request = self._verifier.open(signature, header)
+        except errors.WorkerRefused as refused:
+            if "clock_differs_s" not in refused.detail:
+                raise
+            await self._telemetry.ask_clock()  # it may have been set since we asked last
+            request = self._verifier.open(signature, header)
         await self._end(conversation, errors.CallCanceled("the caller opened another call"))
         match request["kind"]:
             case "script":
@@ -217,6 +226,11 @@ class Router:
         }  # fmt: skip
 
 
+def _caller_lost() -> errors.DbmlError:
+    """Make the error of a run whose caller's backend has ended; nobody but the run's record hears of it."""
+    return errors.from_fields({"sqlstate": CALLER_LOST, "message": "the caller's connection ended in mid-call"})
+
+
 def _finish(turn: asyncio.Future[None]) -> None:
     if not turn.done():
         turn.set_result(None)
@@ -229,6 +243,7 @@ async def serve(settings: WorkerSettings) -> None:
     reached; OSError where the address is taken.
     """
     conceal()  # scripts may run under the same account: nobody reads this process' memory or environment
+    adopt()  # and what they start comes to us when their zygote dies
     telemetry = Telemetry(settings.dsn)
     sweep()
     stop = asyncio.Event()
@@ -277,6 +292,7 @@ async def serve(settings: WorkerSettings) -> None:
             seen_host, _, advertised = settings.advertise.rpartition(":")
             seen_port = int(advertised)
         await telemetry.register(seen_host, seen_port)
+        telemetry.start()
         address = f"{seen_host}:{seen_port}"
         log.info("worker %s listens at %s, process %d", dbml.__version__, address, os.getpid())
         if settings.on_ready is not None:

@@ -95,6 +95,8 @@ begin
             perform * from dblink_get_result(link) as t(tag text, head text, body text);
         end if;
         exit when not again;
+        -- dblink does not see that the postmaster has died, and a backend that stays keeps another from starting; this does.
+        perform pg_sleep(0.001);
         perform dblink_send_query(link, 'wait {}');
     end loop;
 end

@@ -32,6 +32,7 @@ from dbml.worker.environments.uv import Uv, UvFailed
 from dbml.worker.environments.work import Follower, Say, Work
 from dbml.worker.processes import Interpreter
 from dbml.worker.sandbox import environment
+from dbml.worker.spawn import spawn
 
 COMPLETE = "dbml.json"
 _REHEARSAL = "import sys; from dbml.worker import zygote; zygote.enter_environment(sys.argv[1]); zygote.preload()"
@@ -173,11 +174,11 @@ class Builder:
         Raises: errors.EnvironmentBuildFailed.
         """
         interpreter = Interpreter.of_environment(directory, self._code)
-        process = await asyncio.create_subprocess_exec(
+        process = await spawn(
             interpreter.python, "-P", "-S", "-c", _REHEARSAL, str(interpreter.site),
             cwd=directory, env={**environment(str(directory), 1), "PYTHONPATH": interpreter.path},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
+            start_new_session=True, tied=True,
         )  # fmt: skip
         try:
             _, said = await process.communicate()

@@ -1,0 +1,66 @@
+"""The router's own child processes, and those that come to it because their parents have died.
+
+What a script has started belongs to its satellite, then to the zygote, which ends it.  When the zygote is killed, it
+comes to the router, the next of its ancestors that adopts; so whatever is a child of ours and was not started by us
+is a script's, and its script is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+PATIENCE_S = 2.0
+LOOK_S = 0.02
+# PR_SET_PDEATHSIG, which lasts through exec; a parent that has died before is seen.
+_TIED = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0);"
+    " os.getppid() == int(sys.argv[1]) or os._exit(1); os.execvpe(sys.argv[2], sys.argv[2:], os.environ)"
+)
+
+_known: set[int] = set()
+_starting = 0
+
+
+async def spawn(*command: str, tied: bool = False, **options: Any) -> asyncio.subprocess.Process:
+    """Start a process, as `asyncio.create_subprocess_exec` does; tied: it is killed when we die."""
+    global _starting
+    if tied:
+        command = (sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command)
+    _starting += 1
+    try:
+        process = await asyncio.create_subprocess_exec(*command, **options)
+        _known.add(process.pid)
+    finally:
+        _starting -= 1
+    return process
+
+
+async def end_strays() -> None:
+    """Kill and bury the children that we have not started, and what comes to us when they are dead."""
+    deadline = time.monotonic() + PATIENCE_S
+    quiet = 0
+    while quiet < 3 and time.monotonic() < deadline:
+        strays = [] if _starting else _strays()
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        quiet = 0 if strays or _starting else quiet + 1
+        await asyncio.sleep(LOOK_S)
+
+
+def _strays() -> list[int]:
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found |= set(map(int, (thread / "children").read_text("ascii").split()))
+    _known.intersection_update(found)
+    return sorted(found - _known)
