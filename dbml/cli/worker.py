@@ -118,6 +118,7 @@ def worker(
     try:
         from dbml.worker.router import serve
         from dbml.worker.settings import WorkerSettings
+        from dbml.worker.spawn import adopt_strays
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dbml"):
             raise
@@ -139,6 +140,7 @@ def worker(
             )  # fmt: skip
             if max_running is not None:
                 settings = dataclasses.replace(settings, max_running=max_running)
+            adopt_strays()
             asyncio.run(serve(settings))
         finally:
             if until_eof:  # the supervisor made the temporary folder, and may be gone

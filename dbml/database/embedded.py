@@ -137,6 +137,7 @@ class Cluster:
         self.initialize()
         running = self.status()
         if running is None:
+            self._reap()
             self._end_orphans()
             (self.data / "postmaster.pid").unlink(missing_ok=True)
             self._spawn(port)

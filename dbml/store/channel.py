@@ -35,7 +35,7 @@ async def register(connection: AsyncConnection[Any], host: str, port: int) -> No
     )
 
 
-# The session lock of the worker that serves a database: 'dbmlwork' in ASCII, as dbml_channel.worker_is_there() has it.
+# The session lock of the worker that serves a database: 'dbmlwork' in ASCII, as the view dbml.runs has it.
 _LOCK = (0x64626D6C, 0x776F726B)
 
 

@@ -62,12 +62,11 @@ class Exit:
         return None if self.signal is not None else os.waitstatus_to_exitcode(self.status)
 
     def __str__(self) -> str:
-        if self.orphaned:
-            return "ended with the zygote that it was forked from, which died"
         if self.signal is None:
             return f"ended with exit code {self.code} without finishing"
+        why = ": the zygote that it was forked from has died" if self.orphaned else ""
         try:
-            return f"was killed by signal {self.signal} ({signal.Signals(self.signal).name})"
+            return f"was killed by signal {self.signal} ({signal.Signals(self.signal).name}){why}"
         except ValueError:  # a real-time signal
             return f"was killed by signal {self.signal}"
 

@@ -93,6 +93,10 @@ class RunRecord:
         self.queued_s = queued_s
         await self._note("the start", lambda connection: runs.leave_queue(connection, self.run_id, queued_s))
 
+    async def server_lives(self) -> bool:
+        """Tell whether the database's server has been there all along."""
+        return await self._telemetry.lives()
+
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags, which are written at the end."""
         self._tags.update(tags)

@@ -35,7 +35,7 @@ from dbml.worker.listener import Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.processes import Zygote
 from dbml.worker.requests import Verifier, split
-from dbml.worker.sandbox import adopt, conceal
+from dbml.worker.sandbox import conceal
 from dbml.worker.scorers import ScorerPool
 from dbml.worker.script_call import CALLER_LOST, ScriptCall
 from dbml.worker.settings import WorkerSettings
@@ -243,7 +243,6 @@ async def serve(settings: WorkerSettings) -> None:
     reached; OSError where the address is taken.
     """
     conceal()  # scripts may run under the same account: nobody reads this process' memory or environment
-    adopt()  # and what they start comes to us when their zygote dies
     telemetry = Telemetry(settings.dsn)
     sweep()
     stop = asyncio.Event()

@@ -334,11 +334,18 @@ class ScriptCall:
         if self._over:
             return
         fields = error.fields()
-        orphaned = self._crew is not None and any(member.child.is_orphaned for member in self._crew.members)
-        if orphaned or fields["sqlstate"] == CALLER_LOST:
+        status = "canceled" if fields["sqlstate"] == "57014" else "failed"
+        if self._crew is not None and any(member.child.is_orphaned for member in self._crew.members):
             status = "interrupted"
-        else:
-            status = "canceled" if fields["sqlstate"] == "57014" else "failed"
+        elif fields["sqlstate"] == CALLER_LOST:
+            self._over = True
+            if self._crew is not None:
+                self._crew.stop()
+            if await self._record.server_lives():
+                status = "canceled"
+            else:
+                status = "interrupted"
+                fields["message"] = "the database server was stopped or died while the script ran"
         await self._finish(status, error=fields)
 
     async def _finish(

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dbml.worker.sandbox import adopt
+
 PATIENCE_S = 2.0
 LOOK_S = 0.02
 # PR_SET_PDEATHSIG, which lasts through exec; a parent that has died before is seen.
@@ -26,6 +28,14 @@ _TIED = (
 
 _known: set[int] = set()
 _starting = 0
+_adopting = False
+
+
+def adopt_strays() -> None:
+    """Become the parent of processes that have lost theirs; every child of this process is started by `spawn` from now on."""
+    global _adopting
+    adopt()
+    _adopting = True
 
 
 async def spawn(*command: str, tied: bool = False, **options: Any) -> asyncio.subprocess.Process:
@@ -43,7 +53,12 @@ async def spawn(*command: str, tied: bool = False, **options: Any) -> asyncio.su
 
 
 async def end_strays() -> None:
-    """Kill and bury the children that we have not started, and what comes to us when they are dead."""
+    """Kill and bury the children that we have not started, and what comes to us when they are dead.
+
+    Does nothing in a process that did not `adopt_strays`: its children may be others'.
+    """
+    if not _adopting:
+        return
     deadline = time.monotonic() + PATIENCE_S
     quiet = 0
     while quiet < 3 and time.monotonic() < deadline:

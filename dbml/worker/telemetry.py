@@ -17,7 +17,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import psycopg
@@ -37,6 +37,8 @@ CLOCK_S = 60.0  # how often the database's clock is asked
 MOST_KEPT = 64 << 20  # bytes
 NOTE_BYTES = 1 << 10  # of a note that does not say how large it is
 CLOSE_S = 5.0
+PATIENCE_S = 1.0
+MOMENT_S = 0.1  # from the end of one backend to that of all, where the server has died
 INTERRUPTED = "the worker was stopped or died while the script ran"
 
 
@@ -50,6 +52,7 @@ class Note:
     durable: bool = False
     again: bool = False
     written_at: float = 0.0
+    written: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Telemetry:
@@ -65,6 +68,7 @@ class Telemetry:
         self._recent_s = 2.0
         self._keeper: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._failing = False  # to open the connection, at the last attempt
         self._alone = False  # no other worker of this database holds its lock
         self._offset: float | None = None  # the database's clock, less our monotonic one
         self._asked_clock = 0.0
@@ -123,13 +127,34 @@ class Telemetry:
         """
         note = Note(what, work, size, durable)
         if self._kept or self._away():
-            return self._keep(note)
+            return await self._keep_a_while(note)
         try:
             return await self._write(note)
         except psycopg.Error as error:
             log.warning("the database does not take records: %s", str(error).strip())
             note.again = True
-            return self._keep(note)
+            return await self._keep_a_while(note)
+
+    async def _keep_a_while(self, note: Note) -> bool:
+        """Keep a note, and wait for a moment where the connection was only just lost: who called reads the record next."""
+        kept = self._keep(note)
+        if kept and self._keeper is not None and not self._failing:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(note.written.wait(), PATIENCE_S)
+        return kept
+
+    async def lives(self) -> bool:
+        """Tell whether the server has been there all along, a moment after something else of it has ended."""
+        connection = self._connection
+        await asyncio.sleep(MOMENT_S)
+        if connection is None or connection.closed:
+            return False
+        try:
+            async with asyncio.timeout(PATIENCE_S), self._lock:
+                await connection.execute("select 1")
+        except (psycopg.Error, TimeoutError):
+            return False
+        return True
 
     async def _write(self, note: Note) -> bool:
         """Write a note; returns False where it never can be, raises where it may be later."""
@@ -195,10 +220,12 @@ class Telemetry:
                 if pause_s:
                     log.warning("the database takes records again")
                 pause_s = 0.0
+                self._failing = False
             except (psycopg.Error, OSError) as error:
                 if not pause_s:
                     log.warning("the database is away, records wait: %s", str(error).strip())
                 pause_s = min(2 * pause_s or 0.1, LONGEST_PAUSE_S)
+                self._failing = True
             except Exception:
                 log.exception("a record failed unexpectedly")
                 pause_s = LONGEST_PAUSE_S
@@ -222,6 +249,7 @@ class Telemetry:
                 raise
             self._kept.remove(note)  # it need not be the first any more: a new connection puts others before it
             self._sizes["kept"] -= note.size
+            note.written.set()
         if not self._alone:
             await self._take_over()
         if time.monotonic() - self._asked_clock > CLOCK_S:

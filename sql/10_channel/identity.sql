@@ -26,15 +26,3 @@ end
 $$;
 comment on function dbml_channel.find_workspace(text) is
     'The workspace of a call: its argument, else SET dbml.workspace, else "default".';
-
-create or replace function dbml_channel.worker_is_there()
-returns boolean
-language sql stable parallel restricted security invoker
-begin atomic
-    -- The worker's session holds this lock as long as it lasts: dbml.store.channel has the same numbers, 'dbmlwork' in ASCII.
-    select case when pg_is_in_recovery() then null else exists (select from pg_locks l join pg_database d on d.oid = l.database
-        where d.datname = current_database() and l.locktype = 'advisory' and l.granted and l.objsubid = 2
-          and l.classid = 1684171116 and l.objid = 2003792491) end;
-end;
-comment on function dbml_channel.worker_is_there() is
-    'Whether a worker is connected to this database, as its records need it; on a standby, which no worker connects to, NULL.';

@@ -11,8 +11,12 @@ select r.run_id, r.workspace, r.experiment, r.parent_run_id,
        r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version,
        r.environment, r.environment_version, r.lock_sha256
 from dbml._runs r
--- Its worker says how a run ended, or the next one that it was interrupted.  Until there is one, this does.
-cross join lateral (select r.finished_at is null and (select not dbml_channel.worker_is_there()) as since_then) lost;
+-- Its worker says how a run ended, or the next one that it was interrupted.  Until there is one, this does: a worker's
+-- session holds this lock as long as it lasts ('dbmlwork' in ASCII, as in dbml/store/channel.py).  No worker connects to a standby.
+cross join lateral (select r.finished_at is null and (select not exists (select from pg_locks l
+    where l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.locktype = 'advisory'
+      and l.granted and l.objsubid = 2 and l.classid = 1684172140 and l.objid = 2003792491)
+    and not pg_is_in_recovery()) as since_then) lost;
 comment on view dbml.runs is
     'Every script that was run, recorded by the worker itself: also those that failed, were cancelled or were rolled back.';
 comment on column dbml.runs.status is 'queued, running, completed, failed, canceled or interrupted: its worker has died.';
