@@ -51,7 +51,7 @@ $$, 'select g as x from generate_series(1, %s) g', params => '{"factor": %s}') a
 REGISTER = """select version from dbml.run_script($$
 from sklearn.linear_model import LinearRegression
 model = LinearRegression().fit([[0.0], [1.0]], [0.0, slope])
-model.ballast = bytes([ordinal % 256]) * (3 << 20)
+model.ballast = bytes([ordinal %% 256]) * (3 << 20)
 OutputDataSet = [run.register_model('trained', model)]
 $$, params => '{"slope": %s, "ordinal": %s}', experiment => 'registrations') as t(version int)"""
 ARTIFACT = """select run from dbml.run_script($$

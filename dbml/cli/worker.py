@@ -75,6 +75,12 @@ def worker(
     max_scripts: Annotated[
         int, typer.Option(help="Scripts that run or wait; more are refused at once.", min=1, envvar="DBML_MAX_SCRIPTS")
     ] = 500,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            help="Sessions of the database that may be connected, one connection each.", min=1, envvar="DBML_MAX_CONNECTIONS"
+        ),
+    ] = 2000,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -136,7 +142,7 @@ def worker(
             settings = WorkerSettings(
                 dsn=found, listen=place, advertise=advertise, on_ready=ready, max_scripts=max_scripts, metrics=metrics,
                 find_links=links, no_index=no_index, environments=environments, environment_idle_s=environment_idle,
-                cache=cache and cache.absolute(),
+                cache=cache and cache.absolute(), max_connections=max_connections,
             )  # fmt: skip
             if max_running is not None:
                 settings = dataclasses.replace(settings, max_running=max_running)

@@ -124,7 +124,8 @@ class ScoreCall:
             _, scores = await self._scorers.score(request["digest"], frame, body)
         except ModelNeeded:
             raise errors.ScorerLost(
-                "the scorer let the model go in mid-call", hint="repeat the call; a larger cache_mb keeps more models"
+                "the scorer died in mid-call, or let the model go for others",
+                hint="repeat the call; a larger cache_mb keeps more models",
             ) from None
         return [("scores", None, scores)]
 

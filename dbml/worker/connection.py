@@ -275,7 +275,11 @@ class Connection(asyncio.Protocol):
     def _begin_session(self, client: Admitted) -> None:
         service, options = self._service, client.parameters
         if len(service.sessions) >= service.max_connections:
-            raise ProtocolError("53300", f"the worker has its {service.max_connections} connections already")
+            raise ProtocolError(
+                "53300",
+                f"the worker has its {service.max_connections} connections already",
+                "close sessions, or start the worker with a larger --max-connections",
+            )
         number = 0
         while number == 0 or number in service.sessions:
             number = secrets.randbits(31)

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -31,7 +32,7 @@ from dbml.worker.environments.builder import Builder, cache_directory
 from dbml.worker.environments.call import EnvironmentCall
 from dbml.worker.environments.uv import Uv
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
-from dbml.worker.listener import Listener, Session
+from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.processes import Zygote
 from dbml.worker.requests import Verifier, split
@@ -45,6 +46,7 @@ from dbml.worker.usage import own_memory_mb
 log = logging.getLogger("dbml.router")
 
 HEARTBEAT_S = 0.2  # the longest that SQL waits for an answer of some kind
+OWN_DESCRIPTORS = 500  # of scripts, scorers, logs
 LONGEST_MESSAGE = (1 << 30) - 1  # the text of a query, and so a value in hex, is shorter than 1 GiB
 
 
@@ -243,6 +245,7 @@ async def serve(settings: WorkerSettings) -> None:
     reached; OSError where the address is taken.
     """
     conceal()  # scripts may run under the same account: nobody reads this process' memory or environment
+    allow_descriptors(settings.max_connections)
     telemetry = Telemetry(settings.dsn)
     sweep()
     stop = asyncio.Event()
@@ -283,6 +286,7 @@ async def serve(settings: WorkerSettings) -> None:
         listener = Listener(
             router, password=channel.password, host=host, port=port, directory=directory,
             max_connections=settings.max_connections, max_message=LONGEST_MESSAGE,
+            max_unauthenticated=max(MAX_UNAUTHENTICATED, settings.max_connections),  # they may all come at once
         )  # fmt: skip
         seen_host, seen_port = await listener.start()
         place = seen_host if directory is not None else f"{seen_host}:{seen_port}"
@@ -298,6 +302,20 @@ async def serve(settings: WorkerSettings) -> None:
             settings.on_ready(place)
         await stop.wait()
         log.info("worker stops")
+
+
+def allow_descriptors(connections: int) -> None:
+    """Raise the limit of open files as far as it goes; every connection takes one of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < connections + OWN_DESCRIPTORS:
+        log.warning(
+            "%d connections need %d open files, the limit is %d: raise it (LimitNOFILE=, ulimit -n) or lower --max-connections",
+            connections, connections + OWN_DESCRIPTORS, most,
+        )  # fmt: skip
 
 
 async def _channel(telemetry: Telemetry) -> Channel:

@@ -19,6 +19,7 @@ class WorkerSettings:
         one itself, else a free port on 127.0.0.1.
     advertise: 'HOST:PORT' as the database server sees it, where that is another address than listen.
     scorers: processes that keep loaded models; limits: of each script's process.
+    max_connections: of sessions of the database, each of which keeps one.
     max_running: scripts that run at once, the others wait; max_scripts: that run or wait, more are refused.
     find_links: directories of wheels for environments; no_index: look for packages nowhere else.
     environments: most that run beside the worker's own; environment_idle_s: after which an unused one is shut down.
@@ -32,7 +33,7 @@ class WorkerSettings:
     advertise: str | None = None
     scorers: int = min(4, os.cpu_count() or 1)
     cache_mb: int = 512
-    max_connections: int = 1000
+    max_connections: int = 2000
     max_running: int = max(8, 4 * (os.cpu_count() or 1))
     max_scripts: int = 500
     metrics: str | None = None
