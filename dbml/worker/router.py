@@ -255,10 +255,16 @@ async def serve(settings: WorkerSettings) -> None:
     async with contextlib.AsyncExitStack() as cleanup:
         runtime = str(cleanup.enter_context(temporary_directory(SCRATCH)))
         cleanup.push_async_callback(telemetry.close)
-        channel = await _channel(telemetry)
         zygote = Zygote(runtime, settings.limits)
-        await zygote.start()
         cleanup.push_async_callback(zygote.stop)
+        warming = asyncio.create_task(zygote.start())  # what takes longest begins first
+        try:
+            channel = await _channel(telemetry)
+            await warming
+        except BaseException:
+            warming.cancel()
+            await asyncio.wait([warming])
+            raise
         scorer_limits = replace(settings.limits, cache_mb=settings.cache_mb)
         scorers = ScorerPool(zygote, scorer_limits, settings.scorers)
         await scorers.start()
