@@ -21,6 +21,7 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── WorkerRefused         ML012  wrong secret, expired or replayed request
     │   ├── ProtocolMismatch      ML013  worker and schema are of different versions
     │   ├── TooManyScripts        ML015  as many scripts run or wait as the worker takes
+    │   ├── SandboxMissing        ML016  the worker's machine has no way to hold scripts
     │   └── CallCanceled          57014  PostgreSQL's own code, not declared to psycopg
     ├── ModelError
     │   ├── ModelNotFound         ML020
@@ -199,6 +200,12 @@ class ProtocolMismatch(WorkerError, code="ML013", name="PROTOCOL_MISMATCH"):
     """The worker and the schema speak different versions of the channel's protocol."""
 
     sqlstate = "ML013"
+
+
+class SandboxMissing(WorkerError, code="ML016", name="SANDBOX_MISSING"):
+    """No layer of the sandbox holds on the worker's machine."""
+
+    sqlstate = "ML016"
 
 
 class TooManyScripts(WorkerError, code="ML015", name="TOO_MANY_SCRIPTS"):

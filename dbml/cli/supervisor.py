@@ -90,6 +90,7 @@ class WorkerProcess:
         sweep()
         # Its scratch folders are ours to delete, should it be killed.
         scratch = self._scratch.enter_context(temporary_directory(SCRATCH))
+        scratch.chmod(0o711)  # scripts may have another account, and pass through to a directory of theirs
         if self._listens is None:
             self._asked = self.listen or self._place.enter_context(listening_place(self.dsn, self.folder))
             self._listens = self._asked

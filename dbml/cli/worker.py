@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -23,6 +23,9 @@ from dbml.cli.supervisor import READY, WorkerProcess, keep_worker
 from dbml.database.address import listening_place
 from dbml.database.dsn import find_dsn
 from dbml.database.reach import wait_for_server
+
+if TYPE_CHECKING:
+    from dbml.worker.sandbox.layers import Wanted
 
 log = logging.getLogger("dbml.worker")
 
@@ -50,6 +53,20 @@ EnvironmentIdleOption = Annotated[
     float,
     typer.Option(
         help="Seconds after which an environment that nobody uses is shut down.", min=0.1, envvar="DBML_ENVIRONMENT_IDLE"
+    ),
+]
+SandboxOption = Annotated[
+    str,
+    typer.Option(
+        help="What holds scripts: auto (the strongest that this machine allows), bubblewrap or landlock.", envvar="DBML_SANDBOX"
+    ),
+]
+UnsafeOption = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-no-sandbox",
+        envvar="DBML_UNSAFE_NO_SANDBOX",
+        help="Run scripts with all that this account may do.  Only for those who wrote every script.",
     ),
 ]
 
@@ -92,6 +109,8 @@ def worker(
     environments: EnvironmentsOption = 4,
     environment_idle: EnvironmentIdleOption = 900.0,
     cache: CacheOption = None,
+    sandbox: SandboxOption = "auto",
+    unsafe_no_sandbox: UnsafeOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     wait_for_database: Annotated[
         float,
@@ -142,7 +161,8 @@ def worker(
             settings = WorkerSettings(
                 dsn=found, listen=place, advertise=advertise, on_ready=ready, max_scripts=max_scripts, metrics=metrics,
                 find_links=links, no_index=no_index, environments=environments, environment_idle_s=environment_idle,
-                cache=cache and cache.absolute(), max_connections=max_connections,
+                cache=cache and cache.absolute(), sandbox=wanted_sandbox(sandbox, unsafe_no_sandbox),
+                max_connections=max_connections,
             )  # fmt: skip
             if max_running is not None:
                 settings = dataclasses.replace(settings, max_running=max_running)
@@ -152,6 +172,18 @@ def worker(
             if until_eof:  # the supervisor made the temporary folder, and may be gone
                 with contextlib.suppress(OSError):
                     Path(tempfile.gettempdir()).rmdir()
+
+
+def wanted_sandbox(given: str, unsafe: bool) -> Wanted:
+    """Return the setting that two options make.
+
+    Raises: InvalidArgument.
+    """
+    if unsafe:
+        return "none"
+    if given not in ("auto", "bubblewrap", "landlock"):
+        raise errors.InvalidArgument(f"--sandbox must be auto, bubblewrap or landlock, got {given}")
+    return cast("Wanted", given)
 
 
 def absolute_links(given: list[Path] | None) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class Home:
         For root it can be passed through, though not listed, by the account that runs the server.
         """
         if not self.path.is_dir():
-            self.path.mkdir(parents=True)
+            self.path.mkdir(parents=True, exist_ok=True)  # another may make it at this moment
             self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
         ignore = self.path / ".gitignore"
         if not ignore.exists():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -21,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import dbml
 from dbml.temporary import remove
 from dbml.worker.frames import Frame, FrameError, pack, read_frame_async
-from dbml.worker.sandbox import Limits, environment
+from dbml.worker.sandbox import Limits, bubblewrap, environment
+from dbml.worker.sandbox.layers import Sandbox, choose
 from dbml.worker.spawn import end_strays, spawn
 
 log = logging.getLogger("dbml.processes")
@@ -148,42 +151,75 @@ class Interpreter:
     """The interpreter of an environment.
 
     path: PYTHONPATH, where dbml's modules are; site: its site-packages, None where Python's own start finds them.
+    files: the directories that the environment consists of.
     """
 
     python: str
     path: str
     site: str | None = None
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of_environment(cls, directory: Path, code: Path) -> Interpreter:
         """Return an environment's interpreter, which sees of dbml what is in the directory code."""
         site = next(directory.glob("lib/python3.*/site-packages"), directory)
-        return cls(str(directory / "bin" / "python"), str(code), str(site))
+        python = directory / "bin" / "python"
+        files = (str(directory), str(code), PACKAGE, *_home_of(python))
+        return cls(str(python), str(code), str(site), files)
 
     @classmethod
     def own(cls) -> Interpreter:
-        """Return the interpreter that runs this."""
-        return cls(sys.executable, os.pathsep.join(path for path in sys.path if path.startswith("/")))
+        """Return the interpreter that runs this.
 
-    def command(self, descriptor: int) -> tuple[str, ...]:
-        """Return the command that runs a zygote; -S: a package's .pth files hold code, which only the sandbox runs."""
-        module = ("-m", "dbml.worker.zygote", str(descriptor))
-        return (self.python, "-P", *module) if self.site is None else (self.python, "-P", "-S", *module, self.site)
+        Of the directories on its path those of installed packages are the environment; of a checkout, only dbml itself is.
+        """
+        prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
+        packages = {path for path in sys.path if path.endswith(("site-packages", "dist-packages")) and path.startswith("/")}
+        files = (PACKAGE, *prefixes, *packages, *_home_of(Path(sys.executable)))
+        return cls(sys.executable, os.pathsep.join(path for path in sys.path if path.startswith("/")), None, files)
+
+    def command(self) -> tuple[str, ...]:
+        """Return how it is run; -S: a package's .pth files hold code, which only a script's process runs."""
+        return (self.python, "-P") if self.site is None else (self.python, "-P", "-S")
+
+
+PACKAGE = str(Path(dbml.__file__).parent)
+
+
+def _home_of(python: Path) -> tuple[str, ...]:
+    """Return where the real interpreter behind a virtual environment's is installed."""
+    home = python.resolve().parents[1]
+    return () if str(home) in ("/", "/usr") else (str(home),)
+
+
+@functools.cache
+def default_sandbox() -> Sandbox:
+    """Return the strongest sandbox that this machine allows the interpreter that runs this."""
+    own = Interpreter.own()
+    return choose("auto", own.command(), own.files, own.path)
 
 
 class Zygote:
     """The zygote process, started again where it has died.
 
     runtime: a directory of the router's own, in which children have their scratch directories.
-    interpreter: of its environment; None is the router's own.
+    interpreter: of its environment; None is the router's own.  sandbox: None is the strongest that holds.
+    network: for children that may use the network; a zygote that is not for them starts one that is when it is asked.
     """
 
-    def __init__(self, runtime: str, limits: Limits, interpreter: Interpreter | None = None) -> None:
+    def __init__(
+        self, runtime: str, limits: Limits, interpreter: Interpreter | None = None, sandbox: Sandbox | None = None, *,
+        network: bool = False,
+    ) -> None:  # fmt: skip
         self._interpreter = interpreter or Interpreter.own()
+        self._sandbox = sandbox or default_sandbox()
+        self._network = network
+        self._networked: Zygote | None = None
         self._runtime = runtime
         self._limits = limits
         self._numbers = itertools.count(1)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | None = None  # bubblewrap's, where the zygote is below it
+        self._pid: int | None = None
         self._control: socket.socket | None = None
         self._ready: asyncio.Future[None] | None = None
         self._children: dict[str, Child] = {}
@@ -196,8 +232,8 @@ class Zygote:
 
     @property
     def pid(self) -> int | None:
-        """Return the process id."""
-        return self._process.pid if self._process is not None else None
+        """Return the process id, None before it is ready."""
+        return self._pid
 
     async def start(self) -> None:
         """Start the process and wait until it has imported everything.
@@ -233,8 +269,12 @@ class Zygote:
 
         Raises: ChildLost where the zygote ends.
         """
+        if limits.network and not self._network:
+            if self._networked is None:
+                self._networked = Zygote(self._runtime, self._limits, self._interpreter, self._sandbox, network=True)
+            return await self._networked.fork(role, limits, language)
         await self.start()
-        scratch = tempfile.mkdtemp(prefix=f"{role}-", dir=self._runtime)  # before anything else: the disk may be full
+        scratch = self._make_scratch(role)  # before anything else: the disk may be full
         ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
@@ -259,11 +299,21 @@ class Zygote:
             raise
         return child
 
+    def _make_scratch(self, role: str) -> str:
+        """Make a scratch directory; where each process has a file system of its own, nothing is needed here."""
+        if self._sandbox.scratch is not None:
+            return self._sandbox.scratch
+        scratch = tempfile.mkdtemp(prefix=f"{role}-", dir=self._runtime)
+        self._sandbox.own(scratch)
+        return scratch
+
     async def stop(self) -> None:
         """End the zygote and with it every child; returns when their scratch directories are gone."""
         self._stopping = True
         if self._after_death is not None:
             self._after_death.cancel()
+        if self._networked is not None:
+            await self._networked.stop()
         for spare in self._spares.values():
             spare.cancel()
         children = list(self._children.values())
@@ -289,11 +339,17 @@ class Zygote:
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
+        sites = [] if self._interpreter.site is None else [self._interpreter.site]
+        cache = self._cache()
         with theirs:
+            command = self._sandbox.command(
+                self._interpreter.command(), "dbml.worker.zygote", [str(theirs.fileno()), *sites], self._interpreter.files, cache,
+                network=self._network,
+            )  # fmt: skip
             self._process = await spawn(
-                *self._interpreter.command(theirs.fileno()),
-                env=self._environment(),
-                cwd=self._runtime,
+                *command,
+                env=self._environment(cache),
+                cwd="/",
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,
@@ -306,14 +362,27 @@ class Zygote:
             self._process.kill()
             raise
 
-    def _environment(self) -> dict[str, str]:
+    def _cache(self) -> Path:
+        """Return the directory for what importing packages computes once: matplotlib's list of fonts takes seconds.
+
+        It is kept between workers for their own packages, and for one zygote where the packages are another's choice.
+        """
+        if self._interpreter.site is None:
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dbml" / "imports"
+        else:
+            cache = Path(self._runtime, f"imports-{Path(self._interpreter.site).parents[2].name}")
+        cache.mkdir(parents=True, exist_ok=True)
+        self._sandbox.own(cache)
+        return cache
+
+    def _environment(self, cache: Path) -> dict[str, str]:
         """Return the zygote's environment, which holds nothing of the router's but where its modules are."""
-        return environment(self._runtime, self._limits.threads) | {
+        seen = bubblewrap.CACHE if self._sandbox.layer == "bubblewrap" else str(cache)
+        return environment(seen, self._limits.threads) | {
             "PYTHONPATH": self._interpreter.path,
             "PYTHONDONTWRITEBYTECODE": "1",
             "JE_ARROW_MALLOC_CONF": "background_thread:false",  # no thread may exist where it forks
-            # matplotlib's list of fonts takes seconds to make, and is kept between workers.
-            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser()),
+            "XDG_CACHE_HOME": seen,
         }  # fmt: skip
 
     def _tell(self, message: dict[str, Any], *descriptors: int) -> bool:
@@ -331,8 +400,9 @@ class Zygote:
 
     def _hear(self) -> None:
         assert self._control is not None
+        descriptors: list[int] = []
         try:
-            message = self._control.recv(LARGEST_MESSAGE)
+            message, descriptors, _, _ = socket.recv_fds(self._control, LARGEST_MESSAGE, 1)
         except BlockingIOError:
             return
         except OSError:
@@ -341,14 +411,18 @@ class Zygote:
             self._lost()
             return
         said = json.loads(message)
+        process = next((_process_id(descriptor) for descriptor in descriptors), 0)
+        for descriptor in descriptors:
+            os.close(descriptor)
         match said["tag"]:
             case "ready":
                 assert self._ready is not None
                 if said["threads"] > 1:
                     log.warning("the zygote has %d threads, which its children lack: they may hang", said["threads"])
+                self._pid = process
                 self._ready.set_result(None)
             case "forked":
-                self._children[said["id"]].pid = said["pid"]
+                self._children[said["id"]].pid = process
                 self._forks.pop(said["id"]).set_result(None)
             case "failed":
                 self._forks[said["id"]].set_exception(ChildLost(said["message"]))
@@ -363,6 +437,8 @@ class Zygote:
         if child is None:
             return
         child.end(exit_)
+        if child.scratch == self._sandbox.scratch:  # it went with its process
+            return
         try:
             Path(child.scratch).rmdir()
         except OSError:
@@ -398,6 +474,14 @@ class Zygote:
         await end_strays()
         with contextlib.suppress(ChildLost, TimeoutError, OSError):
             await self.start()
+
+
+def _process_id(descriptor: int) -> int:
+    """Return the id, here, of the process that a descriptor is of; 0 where it has ended."""
+    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines():
+        if line.startswith("Pid:"):
+            return max(0, int(line[4:]))
+    return 0
 
 
 class _ClosedAtItsEnd(asyncio.StreamReaderProtocol):

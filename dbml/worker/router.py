@@ -34,9 +34,10 @@ from dbml.worker.environments.uv import Uv
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
-from dbml.worker.processes import Zygote
+from dbml.worker.processes import Interpreter, Zygote
 from dbml.worker.requests import Verifier, split
 from dbml.worker.sandbox import conceal
+from dbml.worker.sandbox.layers import Sandbox, choose
 from dbml.worker.scorers import ScorerPool
 from dbml.worker.script_call import CALLER_LOST, ScriptCall
 from dbml.worker.settings import WorkerSettings
@@ -65,8 +66,9 @@ class Router:
 
     def __init__(
         self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
-        admission: Admission, counts: Counts,
+        admission: Admission, counts: Counts, sandbox: Sandbox,
     ) -> None:  # fmt: skip
+        self._sandbox = sandbox
         self._verifier = Verifier(channel.secret, telemetry.now, since=telemetry.now())
         self._zygotes = zygotes
         self._uv = uv
@@ -224,7 +226,7 @@ class Router:
             "zygotes": self._zygotes.pids(), "environments": self._zygotes.status(), "started_at": self._began,
             "running": self._admission.running, "queued": self._admission.waiting,
             "max_running": self._admission.most_running, "max_scripts": self._admission.most_scripts,
-            "memory_mb": own_memory_mb(),
+            "memory_mb": own_memory_mb(), "sandbox": self._sandbox.as_json(),
         }  # fmt: skip
 
 
@@ -254,8 +256,12 @@ async def serve(settings: WorkerSettings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as cleanup:
         runtime = str(cleanup.enter_context(temporary_directory(SCRATCH)))
+        Path(runtime).chmod(0o711)  # who may pass through to a scratch directory cannot list what is here
         cleanup.push_async_callback(telemetry.close)
-        zygote = Zygote(runtime, settings.limits)
+        own = Interpreter.own()
+        sandbox = await asyncio.to_thread(choose, settings.sandbox, own.command(), own.files, own.path)
+        log.info("sandbox: %s", json.dumps(sandbox.as_json()))
+        zygote = Zygote(runtime, settings.limits, own, sandbox)
         cleanup.push_async_callback(zygote.stop)
         warming = asyncio.create_task(zygote.start())  # what takes longest begins first
         try:
@@ -272,12 +278,12 @@ async def serve(settings: WorkerSettings) -> None:
         admission = Admission(settings.max_running, settings.max_scripts)
         uv = Uv(settings.cache or cache_directory(), settings.find_links, settings.no_index)
         zygotes = Zygotes(
-            zygote, Builder(uv, Path(runtime, "code")), runtime, settings.limits, scorer_limits, settings.scorers,
+            zygote, Builder(uv, Path(runtime, "code"), sandbox), runtime, settings.limits, scorer_limits, settings.scorers,
             most=settings.environments, idle_s=settings.environment_idle_s,
         )  # fmt: skip
         zygotes.start()
         cleanup.push_async_callback(zygotes.stop)
-        router = Router(channel, zygotes, uv, scorers, telemetry, runtime, admission, Counts())
+        router = Router(channel, zygotes, uv, scorers, telemetry, runtime, admission, Counts(), sandbox)
         if settings.metrics is not None:
             cleanup.callback(serve_metrics(settings.metrics, router))
         host, port, directory = listen_address(settings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dbml.worker.sandbox import Limits
+from dbml.worker.sandbox.layers import Wanted
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class WorkerSettings:
     environments: most that run beside the worker's own; environment_idle_s: after which an unused one is shut down.
     cache: directory in which environments are built; None is the user's cache directory.
     metrics: 'HOST:PORT' at which Prometheus and health checks are answered; None is nowhere.
+    sandbox: 'auto' is the strongest layer that holds, 'bubblewrap' or 'landlock' that one, 'none' lets scripts do all that
+        the worker's account may.
     on_ready: called once calls are answered, with the place where it listens as `listen` would name it.
     """
 
@@ -43,4 +46,5 @@ class WorkerSettings:
     environments: int = 4
     environment_idle_s: float = 900.0
     cache: Path | None = None
+    sandbox: Wanted = "auto"
     on_ready: Callable[[str], None] | None = None

@@ -1,17 +1,19 @@
 """The zygote: a process that has imported what scripts need, and forks on request.
 
-    python -m dbml.worker.zygote FD [SITE]
+    python -m dbml.worker.zygote CELL FD [SITE]
 
-FD is its end of a socket pair with the router, SITE the site-packages of an environment other than the worker's own.
-A fork of it is ready in milliseconds where a new interpreter with scikit-learn takes seconds.  It is started with a clean
-environment, never sees a DSN or a secret, has no threads (a fork copies only one), and runs no user code itself.  Its
-children die with it.
+CELL is its sandbox (`dbml.worker.sandbox.Cell`, JSON), FD its end of a socket pair with the router, SITE the site-packages
+of an environment other than the worker's own.  A fork of it is ready in milliseconds where a new interpreter with
+scikit-learn takes seconds.  It is started with a clean environment, never sees a DSN or a secret, has no threads (a fork
+copies only one), and runs no user code itself.  Its children die with it.
 
     router -> zygote  {"tag": "fork", "id", "role": "satellite" | "scorer", "language", "limits", "scratch"}
                       with a descriptor
                       {"tag": "kill", "id"}
-    zygote -> router  {"tag": "ready", "pid", "threads"}   {"tag": "forked", "id", "pid"}   {"tag": "failed", "id", "message"}
-                      {"tag": "exited", "id", "pid", "status", "peak_memory_mb", "cpu_seconds"}
+    zygote -> router  {"tag": "ready", "threads"} and {"tag": "forked", "id"}, each with a descriptor of the process: its id
+                      may differ on the two sides
+                      {"tag": "failed", "id", "message"}
+                      {"tag": "exited", "id", "status", "peak_memory_mb", "cpu_seconds"}
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dbml.worker.sandbox import SOCKET, Limits, adopt, conceal, enter
+from dbml.worker.sandbox import SOCKET, Cell, Limits, adopt, conceal, enter, settle
+from dbml.worker.sandbox.namespaces import Births
 
 PRELOADED = (
     "numpy", "pandas", "pyarrow", "pyarrow.pandas_compat", "cloudpickle", "pickle", "importlib.metadata", "threadpoolctl",
@@ -56,8 +59,11 @@ HUGE_PAGE = 2 << 20
 class Zygote:
     """The process: answers the router until its socket closes."""
 
-    def __init__(self, control: socket.socket, site_packages: str | None = None) -> None:
+    def __init__(self, control: socket.socket, cell: Cell, site_packages: str | None = None) -> None:
         self._control = control
+        self._cell = cell
+        self._births = Births() if cell.layer == "bubblewrap" else None
+        self._firsts: dict[int, int] = {}  # by child: the first process of its namespace
         self._site_packages = site_packages  # where a child has .pth files to process
         self._children: dict[int, str] = {}  # by process id: the id that the router gave
         self._controllers: list[Any] = []  # of the libraries that have threads of their own
@@ -81,7 +87,9 @@ class Zygote:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the router, which then closes the socket
-        self._say({"tag": "ready", "pid": os.getpid(), "threads": len(list(Path("/proc/self/task").iterdir()))})
+        own = os.pidfd_open(os.getpid())
+        self._say({"tag": "ready", "threads": len(list(Path("/proc/self/task").iterdir()))}, own)
+        os.close(own)
         poll = select.poll()
         for number in (self._control.fileno(), wake_read):
             poll.register(number, select.POLLIN)
@@ -98,6 +106,8 @@ class Zygote:
                     message = b""
                 if not message:
                     return self._end()
+                for number in descriptors:
+                    os.set_inheritable(number, False)
                 self._answer(json.loads(message), descriptors)
                 for number in descriptors:
                     os.close(number)
@@ -110,15 +120,24 @@ class Zygote:
             return
         limits = Limits(**request["limits"])
         zygote = os.getpid()
+        first = None
         try:
+            if self._births is not None:
+                first = self._births.prepare()
             pid = os.fork()
         except OSError as error:
+            if first is not None:
+                _end_first(first)
             self._say({"tag": "failed", "id": request["id"], "message": f"could not be started: {error}"})
             return
         if pid == 0:
             self._become(request, limits, descriptors[0], zygote)
         self._children[pid] = request["id"]
-        self._say({"tag": "forked", "id": request["id"], "pid": pid})
+        if first is not None:
+            self._firsts[pid] = first
+        process = os.pidfd_open(pid)
+        self._say({"tag": "forked", "id": request["id"]}, process)
+        os.close(process)
 
     def _become(self, request: dict[str, Any], limits: Limits, descriptor: int, parent: int) -> None:
         """Be a child from here on; never returns."""
@@ -132,7 +151,7 @@ class Zygote:
             if role == "scorer":
                 limits = dataclasses.replace(limits, cpu_seconds=None)
             threads = int(os.environ["OMP_NUM_THREADS"])
-            enter(limits, request["scratch"], descriptor, parent)
+            enter(self._cell, limits, request["scratch"], descriptor, parent)
             if self._site_packages is not None:
                 site.addsitedir(self._site_packages)  # its .pth files run here, behind the sandbox
             if limits.threads != threads:
@@ -149,26 +168,28 @@ class Zygote:
         finally:
             os._exit(status)
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _say(self, message: dict[str, Any], *descriptors: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._control.send(json.dumps(message).encode())
+            socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
 
     def _reap(self) -> None:
         """Bury the dead, and with each of our children everything that it started."""
         while (pid := _dead()) is not None:
             identity = self._children.pop(pid, None)
-            if identity is None:  # started by a child and left behind
+            if identity is None:  # started by a child and left behind, or the first of a namespace that was killed
                 os.waitpid(pid, 0)
                 continue
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # the dead one still holds the number
             _, status, usage = os.wait4(pid, 0)
-            self._sweep(pid)
+            if pid in self._firsts:
+                _end_first(self._firsts.pop(pid))
+            else:
+                self._sweep(pid)
             self._say(
                 {
                     "tag": "exited",
                     "id": identity,
-                    "pid": pid,
                     "status": status,
                     "peak_memory_mb": usage.ru_maxrss / 1024,
                     "cpu_seconds": usage.ru_utime + usage.ru_stime,
@@ -195,7 +216,10 @@ class Zygote:
         for pid in list(self._children):
             del self._children[pid]
             os.waitpid(pid, 0)
-        self._sweep(0)
+            if pid in self._firsts:
+                _end_first(self._firsts.pop(pid))
+        if self._births is None:
+            self._sweep(0)
 
 
 def preload() -> None:
@@ -220,6 +244,16 @@ def _kill(pid: int) -> None:
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
+
+
+def _end_first(pid: int) -> None:
+    """Kill the first process of a namespace, and with it all that is left there; returns when they are gone.
+
+    Our own child there must be buried before.
+    """
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _dead() -> int | None:
@@ -274,16 +308,18 @@ def _collapse_pages() -> None:
 
 def main() -> None:
     """Be the zygote of the router at the other end of the descriptor that the command line names."""
-    conceal()
-    adopt()
-    control = socket.socket(fileno=int(sys.argv[1]))
+    control = socket.socket(fileno=int(sys.argv[2]))
     control.set_inheritable(False)
-    site_packages = sys.argv[2] if len(sys.argv) > 2 else None
+    cell = Cell.of(json.loads(sys.argv[1]))
+    settle(cell)
+    site_packages = sys.argv[3] if len(sys.argv) > 3 else None
     if site_packages is not None:
         enter_environment(site_packages)
         if not any(file.name != "_virtualenv.pth" for file in Path(site_packages).glob("*.pth")):
             site_packages = None
-    zygote = Zygote(control, site_packages)
+    zygote = Zygote(control, cell, site_packages)
+    conceal()
+    adopt()
     zygote.prepare()
     zygote.serve()
 

@@ -146,10 +146,12 @@ def test_the_database_server_goes_away_and_comes_back_for_the_records(fresh: Any
 
 def test_scripts_leave_no_process_and_no_directory(fresh: Any, own: psycopg.Connection[Any]) -> None:
     works(own)
+    time.sleep(0.5)  # until the next satellite is forked
+    before = len(descendants(fresh.worker.pid))
     script = """
 import os, subprocess, sys, pathlib
 pathlib.Path('left.txt').write_text('x')
-subprocess.Popen([sys.executable or 'sleep', '-c', 'import time; time.sleep(600)'] if sys.executable else ['sleep', '600'])
+subprocess.Popen(['sleep', '611'])
 if os.fork() == 0:
     import time
     time.sleep(600)
@@ -161,8 +163,8 @@ OutputDataSet = [os.getcwd()]
     deadline = time.monotonic() + 3
     while True:
         below = descendants(fresh.worker.pid)
-        sleepers = [p for p in below if b"sleep" in command_line(p)]
-        if not Path(scratch).exists() and not sleepers and len(below) <= 4:
+        sleepers = [p for p in below if b"611" in command_line(p)]
+        if not Path(scratch).exists() and not sleepers and len(below) <= before:
             break
         assert time.monotonic() < deadline, (scratch, below, sleepers)
         time.sleep(0.05)
@@ -183,8 +185,6 @@ def test_bytes_under_a_wrong_digest_are_not_kept(fresh: Any, own: psycopg.Connec
 
 
 def test_a_script_reads_neither_environment_nor_memory_of_the_worker(fresh: Any, own: psycopg.Connection[Any]) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything; the issue of isolation keeps scripts from being root")
     script = f"OutputDataSet = [open('/proc/{fresh.worker.pid}/environ', 'rb').read().decode('latin-1')]"
-    with pytest.raises(errors.ScriptError, match="Permission denied"):
+    with pytest.raises(errors.ScriptError, match="Permission denied|No such file"):
         own.execute("SELECT * FROM dbml.run_script(%s) AS t(a text)", (script,))

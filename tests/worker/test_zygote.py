@@ -32,7 +32,10 @@ def own(tmp_path: Path, work: Any) -> None:
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_gone(*pids: int) -> None:
@@ -69,7 +72,8 @@ def test_it_ends_with_its_children_when_it_is_told(tmp_path: Path) -> None:
         child = await zygote.fork("satellite", Limits())
         scorer = await zygote.fork("scorer", Limits())
         pids.extend([child.pid, scorer.pid, zygote.pid or 0])
-        assert Path(child.scratch).is_dir() and Path(child.scratch).stat().st_mode & 0o777 == 0o700
+        if child.scratch.startswith(str(tmp_path)):  # else it is a file system of the child alone
+            assert Path(child.scratch).stat().st_mode & 0o777 == 0o700
 
     own(tmp_path, work)
     wait_gone(*pids)

@@ -19,7 +19,8 @@ import secrets
 import shutil
 import signal
 import sysconfig
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,17 @@ from dbml.worker.environments import machine
 from dbml.worker.environments.resolver import digest, own_words
 from dbml.worker.environments.uv import Uv, UvFailed
 from dbml.worker.environments.work import Follower, Say, Work
-from dbml.worker.processes import Interpreter
-from dbml.worker.sandbox import environment
+from dbml.worker.processes import Interpreter, default_sandbox
+from dbml.worker.sandbox import bubblewrap, environment
+from dbml.worker.sandbox.layers import Sandbox
 from dbml.worker.spawn import spawn
 
 COMPLETE = "dbml.json"
-_REHEARSAL = "import sys; from dbml.worker import zygote; zygote.enter_environment(sys.argv[1]); zygote.preload()"
+_COMPILE = """
+import json, py_compile, sys
+for file in json.load(sys.stdin):
+    py_compile.compile(file, quiet=2)
+"""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class Reference:
 class Builder:
     """Builds environments and knows which are built."""
 
-    def __init__(self, uv: Uv, code: Path) -> None:
+    def __init__(self, uv: Uv, code: Path, sandbox: Sandbox | None = None) -> None:
         """Take uv, and a directory of the worker's in which a link to dbml's code is made: environments see no more of it."""
+        self.sandbox = sandbox or default_sandbox()
         self._uv = uv
         self._root = uv.directory / "environments"
         self._code = code
@@ -174,25 +181,50 @@ class Builder:
         Raises: errors.EnvironmentBuildFailed.
         """
         interpreter = Interpreter.of_environment(directory, self._code)
-        process = await spawn(
-            interpreter.python, "-P", "-S", "-c", _REHEARSAL, str(interpreter.site),
-            cwd=directory, env={**environment(str(directory), 1), "PYTHONPATH": interpreter.path},
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            start_new_session=True, tied=True,
-        )  # fmt: skip
-        try:
-            _, said = await process.communicate()
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await asyncio.shield(process.wait())
-        if process.returncode != 0:
-            text = said.decode("utf-8", "replace").strip()
+        with tempfile.TemporaryDirectory(prefix="imports-", dir=self._code.parent) as cache:
+            self.sandbox.own(cache)
+            command = self.sandbox.command(
+                interpreter.command(), "dbml.worker.rehearsal", [str(interpreter.site)], interpreter.files, Path(cache),
+                network=False,
+            )  # fmt: skip
+            seen = bubblewrap.CACHE if self.sandbox.layer == "bubblewrap" else cache
+            variables = {**environment(seen, 1), "PYTHONPATH": interpreter.path, "PYTHONDONTWRITEBYTECODE": "1"}
+            status, said, complained = await _run(command, variables, b"")
+        if status != 0:
+            text = complained.decode("utf-8", "replace").strip()
             raise errors.EnvironmentBuildFailed(
                 f"dbml does not run with these packages: {(text.splitlines() or ['it said nothing'])[-1]}"[:600],
                 detail={"stderr": text[-4000:]}, hint="choose other versions of the packages that the message names",
             )  # fmt: skip
+        # Compiling runs no package's code, so it may be done where files can be written.
+        root = directory.resolve()
+        sources = [file for file in _paths(said) if Path(file).resolve().is_relative_to(root)]
+        await _run([interpreter.python, "-I", "-S", "-c", _COMPILE], environment(str(directory), 1), json.dumps(sources).encode())
+
+
+def _paths(said: bytes) -> list[str]:
+    """Read what a rehearsal printed, which a package may have printed instead."""
+    try:
+        found = json.loads(said)
+    except ValueError:
+        return []
+    return [file for file in found if isinstance(file, str)] if isinstance(found, list) else []
+
+
+async def _run(command: Sequence[str], variables: Mapping[str, str], given: bytes) -> tuple[int, bytes, bytes]:
+    """Run a command to its end; cancelled, it is killed with all that it started."""
+    pipe = asyncio.subprocess.PIPE
+    process = await spawn(
+        *command, cwd="/", env=variables, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, tied=True
+    )
+    try:
+        said, complained = await process.communicate(given)
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.shield(process.wait())
+    return process.returncode or 0, said, complained
 
 
 def cache_directory() -> Path:

@@ -168,7 +168,7 @@ class Zygotes:
             await self._make_room(key)
             housing = self._housings.get(key)
             if housing is None:
-                zygote = Zygote(self._runtime, self._limits, self.builder.interpreter(reference))
+                zygote = Zygote(self._runtime, self._limits, self.builder.interpreter(reference), self.builder.sandbox)
                 housing = Housing(reference, zygote, ScorerPool(zygote, self._scorer_limits, self._scorer_count))
                 self._housings[key] = housing
                 log.info("environment %s starts", reference)
