@@ -38,6 +38,7 @@ STOP_S = 20.0
 SERVER_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \S+ \[\d+\] ")  # time and pid
 
 READY = "dbml worker: ready"  # a worker's line when it answers calls; the place where it listens follows
+WARM = "dbml worker: warm"  # and when it is as fast as it gets
 
 Log = Callable[[str, str], None]
 
@@ -66,6 +67,7 @@ class WorkerProcess:
         self.advertise = advertise
         self.last_lines: list[str] = []
         self._ready = threading.Event()
+        self._warm = threading.Event()
         self._log = log
         self._place = contextlib.ExitStack()  # where it listens, from start to stop
         self._scratch = contextlib.ExitStack()  # of one process
@@ -87,6 +89,7 @@ class WorkerProcess:
     def start(self) -> None:
         """Start it; `wait_ready` tells when it serves."""
         self._ready.clear()
+        self._warm.clear()
         sweep()
         # Its scratch folders are ours to delete, should it be killed.
         scratch = self._scratch.enter_context(temporary_directory(SCRATCH))
@@ -112,6 +115,9 @@ class WorkerProcess:
                 self._listens = line.removeprefix(f"{READY} ").rstrip("\n")  # the port that it chose stays its port
                 self._ready.set()
                 continue
+            if line == f"{WARM}\n":
+                self._warm.set()
+                continue
             self.last_lines = [*self.last_lines[-19:], line.rstrip("\n")]
             if self._log:
                 self._log("worker", line.rstrip("\n"))
@@ -121,7 +127,7 @@ class WorkerProcess:
         return self._process.poll() if self._process else -1
 
     def wait_ready(self, *, timeout_s: float = 60) -> None:
-        """Wait until this very process answers a call of the database.
+        """Wait until this very process answers a call of the database, and is warm.
 
         Raises: WorkerUnreachable with the last thing it said.
         """
@@ -134,7 +140,7 @@ class WorkerProcess:
                         self._reader.join(timeout=2)
                     complaint, hint = self._last_words()
                     break
-                if not self._ready.wait(0.05):
+                if not self._warm.wait(0.05):
                     continue
                 try:
                     row = connection.execute("select dbml_channel.ping() ->> 'pid'").fetchone()

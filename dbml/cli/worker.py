@@ -19,7 +19,7 @@ import typer
 
 from dbml import errors
 from dbml.cli.output import DsnOption
-from dbml.cli.supervisor import READY, WorkerProcess, keep_worker
+from dbml.cli.supervisor import READY, WARM, WorkerProcess, keep_worker
 from dbml.database.address import listening_place
 from dbml.database.dsn import find_dsn
 from dbml.database.reach import wait_for_server
@@ -156,10 +156,10 @@ def worker(
         process = WorkerProcess(found, None, listen=listen, advertise=advertise, options=options, log=_pass_on)
         raise typer.Exit(keep_worker(process, _pass_on))
     with contextlib.nullcontext(listen) if listen else listening_place(found) as place:
-        ready = _say_ready if until_eof else None
+        ready, warm = (_say_ready, _say_warm) if until_eof else (None, None)
         try:
             settings = WorkerSettings(
-                dsn=found, listen=place, advertise=advertise, on_ready=ready, max_scripts=max_scripts, metrics=metrics,
+                dsn=found, listen=place, advertise=advertise, on_ready=ready, on_warm=warm, max_scripts=max_scripts, metrics=metrics,
                 find_links=links, no_index=no_index, environments=environments, environment_idle_s=environment_idle,
                 cache=cache and cache.absolute(), sandbox=wanted_sandbox(sandbox, unsafe_no_sandbox),
                 max_connections=max_connections,
@@ -225,6 +225,10 @@ def _pass_on(speaker: str, line: str) -> None:
 def _say_ready(place: str) -> None:
     """Tell the supervisor, which reads what we print."""
     print(f"{READY} {place}", flush=True)
+
+
+def _say_warm() -> None:
+    print(WARM, flush=True)
 
 
 def _stop_at_eof() -> None:

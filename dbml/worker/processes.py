@@ -227,6 +227,7 @@ class Zygote:
         self._removals: set[asyncio.Future[None]] = set()
         self._lock = asyncio.Lock()
         self._stopping = False
+        self.warm = asyncio.Event()  # everything is imported
         self._after_death: asyncio.Task[None] | None = None
         self._spares: dict[str, asyncio.Task[Child]] = {}  # by language: the satellite that was forked ahead
 
@@ -421,6 +422,11 @@ class Zygote:
                     log.warning("the zygote has %d threads, which its children lack: they may hang", said["threads"])
                 self._pid = process
                 self._ready.set_result(None)
+            case "warm":
+                for spare in self._spares.values():  # it was forked before all was there
+                    spare.add_done_callback(_end_unused)
+                self._spares.clear()
+                self.warm.set()
             case "forked":
                 self._children[said["id"]].pid = process
                 self._forks.pop(said["id"]).set_result(None)
@@ -451,6 +457,7 @@ class Zygote:
         asyncio.get_running_loop().remove_reader(self._control.fileno())
         self._control.close()
         self._control = None
+        self.warm.clear()
         if not self._stopping:
             log.error("the zygote has died; it is started again when it is needed")
         lost = ChildLost("the zygote died")

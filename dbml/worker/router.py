@@ -230,6 +230,12 @@ class Router:
         }  # fmt: skip
 
 
+def _take_note(task: asyncio.Task[None]) -> None:
+    """Log why something that nobody waits for has failed."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("%s", error)
+
+
 def _caller_lost() -> errors.DbmlError:
     """Make the error of a run whose caller's backend has ended; nobody but the run's record hears of it."""
     return errors.from_fields({"sqlstate": CALLER_LOST, "message": "the caller's connection ended in mid-call"})
@@ -273,8 +279,10 @@ async def serve(settings: WorkerSettings) -> None:
             raise
         scorer_limits = replace(settings.limits, cache_mb=settings.cache_mb)
         scorers = ScorerPool(zygote, scorer_limits, settings.scorers)
-        await scorers.start()
         cleanup.callback(scorers.stop)
+        ahead = asyncio.create_task(scorers.start())  # calls are answered meanwhile
+        ahead.add_done_callback(_take_note)
+        cleanup.callback(ahead.cancel)
         admission = Admission(settings.max_running, settings.max_scripts)
         uv = Uv(settings.cache or cache_directory(), settings.find_links, settings.no_index)
         zygotes = Zygotes(
@@ -312,6 +320,9 @@ async def serve(settings: WorkerSettings) -> None:
         log.info("worker %s listens at %s, process %d", dbml.__version__, address, os.getpid())
         if settings.on_ready is not None:
             settings.on_ready(place)
+        if settings.on_warm is not None:
+            told = settings.on_warm
+            ahead.add_done_callback(lambda task: None if task.cancelled() else told())
         await stop.wait()
         log.info("worker stops")
 

@@ -95,11 +95,15 @@ class ScorerPool:
     """Deals requests out to scorers: to an idle one that holds the model, where there is one."""
 
     def __init__(self, zygote: Zygote, limits: Limits, count: int) -> None:
+        self._zygote = zygote
         self._scorers = [Scorer(zygote, limits) for _ in range(count)]
 
     async def start(self) -> None:
-        """Start the first process; the others start when they are needed."""
-        await self._scorers[0].start()
+        """Start the first process when its zygote has everything to share; the others start when they are needed."""
+        await self._zygote.warm.wait()
+        async with self._scorers[0].lock:
+            if self._scorers[0].pid is None:
+                await self._scorers[0].start()
 
     def stop(self) -> None:
         """Kill all processes."""

@@ -29,6 +29,7 @@ class WorkerSettings:
     sandbox: 'auto' is the strongest layer that holds, 'bubblewrap' or 'landlock' that one, 'none' lets scripts do all that
         the worker's account may.
     on_ready: called once calls are answered, with the place where it listens as `listen` would name it.
+    on_warm: called once calls are as fast as they get: everything is imported, and a scorer runs.
     """
 
     dsn: str = field(repr=False)
@@ -48,3 +49,4 @@ class WorkerSettings:
     cache: Path | None = None
     sandbox: Wanted = "auto"
     on_ready: Callable[[str], None] | None = None
+    on_warm: Callable[[], None] | None = None
