@@ -286,37 +286,40 @@ class Faults:
             return next(iter(psutil.Process(self._world.worker.pid).children()), None)
         return None
 
-    def _below(self, depth: int) -> list[psutil.Process]:
-        found = [serving] if (serving := self._serving()) is not None else []
-        for _ in range(depth):
-            below = []
-            for process in found:
+    def _status(self, what: str) -> list[psutil.Process]:
+        """Return the processes that the worker says are its zygotes, or its scorers."""
+        found = []
+        with contextlib.suppress(psycopg.Error), self._world.connect() as connection:
+            (pids,) = connection.execute(f"select {what} from dbml.worker_status").fetchone()  # type: ignore[misc, arg-type]
+            for pid in pids:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    below += process.children()
-            found = below
+                    found.append(psutil.Process(pid))
         return found
 
-    def _scorers(self) -> list[int]:
-        with contextlib.suppress(psycopg.Error), self._world.connect() as connection:
-            return list(connection.execute("select scorers from dbml.worker_status").fetchone()[0])  # type: ignore[index]
-        return []
+    def _any(self, found: list[psutil.Process]) -> bool:
+        return self._kill(self._random.choice(found)) if found else False
 
     def kill_satellite(self) -> bool:
         """Kill a script's process, at work or in waiting."""
-        scorers = set(self._scorers())
-        found = [process for process in self._below(2) if process.pid not in scorers]
-        return self._kill(self._random.choice(found)) if found else False
+        scorers = self._status("scorers")
+        found = []
+        for zygote in self._status("zygotes"):
+            with contextlib.suppress(psutil.Error):
+                found += [process for process in zygote.children() if process not in scorers and "sleep" not in process.name()]
+        return self._any(found)
 
     def kill_scorer(self) -> bool:
         """Kill a process that keeps models."""
-        found = self._scorers()
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return self._kill(psutil.Process(self._random.choice(found))) if found else False
-        return False
+        return self._any(self._status("scorers"))
 
     def kill_zygote(self) -> bool:
         """Kill the process that satellites are forked from."""
-        return self._kill(next(iter(self._below(1)), None))
+        return self._any(self._status("zygotes"))
+
+    def kill_sandbox(self) -> bool:
+        """Kill the process that holds the zygote's sandbox, or the zygote where that is the same."""
+        serving = self._serving()
+        return self._any(serving.children() if serving is not None else [])
 
     def kill_worker(self) -> bool:
         """Kill the process that listens and routes."""

@@ -159,7 +159,8 @@ def worker(
         ready, warm = (_say_ready, _say_warm) if until_eof else (None, None)
         try:
             settings = WorkerSettings(
-                dsn=found, listen=place, advertise=advertise, on_ready=ready, on_warm=warm, max_scripts=max_scripts, metrics=metrics,
+                dsn=found, listen=place, advertise=advertise, on_ready=ready, on_warm=warm, max_scripts=max_scripts,
+                metrics=metrics,
                 find_links=links, no_index=no_index, environments=environments, environment_idle_s=environment_idle,
                 cache=cache and cache.absolute(), sandbox=wanted_sandbox(sandbox, unsafe_no_sandbox),
                 max_connections=max_connections,
