@@ -40,7 +40,7 @@ from dbml.database.install import install
 RECOVERY_S = 5.0
 HANG_S = 60
 CALLERS = {"script": 2, "predict": 2, "predict_query": 1, "register": 1, "register_bytes": 1, "artifact": 1}
-PAUSE_S = (0.01, 0.2)  # between the calls of one caller
+PAUSE_S = (0.05, 0.5)  # between the calls of one caller
 CALM_S = (0.3, 2.5)  # between recovery and the next kill
 
 SCRIPT = """select n, total, run from dbml.run_script($$

@@ -57,6 +57,7 @@ class Verifier:
                 hint="the worker serves another database or was started before a reinstall: restart dbml worker",
             )
         request: dict[str, Any] = json.loads(header)
+        self._follow()
         left = float(request["expires"]) - self._clock()
         if not -CLOCK_SKEW_S < left < LIFE_S + CLOCK_SKEW_S:
             differs = left - LIFE_S
@@ -78,19 +79,21 @@ class Verifier:
             )
         return request
 
-    def _remember(self, nonce: str) -> None:
-        """Take note of a nonce, and forget those whose requests are refused by their age.
+    def _follow(self) -> None:
+        """Take note that the clock was set: back, what is kept is kept for longer, and new requests have older times."""
+        offset = self._clock() - self._ticks()
+        back_s = self._offset - offset
+        if back_s > 1:
+            self._order = deque((until + back_s, kept) for until, kept in self._order)
+            if self._since is not None:
+                self._since -= back_s
+        self._offset = offset
 
-        Time is counted by a clock that is not set; where the other one was set back, what is kept is kept for longer.
-        """
+    def _remember(self, nonce: str) -> None:
+        """Take note of a nonce, and forget those whose requests are refused by their age: by a clock that is not set."""
         if nonce in self._seen:
             raise errors.WorkerRefused("the request was seen before", detail={"nonce": nonce})
         ticks = self._ticks()
-        offset = self._clock() - ticks
-        if offset < self._offset - 1:
-            back_s = self._offset - offset
-            self._order = deque((until + back_s, kept) for until, kept in self._order)
-        self._offset = offset
         self._seen.add(nonce)
         self._order.append((ticks + KEEP_S, nonce))
         while self._order[0][0] < ticks:

@@ -41,6 +41,7 @@ from dbml.worker.sandbox.layers import Sandbox, choose
 from dbml.worker.scorers import ScorerPool
 from dbml.worker.script_call import CALLER_LOST, ScriptCall
 from dbml.worker.settings import WorkerSettings
+from dbml.worker.spawn import bury_strays
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import own_memory_mb
 
@@ -267,6 +268,8 @@ async def serve(settings: WorkerSettings) -> None:
         own = Interpreter.own()
         sandbox = await asyncio.to_thread(choose, settings.sandbox, own.command(), own.files, own.path)
         log.info("sandbox: %s", json.dumps(sandbox.as_json()))
+        burying = asyncio.create_task(bury_strays())
+        cleanup.callback(burying.cancel)
         zygote = Zygote(runtime, settings.limits, own, sandbox)
         cleanup.push_async_callback(zygote.stop)
         warming = asyncio.create_task(zygote.start())  # what takes longest begins first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import tempfile
 from collections.abc import Iterator
 
@@ -28,7 +29,7 @@ def room_for(what: str) -> Iterator[None]:
 
 def no_room(what: str) -> errors.LimitExceeded:
     """Make the error for a full disk."""
-    folder = tempfile.gettempdir()
+    folder = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - gettempdir() would try to write there
     return errors.LimitExceeded(
         f"the disk of the worker's temporary directory {folder} is full: there is no room for {what}",
         detail={"limit": "disk", "directory": folder},

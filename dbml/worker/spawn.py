@@ -20,6 +20,7 @@ from dbml.worker.sandbox import adopt
 
 PATIENCE_S = 2.0
 LOOK_S = 0.02
+BURY_S = 2.0
 # PR_SET_PDEATHSIG, which lasts through exec; a parent that has died before is seen.
 _TIED = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0);"
@@ -70,6 +71,15 @@ async def end_strays() -> None:
                 os.waitpid(pid, os.WNOHANG)
         quiet = 0 if strays or _starting else quiet + 1
         await asyncio.sleep(LOOK_S)
+
+
+async def bury_strays() -> None:
+    """Bury, for ever, those among our adopted children that have ended by themselves; as `end_strays` else."""
+    while _adopting:
+        await asyncio.sleep(BURY_S)
+        for pid in [] if _starting else _strays():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
 def _strays() -> list[int]:
