@@ -20,13 +20,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import dbml
 from dbml.temporary import remove
 from dbml.worker.frames import Frame, FrameError, pack, read_frame_async
 from dbml.worker.sandbox import Limits, bubblewrap, environment
-from dbml.worker.sandbox.layers import Sandbox, choose
+from dbml.worker.sandbox.layers import Sandbox, Wanted, choose
 from dbml.worker.spawn import end_strays, spawn
 
 log = logging.getLogger("dbml.processes")
@@ -194,9 +194,9 @@ def _home_of(python: Path) -> tuple[str, ...]:
 
 @functools.cache
 def default_sandbox() -> Sandbox:
-    """Return the strongest sandbox that this machine allows the interpreter that runs this."""
+    """Return the sandbox that DBML_SANDBOX names, else the strongest that this machine allows the interpreter that runs this."""
     own = Interpreter.own()
-    return choose("auto", own.command(), own.files, own.path)
+    return choose(cast("Wanted", os.environ.get("DBML_SANDBOX", "auto")), own.command(), own.files, own.path)
 
 
 class Zygote:
@@ -384,6 +384,8 @@ class Zygote:
             "PYTHONDONTWRITEBYTECODE": "1",
             "JE_ARROW_MALLOC_CONF": "background_thread:false",  # no thread may exist where it forks
             "XDG_CACHE_HOME": seen,
+            # Under Landlock alone there are no semaphores, whose place all processes share: joblib then does without.
+            **({"JOBLIB_MULTIPROCESSING": "0"} if self._sandbox.layer == "landlock" else {}),
         }  # fmt: skip
 
     def _tell(self, message: dict[str, Any], *descriptors: int) -> bool:

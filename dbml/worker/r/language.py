@@ -190,11 +190,14 @@ class RScript:
             raise errors.ScriptCrashed(f"R did not start: {said or error.message}", detail=error.detail) from None
         self._ready = True
         process = Path(f"/proc/{self.pid}")
-        if self._limits.memory_mb is not None:
+        try:
             pages = int((process / "statm").read_text("ascii").split()[5])
+            ticks = sum(map(int, (process / "stat").read_text("ascii").rpartition(")")[2].split()[11:13]))
+        except PermissionError:  # under Landlock alone no process sees another: the limits that R has inherited hold
+            return
+        if self._limits.memory_mb is not None:
             self._limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + (self._limits.memory_mb << 20))
         if self._limits.cpu_seconds is not None:
-            ticks = sum(map(int, (process / "stat").read_text("ascii").rpartition(")")[2].split()[11:13]))
             self._limit(resource.RLIMIT_CPU, math.ceil(ticks / os.sysconf("SC_CLK_TCK")) + self._limits.cpu_seconds)
 
     def _limit(self, what: int, value: int) -> None:

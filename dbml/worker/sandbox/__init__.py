@@ -112,7 +112,6 @@ def enter(cell: Cell, limits: Limits, scratch: str, sock: int, parent: int) -> s
     kernel.drop_capabilities()
     if cell.layer == "landlock":
         conceal()  # in namespaces nobody is there to look
-        os.environ["JOBLIB_MULTIPROCESSING"] = "0"  # its semaphores live in /dev/shm, which all processes share
         readable = [*cell.readable, f"/proc/{os.getpid()}"]
         landlock.restrict(readable, [scratch, "/dev/null", "/dev/zero", "/dev/full"], network=limits.network)
     elif landlock.version():

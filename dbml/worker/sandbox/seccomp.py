@@ -57,7 +57,8 @@ _MACHINES = {
         "sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314, "ioprio_set": 251,
         "chmod": 90, "fchmod": 91, "fchmodat": 268, "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260, "utime": 132,
         "utimes": 235, "futimesat": 261, "utimensat": 280, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
-        "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "truncate": 76,
+        "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "truncate": 76, "shmget": 29, "semget": 64, "msgget": 68,
+        "mq_open": 240,
     }),
     "aarch64": _Machine(0xC00000B7, _NEW | {
         "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "mount": 40, "umount2": 39,
@@ -71,7 +72,7 @@ _MACHINES = {
         "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "prlimit64": 261, "setpriority": 140, "sched_setaffinity": 122,
         "sched_setscheduler": 119, "sched_setparam": 118, "sched_setattr": 274, "ioprio_set": 30, "fchmod": 52, "fchmodat": 53,
         "fchown": 55, "fchownat": 54, "utimensat": 88, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14,
-        "lremovexattr": 15, "fremovexattr": 16, "truncate": 45,
+        "lremovexattr": 15, "fremovexattr": 16, "truncate": 45, "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180,
     }),
 }  # fmt: skip
 
@@ -151,7 +152,8 @@ def program(*, network: bool, alone: bool, signals: bool) -> list[Instruction]:
         rule(name, [refuse])
     for name in _IGNORED:
         rule(name, [(_RETURN, 0, 0, _ERRNO)])
-    rule("truncate", [refuse])
+    for name in ("truncate", "shmget", "semget", "msgget", "mq_open"):
+        rule(name, [refuse])
     return [*code, allow]
 
 

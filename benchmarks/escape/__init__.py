@@ -1,0 +1,1 @@
+"""Attacks on the sandbox, as scripts: each tries for something that its author must not have, and is looked after."""

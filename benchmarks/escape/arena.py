@@ -1,0 +1,208 @@
+"""The arena: a server and a worker with something to steal, and witnesses of what an attack does.
+
+A canary, a word that nobody can guess, lies in the worker's environment and memory, in files that the whole machine may
+read, in the parameters, the scratch directory and the memory of another script, and comes over sockets of every kind.  An
+attack that prints it has got through.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from dbml.cli.supervisor import WorkerProcess
+from dbml.database import binaries
+from dbml.database.embedded import Cluster
+from dbml.database.install import install
+
+NEIGHBOUR = """
+import os, time
+held = secret
+open('held.txt', 'w').write(secret)
+while True:
+    time.sleep(0.1)
+"""
+
+
+@dataclass
+class Arena:
+    """What an attack finds around it.  canary: what it must not learn."""
+
+    dsn: str
+    worker: WorkerProcess
+    folder: Path
+    canary: str
+    heard: list[str] = field(default_factory=list)  # by the witnesses, what reached them over which socket
+    targets: dict[str, Any] = field(default_factory=dict)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Open a session of the attacker's."""
+        return psycopg.connect(self.dsn, autocommit=True)
+
+    def run(self, script: str, *, language: str = "python", timeout_s: float = 10, **params: Any) -> str:
+        """Run a script with the targets as its parameters; returns all that its author gets to see."""
+        seen: list[str] = []
+        given = {name: value for name, value in {**self.targets, **params}.items() if f"{name}" in script}
+        with self.connect() as connection:
+            connection.add_notice_handler(lambda notice: seen.append(notice.message_primary or ""))
+            try:
+                rows = connection.execute(
+                    "select r::text from dbml.run_script_json(%s, params => %s, language => %s, timeout => make_interval(secs => %s)) r",
+                    (script, Jsonb(given), language, timeout_s),
+                ).fetchall()
+                seen += [row[0] for row in rows]
+            except psycopg.Error as error:
+                seen.append(f"{error.sqlstate} {error}")
+        return "\n".join(seen)
+
+    def works(self) -> bool:
+        """Tell whether an honest call is answered."""
+        return "honest" in self.run("OutputDataSet = [{'x': 'honest'}]")
+
+    @contextmanager
+    def neighbour(self) -> Iterator[None]:
+        """Have another role's script run, with the canary as its parameter, in its memory and in its scratch directory."""
+        connection = self.connect()
+        pid = connection.info.backend_pid
+
+        def go() -> None:
+            try:
+                connection.execute("select dbml.run_script_json(%s, params => %s)", (NEIGHBOUR, Jsonb({"secret": self.canary})))
+            except psycopg.Error:
+                pass
+
+        running = threading.Thread(target=go, daemon=True)
+        running.start()
+        time.sleep(0.5)
+        try:
+            yield
+        finally:
+            with self.connect() as other:
+                other.execute("select pg_cancel_backend(%s)", (pid,))
+            running.join(10)
+            connection.close()
+
+    def processes(self) -> list[int]:
+        """Return the processes below the worker."""
+        children: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    fields = (entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+                except OSError:
+                    continue
+                if fields[0] != "Z":
+                    children.setdefault(int(fields[1]), []).append(int(entry.name))
+        found, queue = [], [self.worker.pid or 0]
+        while queue:
+            below = children.get(queue.pop(), [])
+            found += below
+            queue += below
+        return found
+
+
+@contextmanager
+def open_arena(layer: str, major: int | None = None) -> Iterator[Arena]:
+    """Build an arena whose worker has one layer of the sandbox."""
+    canary = secrets.token_hex(12)
+    folder = Path(tempfile.mkdtemp(prefix="dbml-arena-"))
+    folder.chmod(0o755)
+    (folder / "canary.txt").write_text(canary)
+    (folder / "canary.txt").chmod(0o666)
+    cluster = Cluster(folder / "cluster", binaries=binaries.find(major))
+    former = dict(os.environ)
+    worker = None
+    arena = None
+    try:
+        cluster.start()
+        dsn = cluster.dsn("postgres")
+        install(dsn)
+        (folder / "worker").mkdir()
+        os.environ["DBML_CANARY"] = canary
+        worker = WorkerProcess(dsn, folder / "worker", options=("--sandbox", layer))
+        worker.start()
+        worker.wait_ready()
+        arena = Arena(dsn, worker, folder, canary)
+        with _witnesses(arena):
+            arena.targets |= {
+                "worker_pid": worker.pid,
+                "canary_file": str(folder / "canary.txt"),
+                "folder": str(folder),
+                "data_directory": str(folder / "cluster"),
+                "postgres_host": str(psycopg.conninfo.conninfo_to_dict(dsn).get("host")),
+                "postgres_port": int(psycopg.conninfo.conninfo_to_dict(dsn).get("port", 5432)),
+            }
+            yield arena
+    finally:
+        os.environ.clear()
+        os.environ.update(former)
+        if worker is not None:
+            worker.stop()
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _witnesses(arena: Arena) -> Iterator[None]:
+    """Listen on sockets of every kind, tell the canary to whoever comes, and note who did."""
+    opened: list[socket.socket] = []
+    name = f"dbml-{secrets.token_hex(6)}"
+
+    def witness(label: str, family: int, kind: int, address: Any) -> Any:
+        listening = socket.socket(family, kind)
+        listening.bind(address)
+        if kind == socket.SOCK_STREAM:
+            listening.listen()
+        opened.append(listening)
+        threading.Thread(target=hear, args=(label, listening, kind), daemon=True).start()
+        return listening.getsockname()
+
+    def hear(label: str, listening: socket.socket, kind: int) -> None:
+        while True:
+            try:
+                if kind == socket.SOCK_STREAM:
+                    peer, _ = listening.accept()
+                    arena.heard.append(label)
+                    peer.sendall(arena.canary.encode())
+                    peer.close()
+                else:
+                    listening.recvfrom(1000)
+                    arena.heard.append(label)
+            except OSError:
+                return
+
+    arena.targets["tcp_port"] = witness("tcp", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))[1]
+    arena.targets["udp_port"] = witness("udp", socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0))[1]
+    try:
+        arena.targets["tcp6_port"] = witness("tcp6", socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0))[1]
+    except OSError:
+        arena.targets["tcp6_port"] = 9  # this machine has no IPv6
+    path = str(arena.folder / "witness")
+    witness("unix", socket.AF_UNIX, socket.SOCK_STREAM, path)
+    witness("unix datagram", socket.AF_UNIX, socket.SOCK_DGRAM, path + "-datagram")
+    for made in (path, path + "-datagram"):
+        Path(made).chmod(0o777)
+    witness("abstract", socket.AF_UNIX, socket.SOCK_STREAM, "\0" + name)
+    arena.targets |= {"unix_path": path, "abstract_name": name}
+    try:
+        yield
+    finally:
+        for listening in opened:
+            try:
+                listening.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            listening.close()

@@ -1,0 +1,94 @@
+"""What is tried in benchmarks.escape gets nowhere, in either layer of the sandbox."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.escape.arena import Arena, open_arena
+from benchmarks.escape.attacks import ATTACKS, Attack, judge
+from dbml import errors
+from dbml.worker.processes import Interpreter
+from dbml.worker.sandbox import landlock, layers, seccomp
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
+def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
+    with open_arena(request.param) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("tried", [pytest.param(found, id=found.name.replace(" ", "-")) for found in ATTACKS])
+def test_an_attack_is_contained(arena: Arena, tried: Attack) -> None:
+    if tried.name == "files from r" and os.environ.get("CI") != "true" and not Path("/usr/bin/R").exists():
+        pytest.skip("R is not on this machine: apt-get install r-base-core")
+    assert judge(arena, tried) is None
+
+
+def test_the_witnesses_are_there(arena: Arena) -> None:
+    """What the attacks look for can be found by whoever is outside: an attack that finds nothing was kept from it."""
+    import socket
+
+    assert (arena.folder / "canary.txt").read_text() == arena.canary
+    arena.heard.clear()
+    with socket.create_connection(("127.0.0.1", arena.targets["tcp_port"])) as reached:
+        assert reached.recv(100).decode() == arena.canary
+    with socket.socket(socket.AF_UNIX) as reached:
+        reached.connect("\0" + arena.targets["abstract_name"])
+        assert reached.recv(100).decode() == arena.canary
+    assert sorted(arena.heard) == ["abstract", "tcp"]
+    if os.getuid() == 0:
+        assert arena.canary.encode() in Path(f"/proc/{arena.worker.pid}/environ").read_bytes()
+    with arena.neighbour(), arena.connect() as connection:
+        assert connection.execute("select count(*) from dbml.active_scripts").fetchone() == (1,)
+
+
+def test_the_worker_tells_which_sandbox_it_has(arena: Arena) -> None:
+    with arena.connect() as connection:
+        row = connection.execute("select sandbox, zygotes from dbml.worker_status").fetchone()
+    assert row is not None
+    found, zygotes = row
+    assert found["layer"] in ("bubblewrap", "landlock")
+    assert found["capabilities"] == 0 and found["no_new_privileges"] and found["filter"]
+    assert found["landlock"] == landlock.version()
+    status = Path(f"/proc/{zygotes[0]}/status").read_text()
+    if found["layer"] == "bubblewrap":
+        assert found["user"] != 0 and "NSpid" in status and len(status.partition("NSpid:")[2].splitlines()[0].split()) == 3
+
+
+def test_a_script_has_no_network(arena: Arena) -> None:
+    arena.heard.clear()
+    script = "import socket\nprint(socket.create_connection(('127.0.0.1', tcp_port), 2).recv(100))"
+    assert arena.canary not in arena.run(script) and not arena.heard
+
+
+def test_a_machine_with_no_sandbox_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bwrap = tmp_path / "bwrap"
+    bwrap.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    bwrap.chmod(bwrap.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    own = Interpreter.own()
+    with pytest.raises(errors.SandboxMissing, match="No permissions to create new namespace") as caught:
+        layers.choose("bubblewrap", own.command(), own.files, own.path)
+    assert "--unsafe-no-sandbox" in str(caught.value.hint)
+    chosen = layers.choose("auto", own.command(), own.files, own.path)
+    assert chosen.layer == "landlock" and "No permissions" in chosen.passed_over["bubblewrap"]
+    assert layers.choose("none").layer == "none"
+
+
+def test_the_filter_is_well_formed() -> None:
+    """Every jump of the program stays within it, and it ends with an answer."""
+    for network in (False, True):
+        for alone in (False, True):
+            for signals in (False, True):
+                code = seccomp.program(network=network, alone=alone, signals=signals)
+                assert len(code) < 4096 and code[-1][0] == 0x06
+                for position, (kind, yes, no, _) in enumerate(code):
+                    if kind in (0x15, 0x35, 0x45):
+                        assert position + 1 + max(yes, no) < len(code)
