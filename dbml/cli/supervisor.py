@@ -1,7 +1,8 @@
-"""What `dbml up` runs: the embedded server and the worker, kept alive, with one log.
+"""What keeps processes alive: a worker for `dbml worker`, an embedded server and a worker for `dbml up`.
 
 A worker process ends when the pipe that is its standard input closes, so that none outlives its
-supervisor, however that ends; a server that does is taken over by the next supervisor.
+supervisor, however that ends; a server that does is taken over by the next supervisor.  A supervisor keeps no
+state but the address at which the worker listens: sessions find the next one where the last one was.
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,17 +23,22 @@ from typing import Any
 import psycopg
 
 from dbml import __version__, errors
-from dbml.cli.worker import READY
 from dbml.database.address import listening_place
 from dbml.database.dsn import without_password
 from dbml.database.embedded import Cluster
 from dbml.database.home import Home
+from dbml.temporary import SCRATCH, sweep, temporary_directory
+from dbml.worker.sandbox import adopt
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_S = 0.1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
-HEALTHY_S = 30.0  # after which a crash counts as the first one again
+ORPHANS_S = 1.0  # what a killed worker left may take to end by itself
+STOP_S = 20.0
 SERVER_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \S+ \[\d+\] ")  # time and pid
+
+READY = "dbml worker: ready"  # a worker's line when it answers calls; the place where it listens follows
+WARM = "dbml worker: warm"  # and when it is as fast as it gets
 
 Log = Callable[[str, str], None]
 
@@ -49,7 +53,7 @@ class WorkerProcess:
     def __init__(
         self,
         dsn: str,
-        folder: Path,
+        folder: Path | None,
         *,
         listen: str | None = None,
         advertise: str | None = None,
@@ -63,8 +67,12 @@ class WorkerProcess:
         self.advertise = advertise
         self.last_lines: list[str] = []
         self._ready = threading.Event()
+        self._warm = threading.Event()
         self._log = log
-        self._place = contextlib.ExitStack()  # what a start made in the file system
+        self._place = contextlib.ExitStack()  # where it listens, from start to stop
+        self._scratch = contextlib.ExitStack()  # of one process
+        self._asked: str | None = None
+        self._listens: str | None = None
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
@@ -73,20 +81,29 @@ class WorkerProcess:
         """Return its process id, None before the first start."""
         return self._process.pid if self._process else None
 
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether it has said, since it was started last, that it answers calls."""
+        return self._ready.is_set()
+
     def start(self) -> None:
         """Start it; `wait_ready` tells when it serves."""
         self._ready.clear()
+        self._warm.clear()
+        sweep()
         # Its scratch folders are ours to delete, should it be killed.
-        scratch = tempfile.mkdtemp(prefix="dbml-")
-        self._place.callback(shutil.rmtree, scratch, ignore_errors=True)
-        listen = self.listen or self._place.enter_context(listening_place(self.dsn, self.folder))
-        command = [sys.executable, "-m", "dbml.cli", "worker", "--listen", listen, "--until-eof", *self.options]
+        scratch = self._scratch.enter_context(temporary_directory(SCRATCH))
+        scratch.chmod(0o711)  # scripts may have another account, and pass through to a directory of theirs
+        if self._listens is None:
+            self._asked = self.listen or self._place.enter_context(listening_place(self.dsn, self.folder))
+            self._listens = self._asked
+        command = [sys.executable, "-m", "dbml.cli", "worker", "--listen", self._listens, "--until-eof", *self.options]
         if self.advertise:
             command += ["--advertise", self.advertise]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", start_new_session=True,
-            env={**os.environ, "DBML_DSN": self.dsn, "PYTHONUNBUFFERED": "1", "TMPDIR": scratch},
+            env={**os.environ, "DBML_DSN": self.dsn, "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)},
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
@@ -94,8 +111,12 @@ class WorkerProcess:
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            if line == f"{READY}\n":
+            if line.startswith(f"{READY} "):
+                self._listens = line.removeprefix(f"{READY} ").rstrip("\n")  # the port that it chose stays its port
                 self._ready.set()
+                continue
+            if line == f"{WARM}\n":
+                self._warm.set()
                 continue
             self.last_lines = [*self.last_lines[-19:], line.rstrip("\n")]
             if self._log:
@@ -106,7 +127,7 @@ class WorkerProcess:
         return self._process.poll() if self._process else -1
 
     def wait_ready(self, *, timeout_s: float = 60) -> None:
-        """Wait until this very process answers a call of the database.
+        """Wait until this very process answers a call of the database, and is warm.
 
         Raises: WorkerUnreachable with the last thing it said.
         """
@@ -119,7 +140,7 @@ class WorkerProcess:
                         self._reader.join(timeout=2)
                     complaint, hint = self._last_words()
                     break
-                if not self._ready.wait(0.05):
+                if not self._warm.wait(0.05):
                     continue
                 try:
                     row = connection.execute("select dbml_channel.ping() ->> 'pid'").fetchone()
@@ -153,6 +174,7 @@ class WorkerProcess:
         process.wait()
         self._close(process)
         self._place.close()
+        self._listens = None
 
     def _close(self, process: subprocess.Popen[str]) -> None:
         if self._reader:
@@ -161,14 +183,120 @@ class WorkerProcess:
             if stream:
                 with contextlib.suppress(OSError):
                     stream.close()
+        self._scratch.close()
 
     def restart(self) -> None:
-        """Start a new one after the old one has died."""
+        """Start a new one after the old one has died, at the same address if that can be had."""
         if self._process:
             self._process.wait()
             self._close(self._process)
-        self._place.close()
+        if not self.is_ready:
+            self._listens = self._asked  # its port may be another's by now
         self.start()
+
+
+class Revival:
+    """Starts one thing again that has died: at once where it had been ready, with growing pauses where it had not.
+
+    gone: returns how it ended, None while it runs.  ready: whether it has come to serve.
+    """
+
+    def __init__(
+        self, what: str, *, gone: Callable[[], str | None], ready: Callable[[], bool], start: Callable[[], None], log: Log
+    ) -> None:  # fmt: skip
+        self._what = what
+        self._gone = gone
+        self._ready = ready
+        self._start = start
+        self._log = log
+        self._pause_s = 0.0
+        self._next: float | None = None  # when it is started again
+
+    def look(self) -> bool:
+        """Start it if it is gone and its pause is over; returns whether it was started."""
+        how = self._gone()
+        if how is None:
+            return False
+        if self._next is None:
+            self._pause_s = 0.0 if self._ready() else min(max(self._pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            pause = f" in {self._pause_s:g} s" if self._pause_s > 1 else ""
+            self._log("dbml", f"{self._what} is gone ({how}), starting it again{pause}")
+            self._next = time.monotonic() + self._pause_s
+        if time.monotonic() < self._next:
+            return False
+        self._next = None
+        try:
+            self._start()
+        except (psycopg.Error, OSError) as error:
+            self._log("dbml", f"error: {error}")
+            return False
+        return True
+
+
+class Orphans:
+    """Ends processes that a killed child has left: they become children of ours, and are given a moment to end."""
+
+    def __init__(self) -> None:
+        adopt()
+        self._seen: dict[int, float] = {}
+
+    def look(self, *known: int | None) -> None:
+        """Bury the dead among our children that are not known, and kill those that stay."""
+        now = time.monotonic()
+        found = {pid for pid in _children() if pid not in known}
+        self._seen = {pid: self._seen.get(pid, now) for pid in found}
+        for pid, since in self._seen.items():
+            if now - since > ORPHANS_S:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+    def end(self, *known: int | None) -> None:
+        """Leave none."""
+        deadline = time.monotonic() + 2 * ORPHANS_S
+        self.look(*known)
+        while self._seen and time.monotonic() < deadline:
+            time.sleep(0.02)
+            self.look(*known)
+
+
+def keep_worker(worker: WorkerProcess, log: Log) -> int:
+    """Run a worker and start it again whenever it dies, until a signal of `STOPPING`; returns the exit code.
+
+    One that ends by itself before it was ever ready has said why: that is the end, and its exit code ours.
+    """
+    revival = _revival(worker, log)
+    previous = {number: signal.signal(number, _interrupt) for number in STOPPING}
+    orphans = Orphans()
+    served = False
+    try:
+        worker.start()
+        while True:
+            time.sleep(LOOK_S)
+            served = served or worker.is_ready
+            status = worker.poll()
+            if status is not None and status >= 0 and not served:
+                return status
+            revival.look()
+            orphans.look(worker.pid)
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
+        worker.stop(timeout_s=STOP_S)
+        orphans.end()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _revival(worker: WorkerProcess, log: Log) -> Revival:
+    def gone() -> str | None:
+        status = worker.poll()
+        return None if status is None else _exit_text(status)
+
+    return Revival("the worker", gone=gone, ready=lambda: worker.is_ready, start=worker.restart, log=log)
 
 
 class Supervisor:
@@ -197,8 +325,7 @@ class Supervisor:
         self._advertise = advertise
         self._worker: WorkerProcess | None = None
         self._tail: LogTail | None = None
-        self._pause_s = FIRST_PAUSE_S
-        self._started = 0.0
+        self._serves = True  # the server, when it was started last
 
     def run(self, ready: Callable[[str], None]) -> None:
         """Start everything, call `ready` with the DSN, keep it alive until a signal of `STOPPING`."""
@@ -237,7 +364,6 @@ class Supervisor:
             log=self.log,
         )
         self._worker.start()
-        self._started = time.monotonic()
         self._worker.wait_ready()
         self._write_state(dsn)
         return dsn
@@ -262,35 +388,30 @@ class Supervisor:
         self.home.write_state(state)
 
     def _watch(self) -> None:
-        """Start again what dies, at once the first time, later with growing pauses."""
+        """Start again what dies."""
         assert self._worker is not None
+        revivals = [_revival(self._worker, self.log)]
+        if self.cluster:
+            name = "the PostgreSQL server"
+            start = self._start_server
+            server = Revival(name, gone=self._server_gone, ready=lambda: self._serves, start=start, log=self.log)
+            revivals.insert(0, server)
+        orphans = Orphans()
         while True:
             time.sleep(LOOK_S)
-            if self.cluster and self.cluster.status() is None:
-                self.log("dbml", "the PostgreSQL server is gone, starting it again")
-                self._again(self._start_server)
-            if self._worker.poll() is not None:
-                self.log("dbml", f"the worker is gone ({_exit_text(self._worker.poll())}), starting it again")
-                self._again(self._worker.restart)
-            if time.monotonic() - self._started > HEALTHY_S:
-                self._pause_s = FIRST_PAUSE_S
+            if any([revival.look() for revival in revivals]):  # noqa: C419 - each of them
+                self._write_state(self._worker.dsn)
+            running = self.cluster.status() if self.cluster else None
+            orphans.look(self._worker.pid, running.pid if running else None)
+
+    def _server_gone(self) -> str | None:
+        return "it does not run" if self.cluster and self.cluster.status() is None else None
 
     def _start_server(self) -> None:
         if self.cluster:
+            self._serves = False
             self.cluster.start(port=self.port)
-
-    def _again(self, action: Callable[[], None]) -> None:
-        assert self._worker is not None
-        if self._pause_s > FIRST_PAUSE_S:
-            time.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
-        self._started = time.monotonic()
-        try:
-            action()
-        except (psycopg.Error, OSError) as error:
-            self.log("dbml", f"error: {error}")
-        else:
-            self._write_state(self._worker.dsn)
+            self._serves = True
 
     def _stop(self) -> None:
         self.home.clear_state()
@@ -336,6 +457,15 @@ class LogTail:
         """Hand on what is left and stop."""
         self._done.set()
         self._thread.join(timeout=5)
+
+
+def _children() -> list[int]:
+    """Return the ids of our children, zombies too."""
+    found: list[int] = []
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += map(int, (thread / "children").read_text("ascii").split())
+    return found
 
 
 def _exit_text(status: int | None) -> str:

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -18,13 +19,15 @@ import typer
 
 from dbml import errors
 from dbml.cli.output import DsnOption
+from dbml.cli.supervisor import READY, WARM, WorkerProcess, keep_worker
 from dbml.database.address import listening_place
 from dbml.database.dsn import find_dsn
+from dbml.database.reach import wait_for_server
 
 if TYPE_CHECKING:
     from dbml.worker.sandbox.layers import Wanted
 
-READY = "dbml worker: ready"
+log = logging.getLogger("dbml.worker")
 
 CacheOption = Annotated[
     Path | None,
@@ -69,6 +72,7 @@ UnsafeOption = Annotated[
 
 
 def worker(
+    context: typer.Context,
     dsn: DsnOption = None,
     listen: Annotated[
         str | None,
@@ -101,6 +105,12 @@ def worker(
             envvar="DBML_ROLE_SHARE",
         ),
     ] = 0.5,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            help="Sessions of the database that may be connected, one connection each.", min=1, envvar="DBML_MAX_CONNECTIONS"
+        ),
+    ] = 2000,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -115,9 +125,24 @@ def worker(
     sandbox: SandboxOption = "auto",
     unsafe_no_sandbox: UnsafeOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    wait_for_database: Annotated[
+        float,
+        typer.Option(
+            help="Seconds to wait at the start for a database that does not answer yet.", min=0, envvar="DBML_WAIT_FOR_DATABASE"
+        ),
+    ] = 30.0,
+    supervise: Annotated[
+        bool,
+        typer.Option(
+            help="Start the serving process again when it dies; --no-supervise where systemd or Kubernetes does.",
+            envvar="DBML_SUPERVISE",
+        ),
+    ] = True,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
     """Run a worker in the foreground, for a server that it does not start itself.
+
+    A small process watches the one that serves, and starts it again at the same address when it dies.
 
     Example: dbml worker --dsn postgresql://owner:password@db.example.com/sales
     --listen 0.0.0.0:7070 --advertise worker.example.com:7070
@@ -131,23 +156,32 @@ def worker(
     try:
         from dbml.worker.router import serve
         from dbml.worker.settings import WorkerSettings
+        from dbml.worker.spawn import adopt_strays
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dbml"):
             raise
         raise errors.DbmlError(f"a worker needs {error.name}", hint="pip install 'dbml[worker]'") from None
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
+    wait_for_server(found, wait_for_database, log.warning)
+    if supervise and not until_eof:
+        options = given_options(context, leave_out=("dsn", "listen", "advertise", "supervise", "until_eof"))
+        process = WorkerProcess(found, None, listen=listen, advertise=advertise, options=options, log=_pass_on)
+        raise typer.Exit(keep_worker(process, _pass_on))
     with contextlib.nullcontext(listen) if listen else listening_place(found) as place:
-        ready = _say_ready if until_eof else None
+        ready, warm = (_say_ready, _say_warm) if until_eof else (None, None)
         try:
             settings = WorkerSettings(
-                dsn=found, listen=place, advertise=advertise, on_ready=ready, max_scripts=max_scripts, metrics=metrics,
+                dsn=found, listen=place, advertise=advertise, on_ready=ready, on_warm=warm, max_scripts=max_scripts,
+                metrics=metrics,
                 find_links=links, no_index=no_index, environments=environments, environment_idle_s=environment_idle,
                 cache=cache and cache.absolute(), sandbox=wanted_sandbox(sandbox, unsafe_no_sandbox),
                 max_running_per_role=max_running_per_role, role_share=role_share,
+                max_connections=max_connections,
             )  # fmt: skip
             if max_running is not None:
                 settings = dataclasses.replace(settings, max_running=max_running)
+            adopt_strays()
             asyncio.run(serve(settings))
         finally:
             if until_eof:  # the supervisor made the temporary folder, and may be gone
@@ -178,9 +212,38 @@ def absolute_links(given: list[Path] | None) -> tuple[str, ...]:
     return tuple(str(link.absolute()) for link in given or [])
 
 
-def _say_ready(address: str) -> None:
+def given_options(context: typer.Context, leave_out: Sequence[str]) -> list[str]:
+    """Return the options that stand on the command line, for a process that gets the same; the environment is inherited."""
+    given: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in leave_out or source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[name]
+        if isinstance(value, bool):
+            given.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                given += [parameter.opts[0], str(one)]
+    return given
+
+
+def _pass_on(speaker: str, line: str) -> None:
+    """Print what the serving process has printed as it is, and what its supervisor says as a log's line."""
+    if speaker == "worker":
+        print(line, file=sys.stderr, flush=True)
+    else:
+        log.warning("%s", line)
+
+
+def _say_ready(place: str) -> None:
     """Tell the supervisor, which reads what we print."""
-    print(READY, flush=True)
+    print(f"{READY} {place}", flush=True)
+
+
+def _say_warm() -> None:
+    print(WARM, flush=True)
 
 
 def _stop_at_eof() -> None:

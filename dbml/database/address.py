@@ -8,10 +8,8 @@ enter if we can make one, else in one that all may enter (the password and the s
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import struct
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +19,10 @@ import psycopg
 from dbml import errors
 from dbml.database.account import Account
 from dbml.database.embedded import LONGEST_SOCKET_PATH
+from dbml.temporary import SOCKETS, sweep, temporary_directory
 
 LOOPBACK = "127.0.0.1:0"  # a free port
+SHORT = "/tmp"  # noqa: S108 - where a socket's path is short enough, and anyone may come
 HERE = ("", "localhost", "127.0.0.1", "::1")
 
 
@@ -64,12 +64,10 @@ def listening_place(dsn: str, folder: Path | None = None) -> Iterator[str]:
         _open_to(folder, uid)
         yield str(folder.resolve())
         return
-    temporary = Path(tempfile.mkdtemp(prefix="dbml-", dir="/tmp"))  # short, and open to all
-    try:
+    sweep(SHORT)
+    with temporary_directory(SOCKETS, SHORT) as temporary:
         _open_to(temporary, uid)
         yield str(temporary)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _serves(folder: Path, uid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Where the DSN comes from: an argument, DBML_DSN, then the `dbml up` of this folder or a parent.
+"""Where the DSN comes from: an argument, DBML_DSN, the file DBML_DSN_FILE, then the `dbml up` of this folder or a parent.
 
 Also the two other spellings of a DSN: the environment of psql, so that no password stands in a
 process list, and one for display.
@@ -54,6 +54,13 @@ def find_dsn(argument: str | None = None, *, environment: Mapping[str, str] | No
         if value:
             parse(value, source)
             return value
+    if file := environment.get("DBML_DSN_FILE"):  # a secret as systemd, Docker and Kubernetes hand it over
+        try:
+            value = Path(file).read_text().strip()
+        except OSError as error:
+            raise errors.InvalidArgument(f"DBML_DSN_FILE must be a file that can be read, got {file}: {error.strerror}") from None
+        parse(value, "DBML_DSN_FILE")
+        return value
     home = find_home(start)
     state = home.state() if home else None
     if state is None:

@@ -6,6 +6,7 @@ asked for, and in both cases with a generated password (SCRAM).  It knows nothin
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -136,6 +137,8 @@ class Cluster:
         self.initialize()
         running = self.status()
         if running is None:
+            self._reap()
+            self._end_orphans()
             (self.data / "postmaster.pid").unlink(missing_ok=True)
             self._spawn(port)
         deadline = time.monotonic() + timeout_s
@@ -253,6 +256,16 @@ class Cluster:
             shutil.rmtree(running.socket_folder, ignore_errors=True)
         return True
 
+    def _end_orphans(self) -> None:
+        """Kill backends that have outlived their server: as long as one holds the shared memory, no other server starts."""
+        for number in (signal.SIGQUIT, signal.SIGKILL):
+            deadline = time.monotonic() + 1
+            while (left := _backends(self.data)) and time.monotonic() < deadline:
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, number)
+                time.sleep(0.02)
+
     def _wait_gone(self, pid: int, patience_s: float) -> bool:
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
@@ -317,6 +330,16 @@ def _place(base: Path, account: Account | None) -> Path:
         return base
     SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
     return elsewhere
+
+
+def _backends(data: Path) -> list[int]:
+    """Return the processes of PostgreSQL that work in a data directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == data.resolve() and (process / "comm").read_text().startswith("postgres"):
+                found.append(int(process.name))
+    return found
 
 
 def _is_postmaster(pid: int, data: Path) -> bool:

@@ -33,3 +33,33 @@ async def register(connection: AsyncConnection[Any], host: str, port: int) -> No
     await connection.execute(
         "update dbml._worker set host = %s, port = %s, protocol = %s, registered_at = now()", (host, port, PROTOCOL)
     )
+
+
+# The session lock of the worker that serves a database: 'dbmlwork' in ASCII, as the view dbml.runs has it.
+_LOCK = (0x64626D6C, 0x776F726B)
+
+
+async def lock(connection: AsyncConnection[Any]) -> bool:
+    """Take the lock that a worker holds as long as its session lasts; False where another worker's session has it."""
+    cursor = await connection.execute("select pg_try_advisory_lock(%s, %s)", _LOCK)
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+async def clock(connection: AsyncConnection[Any]) -> float:
+    """Return the database's time, Unix time."""
+    row = await (await connection.execute("select extract(epoch from clock_timestamp())::double precision")).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+async def wal_writer_delay_s(connection: AsyncConnection[Any]) -> float:
+    """Return how long an asynchronous commit may wait for the disk, a third of it at the most."""
+    query = "select setting::double precision / 1000 from pg_settings where name = 'wal_writer_delay'"
+    row = await (await connection.execute(query)).fetchone()
+    return 0.2 if row is None else float(row[0])
+
+
+async def breathe(connection: AsyncConnection[Any]) -> None:
+    """Find out whether the connection lives."""
+    await connection.execute("select 1")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,8 @@ insert into dbml._runs (run_id, workspace_id, workspace, experiment, username, s
 values (%(run_id)s, %(workspace_id)s, %(workspace)s, %(experiment)s, %(username)s, %(session_user)s, %(database)s,
         %(application)s, %(client_address)s, %(backend_pid)s, %(language)s, %(script)s, %(script_sha256)s, %(params)s,
         %(inputs)s, %(status)s, %(started_at)s, %(stored_script)s, %(stored_version)s,
-        %(environment)s, %(environment_version)s, %(lock_sha256)s, %(pool)s, %(options)s)"""
+        %(environment)s, %(environment_version)s, %(lock_sha256)s, %(pool)s, %(options)s)
+on conflict (run_id) do nothing"""
 
 _EXPERIMENT = """
 insert into dbml._experiments (workspace_id, name, created_by) values (%s, %s, %s) on conflict do nothing"""
@@ -52,7 +54,7 @@ where run_id = %(run_id)s"""
 _INTERRUPT = """
 update dbml._runs
 set status = 'interrupted', finished_at = greatest(now(), started_at), sqlstate = 'ML011', error = %s
-where finished_at is null"""
+where finished_at is null and run_id <> all(%s)"""
 
 
 async def start(connection: AsyncConnection[Any], run: Mapping[str, Any]) -> None:
@@ -68,14 +70,20 @@ async def leave_queue(connection: AsyncConnection[Any], run_id: str, queued_s: f
     await connection.execute(_LEAVE_QUEUE, (queued_s, run_id))
 
 
-async def finish(connection: AsyncConnection[Any], outcome: Mapping[str, Any]) -> None:
-    """Record how a run ended."""
-    await connection.execute(_FINISH, dict(outcome, tags=_jsonb(outcome["tags"])))
+async def finish(connection: AsyncConnection[Any], run: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+    """Record how a run ended; makes its record again where that was lost in a crash of the server."""
+    values = dict(outcome, tags=_jsonb(outcome["tags"]))
+    if (await connection.execute(_FINISH, values)).rowcount == 0:
+        await start(connection, run)
+        await connection.execute(_FINISH, values)
 
 
-async def interrupt(connection: AsyncConnection[Any], reason: str) -> int:
-    """Mark every run that a former worker left running as interrupted; returns how many."""
-    return (await connection.execute(_INTERRUPT, (reason,))).rowcount
+async def interrupt(connection: AsyncConnection[Any], reason: str, living: Collection[str]) -> int:
+    """Mark every run that a former worker left running as interrupted; returns how many.
+
+    living: the ids of those that run here.
+    """
+    return (await connection.execute(_INTERRUPT, (reason, [uuid.UUID(run_id) for run_id in living]))).rowcount
 
 
 async def add_metrics(connection: AsyncConnection[Any], run_id: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -6,6 +6,7 @@ A call takes messages (verb, head, body) from SQL and answers rows (tag, head, b
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import IO, Any, Protocol
 
 from dbml import errors
 from dbml.worker.scorers import Frame, ModelNeeded
+from dbml.worker.space import room_for
 
 Row = tuple[str | None, str | None, str | bytes | None]
 
@@ -43,14 +45,26 @@ class ModelUpload:
 
     def add(self, body: bytes) -> None:
         """Take one part, in hex."""
-        if self._spool is None:
-            self._spool = tempfile.SpooledTemporaryFile(max_size=16 << 20, dir=self._directory)  # noqa: SIM115 - outlives this call
-        self._spool.write(bytes.fromhex(body.decode("ascii")))
+        try:
+            with room_for("a model on its way to a scorer"):
+                if self._spool is None:
+                    self._spool = tempfile.SpooledTemporaryFile(max_size=16 << 20, dir=self._directory)  # noqa: SIM115 - outlives this call
+                self._spool.write(bytes.fromhex(body.decode("ascii")))
+        except BaseException:
+            self.drop()  # what has come of it is of no use, and takes the space
+            raise
 
     def take(self) -> IO[bytes] | None:
         """Return what has come, None if nothing; the caller closes it."""
         spool, self._spool = self._spool, None
         return spool
+
+    def drop(self) -> None:
+        """Let go of what has come."""
+        spool = self.take()
+        if spool is not None:
+            with contextlib.suppress(OSError):  # what it still holds in memory has no room either
+                spool.close()
 
 
 class Scorers(Protocol):
@@ -112,7 +126,8 @@ class ScoreCall:
             _, scores = await self._scorers.score(request["digest"], frame, body, None, request["user"])
         except ModelNeeded:
             raise errors.ScorerLost(
-                "the scorer let the model go in mid-call", hint="repeat the call; a larger cache_mb keeps more models"
+                "the scorer died in mid-call, or let the model go for others",
+                hint="repeat the call; a larger cache_mb keeps more models",
             ) from None
         return [("scores", None, scores)]
 

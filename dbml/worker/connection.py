@@ -81,6 +81,7 @@ class Session:
     """One authenticated connection, as the handler sees it.
 
     peer: the client's address, or its process and account on a Unix socket.  state is the handler's own.
+    lost: the connection has ended.
     """
 
     id: int
@@ -90,6 +91,7 @@ class Session:
     peer: str
     codec: Codec
     state: Any = None
+    lost: bool = False
 
 
 class Handler(Protocol):
@@ -204,6 +206,7 @@ class Connection(asyncio.Protocol):
             service.counts.unauthenticated -= 1
             service.connections.discard(self)
             return
+        self._session.lost = True
         service.counts.connections -= 1
         del service.sessions[self._session.id]
         if self._task is None:
@@ -272,7 +275,11 @@ class Connection(asyncio.Protocol):
     def _begin_session(self, client: Admitted) -> None:
         service, options = self._service, client.parameters
         if len(service.sessions) >= service.max_connections:
-            raise ProtocolError("53300", f"the worker has its {service.max_connections} connections already")
+            raise ProtocolError(
+                "53300",
+                f"the worker has its {service.max_connections} connections already",
+                "close sessions, or start the worker with a larger --max-connections",
+            )
         number = 0
         while number == 0 or number in service.sessions:
             number = secrets.randbits(31)

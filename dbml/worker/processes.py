@@ -13,10 +13,8 @@ import itertools
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
-import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,10 +23,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import dbml
+from dbml.temporary import remove
 from dbml.worker.cgroups import Cgroups, Leaf
 from dbml.worker.frames import Frame, FrameError, pack, read_frame_async
 from dbml.worker.sandbox import Limits, bubblewrap, environment
 from dbml.worker.sandbox.layers import Sandbox, Wanted, choose
+from dbml.worker.spawn import end_strays, spawn
 
 log = logging.getLogger("dbml.processes")
 
@@ -47,11 +47,15 @@ class ChildLost(Exception):
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process ended: status as of wait(2), its largest memory, its processor time; None where unknown."""
+    """How a process ended: status as of wait(2), its largest memory, its processor time; None where unknown.
+
+    orphaned: it went with its zygote.
+    """
 
     status: int
     peak_memory_mb: float | None = None
     cpu_seconds: float | None = None
+    orphaned: bool = False
 
     @property
     def signal(self) -> int | None:
@@ -66,8 +70,9 @@ class Exit:
     def __str__(self) -> str:
         if self.signal is None:
             return f"ended with exit code {self.code} without finishing"
+        why = ": the zygote that it was forked from has died" if self.orphaned else ""
         try:
-            return f"was killed by signal {self.signal} ({signal.Signals(self.signal).name})"
+            return f"was killed by signal {self.signal} ({signal.Signals(self.signal).name}){why}"
         except ValueError:  # a real-time signal
             return f"was killed by signal {self.signal}"
 
@@ -127,6 +132,11 @@ class Child:
     def is_over(self) -> bool:
         """Tell whether the process has ended."""
         return self._exit.done()
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Tell whether it ended because its zygote died."""
+        return self._exit.done() and self._exit.result().orphaned
 
     def kill(self) -> None:
         """Kill the process and whatever it started; may be called again."""
@@ -229,6 +239,8 @@ class Zygote:
         self._removals: set[asyncio.Future[None]] = set()
         self._lock = asyncio.Lock()
         self._stopping = False
+        self.warm = asyncio.Event()  # everything is imported
+        self._after_death: asyncio.Task[None] | None = None
         # The satellite that was forked ahead, by language and limits, that used last at the end.
         self._spares: dict[tuple[str, Limits], asyncio.Task[Child]] = {}
 
@@ -309,11 +321,11 @@ class Zygote:
                 self._networked = Zygote(self._runtime, self._limits, self._interpreter, self._sandbox, network=True)
             return await self._networked.fork(role, limits, language)
         await self.start()
+        scratch = self._make_scratch(role)  # before anything else: the disk may be full
         ours, theirs = socket.socketpair()
         with theirs:
             ours.setblocking(False)
             reader, writer = await _connect(ours)
-            scratch = self._make_scratch(role)
             identity = str(next(self._numbers))
             child = Child(scratch, reader, writer, lambda: self._tell({"tag": "kill", "id": identity}))
             forked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -345,6 +357,8 @@ class Zygote:
     async def stop(self) -> None:
         """End the zygote and with it every child; returns when their scratch directories are gone."""
         self._stopping = True
+        if self._after_death is not None:
+            self._after_death.cancel()
         if self._networked is not None:
             await self._networked.stop()
         for spare in self._spares.values():
@@ -379,7 +393,7 @@ class Zygote:
                 self._interpreter.command(), "dbml.worker.zygote", [str(theirs.fileno()), *sites], self._interpreter.files, cache,
                 network=self._network,
             )  # fmt: skip
-            self._process = await asyncio.create_subprocess_exec(
+            self._process = await spawn(
                 *command,
                 env=self._environment(cache),
                 cwd="/",
@@ -456,6 +470,11 @@ class Zygote:
                     log.warning("the zygote has %d threads, which its children lack: they may hang", said["threads"])
                 self._pid = process
                 self._ready.set_result(None)
+            case "warm":
+                for spare in self._spares.values():  # it was forked before all was there
+                    spare.add_done_callback(_end_unused)
+                self._spares.clear()
+                self.warm.set()
             case "forked":
                 self._children[said["id"]].pid = process
                 self._forks.pop(said["id"]).set_result(None)
@@ -477,7 +496,7 @@ class Zygote:
         try:
             Path(child.scratch).rmdir()
         except OSError:
-            self._track(asyncio.get_running_loop().run_in_executor(None, _remove, child.scratch))
+            self._track(asyncio.get_running_loop().run_in_executor(None, remove, child.scratch))
 
     def _track(self, removal: asyncio.Future[None]) -> None:
         self._removals.add(removal)
@@ -488,9 +507,11 @@ class Zygote:
         asyncio.get_running_loop().remove_reader(self._control.fileno())
         self._control.close()
         self._control = None
+        self.warm.clear()
         if not self._stopping:
             log.error("the zygote has died; it is started again when it is needed")
         lost = ChildLost("the zygote died")
+        served = self._ready is not None and self._ready.done()
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(ChildLost("the zygote ended while it started: its log says why"))
         forks, self._forks = self._forks, {}
@@ -501,7 +522,15 @@ class Zygote:
             if child.pid:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(child.pid, signal.SIGKILL)
-            self._end(identity, Exit(signal.SIGKILL))
+            self._end(identity, Exit(signal.SIGKILL, orphaned=True))
+        if served and not self._stopping:
+            self._after_death = asyncio.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        """End what scripts of a dead zygote have left, and start the next one before somebody waits for it."""
+        await end_strays()
+        with contextlib.suppress(ChildLost, TimeoutError, OSError):
+            await self.start()
 
 
 def _process_id(descriptor: int) -> int:
@@ -537,16 +566,3 @@ def _take_note(ready: asyncio.Task[Child]) -> None:
     """Keep asyncio from reporting a failure that the next call will find for itself."""
     if not ready.cancelled():
         ready.exception()
-
-
-def _remove(directory: str) -> None:
-    """Remove a directory and all in it, also what its owner has taken rights from."""
-    shutil.rmtree(directory, ignore_errors=True)
-    top = Path(directory)
-    if top.is_dir():
-        top.chmod(stat.S_IRWXU)
-        for folder, inner, _ in os.walk(directory):
-            for path in (Path(folder) / name for name in inner):
-                if not path.is_symlink():
-                    path.chmod(stat.S_IRWXU)
-        shutil.rmtree(directory, ignore_errors=True)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import tempfile
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 from dbml import errors
 from dbml.store import runs
 from dbml.worker.secret_params import Secrets
-from dbml.worker.telemetry import Connection, Telemetry
+from dbml.worker.space import room_for
+from dbml.worker.telemetry import NOTE_BYTES, Connection, Telemetry
 
 LOG_HALF = 512 * 1024  # of a run's log, the first and the last half megabyte are kept
 METRICS_AT_ONCE = 10_000
+SPOOLED = 1 << 20  # bytes of an artifact on its way that are kept in memory, in a file beyond
 
 TYPE = re.compile(r"[a-z][a-z ]{0,39}(\[\])?")
 
@@ -72,6 +75,7 @@ class RunRecord:
         self._metric_count = 0
         self._output_parts: dict[str, int] = {}
         self._started: asyncio.Task[bool] | None = None
+        self._run: dict[str, Any] = {}
 
     def begin(self, status: str) -> None:
         """Record that the run is there, as 'queued' or 'running', without waiting for it."""
@@ -89,14 +93,22 @@ class RunRecord:
             "environment_version": environment.get("version"), "lock_sha256": environment.get("lock_sha256"),
             "pool": self._pool, "options": _options(request, self._limits),
         }  # fmt: skip
+        self._run = run
+        self._telemetry.unfinished.add(self.run_id)
         self._started = asyncio.create_task(
-            self._telemetry.note(f"run {self.run_id}", lambda connection: runs.start(connection, run))
+            self._telemetry.note(
+                f"run {self.run_id}", lambda connection: runs.start(connection, run), size=len(request["script"])
+            )
         )
 
     async def leave_queue(self, queued_s: float) -> None:
         """Record that a run that was queued is running."""
         self.queued_s = queued_s
         await self._note("the start", lambda connection: runs.leave_queue(connection, self.run_id, queued_s))
+
+    async def server_lives(self) -> bool:
+        """Tell whether the database's server has been there all along."""
+        return await self._telemetry.lives()
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags, which are written at the end."""
@@ -112,12 +124,13 @@ class RunRecord:
             await self._note("metrics", lambda connection: runs.add_metrics(connection, self.run_id, rows))
 
     async def add_artifact(self, head: Mapping[str, Any], receive: Receive) -> None:
-        """Write an artifact as it comes, part by part, in a transaction of its own."""
+        """Take an artifact from its script whole, then write it in a transaction of its own.
 
-        async def work(connection: Connection) -> None:
-            digest, size = bytes.fromhex(head["digest"]), int(head["size"])
-            fresh = await runs.add_blob(connection, digest, size)
-            ordinal = 0
+        Raises: LimitExceeded where there is no room for it on its way.
+        """
+        digest, size = bytes.fromhex(head["digest"]), int(head["size"])
+        spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115 - the note closes it
+        try:
             passing = hashlib.sha256()
             while True:
                 said, part = await receive()
@@ -126,13 +139,24 @@ class RunRecord:
                 if said["tag"] != "part":
                     break
                 passing.update(part)
-                if fresh:
+                with room_for(f"artifact {head['name']!r}"):
+                    spool.write(part)
+            check_digest(passing, head["digest"])
+        except BaseException:
+            spool.close()
+            raise
+
+        async def work(connection: Connection) -> None:
+            if await runs.add_blob(connection, digest, size):
+                spool.seek(0)
+                ordinal = 0
+                while part := spool.read(runs.PART_BYTES):
                     await runs.add_part(connection, digest, ordinal, part)
                     ordinal += 1
-            check_digest(passing, head["digest"])
             await runs.add_artifact(connection, self.run_id, head["name"], head["kind"], head["content_type"], digest)
 
-        await self._note(f"artifact {head['name']!r}", work)
+        # Whoever reads it once it is there finds it after a crash too.
+        await self._note(f"artifact {head['name']!r}", work, size=min(size, SPOOLED), durable=True)
 
     async def add_output(self, head: Mapping[str, Any], literals: list[str]) -> None:
         """Write some rows of an output.
@@ -148,6 +172,7 @@ class RunRecord:
         await self._note(
             f"output {head['name']!r}",
             lambda connection: runs.add_output(connection, self.run_id, head["name"], part, columns, head["n"], literals),
+            size=sum(map(len, literals)),
         )
 
     async def refuse(self, error: errors.DbmlError) -> None:
@@ -158,8 +183,9 @@ class RunRecord:
 
     async def finish(self, outcome: Mapping[str, Any], error: Mapping[str, str | None] | None) -> None:
         """Record how the run ended."""
-        if self._started is None or not await self._started:
+        if self._started is None:
             return
+        await self._started
         metrics, self._metrics = self._metrics, []
         ending = {
             "run_id": self.run_id, "finished_at": datetime.now(UTC), "log": self.log.text(), "tags": self._tags,
@@ -168,15 +194,19 @@ class RunRecord:
         }  # fmt: skip
 
         async def work(connection: Connection) -> None:
+            await runs.finish(connection, self._run, ending)
             if metrics:
                 await runs.add_metrics(connection, self.run_id, metrics)
-            await runs.finish(connection, ending)
+            self._telemetry.unfinished.discard(self.run_id)
 
-        await self._telemetry.note(f"the end of run {self.run_id}", work)
+        size = len(ending["log"]) + len(self._run["script"]) + 100 * len(metrics)
+        await self._telemetry.note(f"the end of run {self.run_id}", work, size=size)
 
-    async def _note(self, what: str, work: Callable[[Connection], Awaitable[object]]) -> None:
+    async def _note(
+        self, what: str, work: Callable[[Connection], Awaitable[object]], *, size: int = NOTE_BYTES, durable: bool = False
+    ) -> None:  # fmt: skip
         if self._started is not None and await self._started:
-            await self._telemetry.note(f"{what} of run {self.run_id}", work)
+            await self._telemetry.note(f"{what} of run {self.run_id}", work, size=size, durable=durable)
 
 
 def _options(request: Mapping[str, Any], limits: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -12,21 +12,37 @@ import hashlib
 import hmac
 import json
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from dbml import errors
 from dbml.store.channel import PROTOCOL
 
-CLOCK_SKEW_S = 240  # beyond the minute that SQL gives a request
+LIFE_S = 60  # that SQL gives a request
+CLOCK_SKEW_S = 240  # beyond it
+KEEP_S = LIFE_S + 2 * CLOCK_SKEW_S  # a request that is older than this is refused by its age
+MEASURED_S = 0.25  # how exactly the database's clock is known
 
 
 class Verifier:
-    """Checks signatures, ages and nonces of requests."""
+    """Checks signatures, ages and nonces of requests.
 
-    def __init__(self, secret: bytes) -> None:
+    clock: the time as it is where requests are made; it may be set.  since: when this worker began to listen, by that
+    clock: what was made before was for another worker, whose nonces went with it.  ticks: a clock that is never set.
+    """
+
+    def __init__(
+        self, secret: bytes, clock: Callable[[], float] = time.time, since: float | None = None,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._secret = secret
-        self._seen: dict[str, float] = {}  # nonce -> when it may be forgotten
-        self._next_sweep = 0.0
+        self._clock = clock
+        self._since = since
+        self._ticks = ticks
+        self._seen: set[str] = set()
+        self._order: deque[tuple[float, str]] = deque()  # when it may be forgotten, nonce
+        self._offset = clock() - ticks()
 
     def open(self, signature: bytes, header: bytes) -> dict[str, Any]:
         """Return the request that a header holds.
@@ -41,14 +57,21 @@ class Verifier:
                 hint="the worker serves another database or was started before a reinstall: restart dbml worker",
             )
         request: dict[str, Any] = json.loads(header)
-        now = time.time()
-        left = float(request["expires"]) - now
-        if not -CLOCK_SKEW_S < left < 60 + CLOCK_SKEW_S:
+        self._follow()
+        left = float(request["expires"]) - self._clock()
+        if not -CLOCK_SKEW_S < left < LIFE_S + CLOCK_SKEW_S:
+            differs = left - LIFE_S
             raise errors.WorkerRefused(
-                f"the request expired or comes from the future: its clock differs from the worker's by {abs(left - 60):.0f} s",
-                hint="set the clocks of database and worker by NTP",
+                f"the request expired or comes from the future: its clock differs from the worker's by {abs(differs):.0f} s",
+                detail={"clock_differs_s": round(differs, 1)},
+                hint="set the clocks of the database's hosts by NTP",
             )
-        self._remember(str(request["nonce"]), now)
+        if self._since is not None and float(request["expires"]) - LIFE_S < self._since - MEASURED_S:
+            raise errors.WorkerRefused(
+                "the request was made before this worker began to listen, by the database's clock",
+                detail={"clock_differs_s": round(left - LIFE_S, 1)}, hint="repeat the statement",
+            )  # fmt: skip
+        self._remember(str(request["nonce"]))
         if request["protocol"] != PROTOCOL:
             raise errors.ProtocolMismatch(
                 f"the schema speaks version {request['protocol']} of the channel, this worker version {PROTOCOL}",
@@ -56,13 +79,25 @@ class Verifier:
             )
         return request
 
-    def _remember(self, nonce: str, now: float) -> None:
+    def _follow(self) -> None:
+        """Take note that the clock was set: back, what is kept is kept for longer, and new requests have older times."""
+        offset = self._clock() - self._ticks()
+        back_s = self._offset - offset
+        if back_s > 1:
+            self._order = deque((until + back_s, kept) for until, kept in self._order)
+            if self._since is not None:
+                self._since -= back_s
+        self._offset = offset
+
+    def _remember(self, nonce: str) -> None:
+        """Take note of a nonce, and forget those whose requests are refused by their age: by a clock that is not set."""
         if nonce in self._seen:
             raise errors.WorkerRefused("the request was seen before", detail={"nonce": nonce})
-        self._seen[nonce] = now + 60 + 2 * CLOCK_SKEW_S
-        if now > self._next_sweep:
-            self._next_sweep = now + 30
-            self._seen = {kept: until for kept, until in self._seen.items() if until > now}
+        ticks = self._ticks()
+        self._seen.add(nonce)
+        self._order.append((ticks + KEEP_S, nonce))
+        while self._order[0][0] < ticks:
+            self._seen.discard(self._order.popleft()[1])
 
 
 def split(text: bytes) -> tuple[str, bytes, bytes]:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import os
-import secrets
+import resource
 import shutil
 import signal
 import tempfile
@@ -25,6 +25,7 @@ import psycopg
 import dbml
 from dbml import errors
 from dbml.store.channel import PROTOCOL, Channel
+from dbml.temporary import SCRATCH, SOCKETS, sweep, temporary_directory
 from dbml.worker import cgroups as control_groups
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
@@ -32,7 +33,7 @@ from dbml.worker.environments.builder import Builder, cache_directory
 from dbml.worker.environments.call import EnvironmentCall
 from dbml.worker.environments.uv import Uv
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
-from dbml.worker.listener import Listener, Session
+from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.processes import Interpreter, Zygote
 from dbml.worker.record import RunRecord
@@ -40,9 +41,10 @@ from dbml.worker.requests import Verifier, split
 from dbml.worker.sandbox import Limits, conceal
 from dbml.worker.sandbox.layers import Sandbox, choose
 from dbml.worker.scorers import ScorerPool
-from dbml.worker.script_call import ScriptCall
+from dbml.worker.script_call import CALLER_LOST, ScriptCall
 from dbml.worker.secret_params import Secrets
 from dbml.worker.settings import WorkerSettings
+from dbml.worker.spawn import bury_strays
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import own_memory_mb
 from dbml.worker.watch import Watch
@@ -50,6 +52,7 @@ from dbml.worker.watch import Watch
 log = logging.getLogger("dbml.router")
 
 HEARTBEAT_S = 0.2  # the longest that SQL waits for an answer of some kind
+OWN_DESCRIPTORS = 500  # of scripts, scorers, logs
 LONGEST_MESSAGE = (1 << 30) - 1  # the text of a query, and so a value in hex, is shorter than 1 GiB
 
 
@@ -71,7 +74,7 @@ class Router:
         admission: Admission, limits: Limits, counts: Counts, sandbox: Sandbox, *, has_cgroups: bool = False,
     ) -> None:  # fmt: skip
         self._sandbox = sandbox
-        self._verifier = Verifier(channel.secret)
+        self._verifier = Verifier(channel.secret, telemetry.now, since=telemetry.now())
         self._zygotes = zygotes
         self._uv = uv
         self._scorers = scorers
@@ -99,7 +102,7 @@ class Router:
         if verb != "wait":
             if conversation.task is not None:
                 raise errors.ProtocolMismatch("the last message is not yet answered", hint="repeat the statement")
-            conversation.task = asyncio.create_task(self._answer(conversation, verb, head, body))
+            conversation.task = asyncio.create_task(self._answer(session, conversation, verb, head, body))
         task = conversation.task
         if task is None:
             raise errors.ProtocolMismatch("there is nothing to wait for", hint="repeat the statement")
@@ -117,7 +120,9 @@ class Router:
         conversation.task = None
         return task.result()
 
-    async def _answer(self, conversation: Conversation, verb: str, head: bytes, body: bytes) -> list[Row]:
+    async def _answer(
+        self, session: Session, conversation: Conversation, verb: str, head: bytes, body: bytes
+    ) -> list[Row]:  # fmt: skip
         try:
             if verb == "open":
                 return await self._open(conversation, head, body)
@@ -137,7 +142,7 @@ class Router:
                 f"environment {needed} was deleted in mid-call", hint="repeat the statement"
             ) from None
         except asyncio.CancelledError:
-            canceled = errors.CallCanceled("the call was cancelled by its caller")
+            canceled = _caller_lost() if session.lost else errors.CallCanceled("the call was cancelled by its caller")
             await asyncio.shield(self._ending(conversation, canceled))
             raise canceled from None
         finally:
@@ -154,7 +159,8 @@ class Router:
         """End the call of a connection that is gone."""
         conversation: Conversation = session.state
         self.cancel(session)
-        self._ending(conversation, errors.CallCanceled("the caller's connection ended in mid-call"))
+        conversation.upload.drop()
+        self._ending(conversation, _caller_lost())
 
     def _ending(self, conversation: Conversation, error: errors.DbmlError) -> asyncio.Task[None]:
         """End a call in a task of its own, which goes on whatever becomes of the connection."""
@@ -165,7 +171,13 @@ class Router:
 
     async def _open(self, conversation: Conversation, signed: bytes, body: bytes) -> list[Row]:
         signature, _, header = signed.partition(b" ")
-        request = self._verifier.open(signature, header)
+        try:
+            request = self._verifier.open(signature, header)
+        except errors.WorkerRefused as refused:
+            if "clock_differs_s" not in refused.detail:
+                raise
+            await self._telemetry.ask_clock()  # it may have been set since we asked last
+            request = self._verifier.open(signature, header)
         await self._end(conversation, errors.CallCanceled("the caller opened another call"))
         match request["kind"]:
             case "script":
@@ -241,6 +253,17 @@ class Router:
         }  # fmt: skip
 
 
+def _take_note(task: asyncio.Task[None]) -> None:
+    """Log why something that nobody waits for has failed."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("%s", error)
+
+
+def _caller_lost() -> errors.DbmlError:
+    """Make the error of a run whose caller's backend has ended; nobody but the run's record hears of it."""
+    return errors.from_fields({"sqlstate": CALLER_LOST, "message": "the caller's connection ended in mid-call"})
+
+
 def _finish(turn: asyncio.Future[None]) -> None:
     if not turn.done():
         turn.set_result(None)
@@ -253,18 +276,17 @@ async def serve(settings: WorkerSettings) -> None:
     reached; OSError where the address is taken.
     """
     conceal()  # scripts may run under the same account: nobody reads this process' memory or environment
+    allow_descriptors(settings.max_connections)
     telemetry = Telemetry(settings.dsn)
-    _sweep()
-    runtime = tempfile.mkdtemp(prefix=f"dbml-worker-{os.getpid()}-")
-    Path(runtime).chmod(0o711)  # who may pass through to a scratch directory cannot list what is here
+    sweep()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as cleanup:
-        cleanup.callback(shutil.rmtree, runtime, ignore_errors=True)
+        runtime = str(cleanup.enter_context(temporary_directory(SCRATCH)))
+        Path(runtime).chmod(0o711)  # who may pass through to a scratch directory cannot list what is here
         cleanup.push_async_callback(telemetry.close)
-        channel = await _channel(telemetry)
         own = Interpreter.own()
         sandbox = await asyncio.to_thread(choose, settings.sandbox, own.command(), own.files, own.path)
         log.info("sandbox: %s", json.dumps(sandbox.as_json()))
@@ -272,13 +294,24 @@ async def serve(settings: WorkerSettings) -> None:
         if cgroups is not None:
             cleanup.callback(cgroups.close)
         log.info("memory and processes of scripts are limited by %s", "rlimit and watch" if cgroups is None else "control groups")
+        burying = asyncio.create_task(bury_strays())
+        cleanup.callback(burying.cancel)
         zygote = Zygote(runtime, settings.limits, own, sandbox, cgroups=cgroups)
-        await zygote.start()
         cleanup.push_async_callback(zygote.stop)
+        warming = asyncio.create_task(zygote.start())  # what takes longest begins first
+        try:
+            channel = await _channel(telemetry)
+            await warming
+        except BaseException:
+            warming.cancel()
+            await asyncio.wait([warming])
+            raise
         scorer_limits = replace(settings.limits, cache_mb=settings.cache_mb)
         scorers = ScorerPool(zygote, scorer_limits, settings.scorers)
-        await scorers.start()
         cleanup.callback(scorers.stop)
+        ahead = asyncio.create_task(scorers.start())  # calls are answered meanwhile
+        ahead.add_done_callback(_take_note)
+        cleanup.callback(ahead.cancel)
         admission = Admission(
             settings.max_running, settings.max_scripts, of_role=settings.max_running_per_role, share=settings.role_share
         )
@@ -301,32 +334,48 @@ async def serve(settings: WorkerSettings) -> None:
         host, port, directory = listen_address(settings)
         if directory is not None and not Path(directory).is_dir():
             # The server's account must reach the socket; what keeps others out is SCRAM and the signature.
-            Path(directory).mkdir(mode=0o711, parents=True)
-            cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
+            if settings.listen is None:
+                directory = str(cleanup.enter_context(temporary_directory(SOCKETS)))
+                Path(directory).chmod(0o711)
+            else:
+                Path(directory).mkdir(mode=0o711, parents=True)
+                cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
         listener = Listener(
             router, password=channel.password, host=host, port=port, directory=directory,
             max_connections=settings.max_connections, max_message=LONGEST_MESSAGE,
+            max_unauthenticated=max(MAX_UNAUTHENTICATED, settings.max_connections),  # they may all come at once
         )  # fmt: skip
         seen_host, seen_port = await listener.start()
+        place = seen_host if directory is not None else f"{seen_host}:{seen_port}"
         cleanup.push_async_callback(listener.stop)
         if settings.advertise is not None:
             seen_host, _, advertised = settings.advertise.rpartition(":")
             seen_port = int(advertised)
         await telemetry.register(seen_host, seen_port)
+        telemetry.start()
         address = f"{seen_host}:{seen_port}"
         log.info("worker %s listens at %s, process %d", dbml.__version__, address, os.getpid())
         if settings.on_ready is not None:
-            settings.on_ready(address)
+            settings.on_ready(place)
+        if settings.on_warm is not None:
+            told = settings.on_warm
+            ahead.add_done_callback(lambda task: None if task.cancelled() else told())
         await stop.wait()
         log.info("worker stops")
 
 
-def _sweep() -> None:
-    """Delete what workers that were killed left in the temporary directory."""
-    for left in Path(tempfile.gettempdir()).glob("dbml-worker-*-*"):
-        pid = left.name.split("-")[2]
-        if pid.isdigit() and not Path("/proc", pid).exists() and left.stat().st_uid == os.getuid():
-            shutil.rmtree(left, ignore_errors=True)
+def allow_descriptors(connections: int) -> None:
+    """Raise the limit of open files as far as it goes; every connection takes one of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < connections + OWN_DESCRIPTORS:
+        log.warning(
+            "%d connections need %d open files, the limit is %d: raise it (LimitNOFILE=, ulimit -n) or lower --max-connections",
+            connections, connections + OWN_DESCRIPTORS, most,
+        )  # fmt: skip
 
 
 async def _channel(telemetry: Telemetry) -> Channel:
@@ -344,7 +393,7 @@ def listen_address(settings: WorkerSettings) -> tuple[str | None, int, str | Non
     if settings.listen is None:
         host = psycopg.conninfo.conninfo_to_dict(settings.dsn).get("host")
         if host is None or str(host).startswith("/"):
-            return None, 5432, str(Path(tempfile.gettempdir(), f"dbml-{secrets.token_hex(6)}"))
+            return None, 5432, str(Path(tempfile.gettempdir(), SOCKETS))  # one of that name is made
         return "127.0.0.1", 0, None
     if settings.listen.startswith(("/", ".")):
         return None, 5432, str(Path(settings.listen).absolute())

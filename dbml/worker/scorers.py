@@ -14,6 +14,7 @@ from typing import IO, Any
 from dbml import errors
 from dbml.worker.processes import Child, ChildLost, Zygote
 from dbml.worker.sandbox import Limits
+from dbml.worker.space import room_for
 from dbml.worker.turns import FairLock
 
 log = logging.getLogger("dbml.scorers")
@@ -42,8 +43,17 @@ class Scorer:
         return self._child.pid if self._child is not None else None
 
     async def start(self) -> None:
-        """Start the process."""
-        self._child = await self._zygote.fork("scorer", self._limits)
+        """Start the process.
+
+        Raises: ScorerLost; LimitExceeded where the disk is full.
+        """
+        try:
+            with room_for("a scorer's directory"):
+                self._child = await self._zygote.fork("scorer", self._limits)
+        except (ChildLost, TimeoutError) as lost:
+            raise errors.ScorerLost(
+                f"no scorer could be started: {lost}", hint="repeat the call; the worker's log says why"
+            ) from None
 
     def stop(self) -> None:
         """Kill the process; the next request starts another, which knows no model."""
@@ -58,6 +68,8 @@ class Scorer:
         A caller that goes away while the process works takes the process with it: nothing else would stop a
         prediction that does not end.
         """
+        if self._child is not None and self._child.is_over:
+            self.stop()  # it died while it had nothing to do: nobody needs to hear of it
         if self._child is None:
             await self.start()
         child = self._child
@@ -84,11 +96,19 @@ class ScorerPool:
     """Deals requests out to scorers: to an idle one that holds the model, where there is one."""
 
     def __init__(self, zygote: Zygote, limits: Limits, count: int) -> None:
+        self._zygote = zygote
         self._scorers = [Scorer(zygote, limits) for _ in range(count)]
 
     async def start(self) -> None:
-        """Start the first process; the others start when they are needed."""
-        await self._scorers[0].start()
+        """Start the first process when its zygote has everything to share; the others start when they are needed."""
+        await self._zygote.warm.wait()
+        first = self._scorers[0]
+        await first.lock.acquire("")
+        try:
+            if first.pid is None:
+                await first.start()
+        finally:
+            first.lock.release()
 
     def stop(self) -> None:
         """Kill all processes."""

@@ -15,6 +15,7 @@ from typing import Any
 from dbml import errors
 from dbml.columns import Column
 from dbml.worker.sandbox import Limits, use_reserve
+from dbml.worker.space import FULL, no_room
 
 FILENAME = "<script>"
 MOST_LINES = 20  # of a context: the first and the last half are shown
@@ -113,6 +114,9 @@ def explain(error: BaseException, limits: Limits) -> errors.DbmlError:
             f"the script needs more than {limit} = {value} allows: {text_of(error)}",
             detail={"limit": limit, "value": value, "line": _line(error)}, context=context,
         )  # fmt: skip
+    if isinstance(error, OSError) and error.errno in FULL:
+        full = no_room("what the script writes")
+        return errors.LimitExceeded(full.message, detail={**full.detail, "line": _line(error)}, hint=full.hint, context=context)
     detail = {"type": type(error).__qualname__, "line": _line(error)}
     return errors.ScriptError(text_of(error), detail=detail, context=context)
 

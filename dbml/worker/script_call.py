@@ -22,12 +22,14 @@ from dbml.worker.processes import ChildLost
 from dbml.worker.record import RunRecord, check_digest
 from dbml.worker.sandbox import Limits
 from dbml.worker.secret_params import Secrets
+from dbml.worker.space import FULL, no_room
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import Usage, usage_of
 from dbml.worker.watch import Watched, over_memory
 
 log = logging.getLogger("dbml.scripts")
 
+CALLER_LOST = "08006"  # SQLSTATE connection_failure
 GATHER_S = 0.02  # prints that follow each other faster travel together
 MOST_SATELLITES = 64  # of one call
 PATIENCE_S = 1.0  # from a satellite's closed socket to what it said last
@@ -145,8 +147,12 @@ class ScriptCall:
             if not request.get("split"):
                 self._crew.run_whole()
             await self._crew.tell(call)
-        except (ChildLost, ConnectionError, TimeoutError) as lost:
-            error = errors.ScriptCrashed(f"no process could be started for the script: {lost}", hint="the worker's log says why")
+        except (ChildLost, OSError) as lost:  # a TimeoutError and a ConnectionError are OSErrors too
+            error: errors.DbmlError = errors.ScriptCrashed(
+                f"no process could be started for the script: {lost}", hint="the worker's log says why"
+            )
+            if isinstance(lost, OSError) and lost.errno in FULL:
+                error = no_room("a script's directory")
             await self.abandon(error)
             raise error from None
         except errors.DbmlError as refused:
@@ -389,8 +395,19 @@ class ScriptCall:
         if self._over:
             return
         fields = self._secrets.mask_error(error).fields()
-        canceled = fields["sqlstate"] == "57014"
-        await self._finish("canceled" if canceled else "failed", error=fields)
+        status = "canceled" if fields["sqlstate"] == "57014" else "failed"
+        if self._crew is not None and any(member.child.is_orphaned for member in self._crew.members):
+            status = "interrupted"
+        elif fields["sqlstate"] == CALLER_LOST:
+            self._over = True
+            if self._crew is not None:
+                self._crew.stop()
+            if await self._record.server_lives():
+                status = "canceled"
+            else:
+                status = "interrupted"
+                fields["message"] = "the database server was stopped or died while the script ran"
+        await self._finish(status, error=fields)
 
     async def _finish(
         self, status: str, *, error: Mapping[str, str | None] | None = None, usage: Usage | None = None

@@ -20,6 +20,7 @@ class WorkerSettings:
         one itself, else a free port on 127.0.0.1.
     advertise: 'HOST:PORT' as the database server sees it, where that is another address than listen.
     scorers: processes that keep loaded models; limits: of each script's process.
+    max_connections: of sessions of the database, each of which keeps one.
     max_running: scripts that run at once, the others wait; max_running_per_role: of one role; max_scripts: that run or
         wait, more are refused; role_share: of them, what a role may hold where other roles find no place.
     find_links: directories of wheels for environments; no_index: look for packages nowhere else.
@@ -28,7 +29,8 @@ class WorkerSettings:
     metrics: 'HOST:PORT' at which Prometheus and health checks are answered; None is nowhere.
     sandbox: 'auto' is the strongest layer that holds, 'bubblewrap' or 'landlock' that one, 'none' lets scripts do all that
         the worker's account may.
-    on_ready: called with the address once calls are answered.
+    on_ready: called once calls are answered, with the place where it listens as `listen` would name it.
+    on_warm: called once calls are as fast as they get: everything is imported, and a scorer runs.
     """
 
     dsn: str = field(repr=False)
@@ -36,7 +38,7 @@ class WorkerSettings:
     advertise: str | None = None
     scorers: int = min(4, os.cpu_count() or 1)
     cache_mb: int = 512
-    max_connections: int = 1000
+    max_connections: int = 2000
     max_running: int = max(8, 4 * (os.cpu_count() or 1))
     max_running_per_role: int | None = None
     max_scripts: int = 500
@@ -50,3 +52,4 @@ class WorkerSettings:
     cache: Path | None = None
     sandbox: Wanted = "auto"
     on_ready: Callable[[str], None] | None = None
+    on_warm: Callable[[], None] | None = None

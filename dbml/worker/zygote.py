@@ -12,6 +12,7 @@ copies only one), and runs no user code itself.  Its children die with it.
                       {"tag": "kill", "id"}
     zygote -> router  {"tag": "ready", "threads"} and {"tag": "forked", "id"}, each with a descriptor of the process: its id
                       may differ on the two sides
+                      {"tag": "warm"}: what is imported while it serves already is there
                       {"tag": "failed", "id", "message"}
                       {"tag": "exited", "id", "status", "peak_memory_mb", "cpu_seconds"}
 """
@@ -45,6 +46,8 @@ PRELOADED = (
     "dbml.columns", "dbml.engines.python", "dbml.worker.satellite", "dbml.worker.scorer",
 )  # fmt: skip
 PRELOADED_IF_THERE = (
+    # In small steps: a request waits for the one at hand.
+    "scipy.linalg", "scipy.special", "scipy.spatial", "scipy.optimize", "scipy.stats", "joblib", "sklearn", "sklearn.utils",
     "sklearn.linear_model", "sklearn.ensemble", "sklearn.tree", "sklearn.preprocessing", "sklearn.pipeline", "sklearn.compose",
     "sklearn.impute", "sklearn.metrics", "sklearn.model_selection", "sklearn.cluster", "sklearn.svm", "sklearn.naive_bayes",
     "sklearn.neighbors", "sklearn.decomposition", "sklearn.feature_selection", "sklearn.datasets",
@@ -52,6 +55,7 @@ PRELOADED_IF_THERE = (
 )  # fmt: skip
 LARGEST_MESSAGE = 1 << 16
 SWEEPS = 100  # a millisecond each, where there is anything to sweep
+QUIET_MS = 20  # without a request, before the next module is imported
 MADV_COLLAPSE = 25
 HUGE_PAGE = 2 << 20
 
@@ -67,17 +71,33 @@ class Zygote:
         self._site_packages = site_packages  # where a child has .pth files to process
         self._children: dict[int, str] = {}  # by process id: the id that the router gave
         self._controllers: list[Any] = []  # of the libraries that have threads of their own
+        self._more: list[str] = []  # modules that are still to be imported
 
     def prepare(self) -> None:
-        """Import everything and make it cheap to fork: what is here once is shared by all children."""
+        """Import what children cannot do without; the rest is imported between requests."""
         gc.disable()
-        preload()
+        for name in PRELOADED:
+            importlib.import_module(name)
+        self._more = [name for name in PRELOADED_IF_THERE if _is_there(name)]
         sys.modules["dbml.worker.satellite"].rehearse()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Make it cheap to fork: what is here once is shared by all children."""
         self._controllers = sys.modules["threadpoolctl"].ThreadpoolController().lib_controllers
         _end_threads()
         gc.collect()
         gc.freeze()
         _collapse_pages()
+
+    def _warm(self) -> None:
+        """Import one more module; a child that is forked before it is there imports it when it needs it."""
+        name = self._more.pop(0)
+        with contextlib.suppress(Exception):  # a package that is broken fails the script that uses it
+            importlib.import_module(name)
+        if not self._more:
+            self._settle()
+            self._say({"tag": "warm"})
 
     def serve(self) -> None:
         """Answer the router until its socket closes, then end every child."""
@@ -93,8 +113,12 @@ class Zygote:
         poll = select.poll()
         for number in (self._control.fileno(), wake_read):
             poll.register(number, select.POLLIN)
+        if not self._more:
+            self._say({"tag": "warm"})
         while True:
-            ready = {number for number, _ in poll.poll()}
+            ready = {number for number, _ in poll.poll(QUIET_MS if self._more else None)}
+            if not ready:
+                self._warm()
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 4096)
@@ -135,6 +159,8 @@ class Zygote:
         self._children[pid] = request["id"]
         if first is not None:
             self._firsts[pid] = first
+            if self._more and self._births is not None:
+                self._births.rest()  # what is imported next may start threads
         process = os.pidfd_open(pid)
         self._say({"tag": "forked", "id": request["id"]}, process)
         os.close(process)
@@ -227,8 +253,12 @@ def preload() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     for name in PRELOADED_IF_THERE:
-        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+        if _is_there(name):
             importlib.import_module(name)
+
+
+def _is_there(name: str) -> bool:
+    return importlib.util.find_spec(name.partition(".")[0]) is not None
 
 
 def enter_environment(site_packages: str) -> None:

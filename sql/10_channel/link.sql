@@ -50,6 +50,11 @@ exception
                 using errcode = 'ML012', detail = jsonb_build_object('said', said),
                       hint = 'the worker serves another database or was started before a reinstall: restart dbml worker';
         end if;
+        if said ~ 'connections already|clients are logging in' then
+            raise exception 'the worker at %:% takes no more connections', worker.host, worker.port
+                using errcode = '53300', detail = jsonb_build_object('said', said),
+                      hint = 'close sessions that have called it, or start it with more: dbml worker --max-connections N';
+        end if;
         raise exception 'the worker does not answer at %:%', worker.host, worker.port
             using errcode = 'ML010', detail = jsonb_build_object('said', coalesce(said, sqlerrm)),
                   hint = 'start it: dbml worker (or dbml up); dbml verify says more';
@@ -62,9 +67,15 @@ returns void
 language plpgsql volatile parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    said text;
 begin
     if dblink_send_query(dbml_channel.link(), message) = 0 then
-        raise exception 'the connection to the worker is busy' using errcode = 'ML014';
+        said := dblink_error_message(dbml_channel.link());
+        if said ~ 'another command' then
+            raise exception 'the connection to the worker is busy' using errcode = 'ML014', detail = jsonb_build_object('said', said);
+        end if;
+        raise exception 'the connection to the worker is lost: %', said using errcode = '08006';
     end if;
 end
 $$;
@@ -95,6 +106,8 @@ begin
             perform * from dblink_get_result(link) as t(tag text, head text, body text);
         end if;
         exit when not again;
+        -- dblink does not see that the postmaster has died, and a backend that stays keeps another from starting; this does.
+        perform pg_sleep(0.001);
         perform dblink_send_query(link, 'wait {}');
     end loop;
 end

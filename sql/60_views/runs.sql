@@ -1,15 +1,25 @@
 create or replace view dbml.runs as
-select r.run_id, r.workspace, r.experiment, r.parent_run_id, r.status, r.username, r.session_user_ as session_username,
+select r.run_id, r.workspace, r.experiment, r.parent_run_id,
+       case when lost.since_then then 'interrupted' else r.status end as status, r.username, r.session_user_ as session_username,
        r.started_at, r.finished_at,
        extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::double precision as seconds,
        r.language, r.script, r.script_sha256, r.params, r.inputs, r.rows_in, r.rows_out, r.peak_memory_mb, r.cpu_seconds,
-       r.log, r.sqlstate, r.error, r.error_context, r.tags, r.properties,
+       r.log,
+       case when lost.since_then then 'ML011' else r.sqlstate end as sqlstate,
+       case when lost.since_then then 'the worker has died or lost the database while the script ran, and is not back'
+            else r.error end as error, r.error_context, r.tags, r.properties,
        r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version,
        r.environment, r.environment_version, r.lock_sha256, r.pool, r.options
-from dbml._runs r;
+from dbml._runs r
+-- Its worker says how a run ended, or the next one that it was interrupted.  Until there is one, this does: a worker's
+-- session holds this lock as long as it lasts ('dbmlwork' in ASCII, as in dbml/store/channel.py).  No worker connects to a standby.
+cross join lateral (select r.finished_at is null and (select not exists (select from pg_locks l
+    where l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.locktype = 'advisory'
+      and l.granted and l.objsubid = 2 and l.classid = 1684172140 and l.objid = 2003792491)
+    and not pg_is_in_recovery()) as since_then) lost;
 comment on view dbml.runs is
     'Every script that was run, recorded by the worker itself: also those that failed, were cancelled or were rolled back.';
-comment on column dbml.runs.status is 'queued, running, completed, failed, canceled or interrupted.';
+comment on column dbml.runs.status is 'queued, running, completed, failed, canceled or interrupted: its worker has died.';
 comment on column dbml.runs.username is 'Who called: SET ROLE''s role, else the session''s.';
 comment on column dbml.runs.inputs is 'The input queries by name, and the columns they had.';
 comment on column dbml.runs.environment is 'The environment that it ran in; NULL is the worker''s own packages.';

@@ -44,3 +44,23 @@ def test_a_benchmark_prints_its_table(name: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "median" in done.stdout and "wanted" in done.stdout
+
+
+def test_a_fault_run_finds_everything_as_wanted_but_perhaps_the_time() -> None:
+    """Everything but how long it took, which depends on what else the machine does."""
+    command = [sys.executable, "-m", "benchmarks.faults", "--minutes", "0.4", "--seed", "7"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=118)
+    for what in (
+        "errors that do not say what died",
+        "wrong answers",
+        "calls that hung",
+        "acknowledged and lost, or not whole",
+        "left over",
+    ):
+        assert f"{what}: 0\n" in done.stdout, done.stdout + done.stderr
+
+
+def test_many_connections_are_all_answered_rightly() -> None:
+    command = [sys.executable, "-m", "benchmarks.connections", "--clients", "50", "--transactions", "10"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0 and "500 of 500" in done.stdout, done.stdout + done.stderr

@@ -40,7 +40,7 @@ def test_help_teaches_with_an_example(command):
 
 @pytest.mark.parametrize("command", ["install", "upgrade", "worker"])
 def test_an_error_is_one_line_without_a_traceback(command, tmp_path):
-    answer = run(command, "--dsn", DEAD, cwd=tmp_path)
+    answer = run(command, "--dsn", DEAD, cwd=tmp_path, DBML_WAIT_FOR_DATABASE="0")
     assert answer.returncode == 1
     assert answer.stderr.splitlines()[-1].startswith(("error: ", "hint: "))
     assert len([line for line in answer.stderr.splitlines() if line.startswith("error: ")]) == 1

@@ -34,6 +34,7 @@ from dbml.worker.environments.work import Follower, Say, Work
 from dbml.worker.processes import Interpreter, default_sandbox
 from dbml.worker.sandbox import bubblewrap, environment
 from dbml.worker.sandbox.layers import Sandbox
+from dbml.worker.spawn import spawn
 
 COMPLETE = "dbml.json"
 _COMPILE = """
@@ -213,8 +214,8 @@ def _paths(said: bytes) -> list[str]:
 async def _run(command: Sequence[str], variables: Mapping[str, str], given: bytes) -> tuple[int, bytes, bytes]:
     """Run a command to its end; cancelled, it is killed with all that it started."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd="/", env=variables, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    process = await spawn(
+        *command, cwd="/", env=variables, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, tied=True
     )
     try:
         said, complained = await process.communicate(given)

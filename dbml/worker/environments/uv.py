@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbml import errors
+from dbml.worker.spawn import spawn
 
 log = logging.getLogger("dbml.environments")
 
@@ -64,10 +65,10 @@ class Uv:
         """
         given = [*arguments, *(self.sources() if sources else [])]
         environment = await self._environment(sources)
-        process = await asyncio.create_subprocess_exec(
+        process = await spawn(
             _binary(), *given, "--no-python-downloads", "--color", "never",
             cwd=cwd, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, start_new_session=True, limit=LONGEST_LINE,
+            stderr=asyncio.subprocess.PIPE, start_new_session=True, limit=LONGEST_LINE, tied=True,
         )  # fmt: skip
         assert process.stdout is not None and process.stderr is not None
         lines: list[str] = []
@@ -118,7 +119,7 @@ def _configured() -> bool:
 
 async def _settings_of_pip() -> dict[str, str]:
     """Return pip's indexes as uv's variables: who has told pip where packages are has told enough."""
-    process = await asyncio.create_subprocess_exec(
+    process = await spawn(
         sys.executable, "-m", "pip", "config", "list",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip

@@ -63,6 +63,10 @@ class Births:
         null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
         return os.posix_spawn(_FIRST_PROCESS[0], _FIRST_PROCESS, {}, file_actions=null)
 
+    def rest(self) -> None:
+        """Let the next thread be one of ours: none can be started where the next fork goes elsewhere."""
+        kernel.join(self._own, CLONE_NEWPID)
+
 
 def enter(scratch: str, scratch_mb: int, *, network: bool) -> None:
     """Leave the zygote's namespaces for some of this process' own, with an empty scratch directory."""
