@@ -38,7 +38,9 @@ from dbml.worker.environments.resolver import NEEDED
 
 from . import wheels
 
-hypothesis.settings.register_profile("dbml", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "dbml", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("dbml")
 
 GIVEN = os.environ.get("DBML_TEST_DSN")

@@ -28,7 +28,6 @@ from dbml.database.dsn import without_password
 from dbml.database.embedded import Cluster
 from dbml.database.home import Home
 from dbml.temporary import SCRATCH, sweep, temporary_directory
-from dbml.worker.sandbox import adopt
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_S = 0.1
@@ -237,6 +236,8 @@ class Orphans:
     """Ends processes that a killed child has left: they become children of ours, and are given a moment to end."""
 
     def __init__(self) -> None:
+        from dbml.worker.sandbox import adopt  # what only calls does without the worker's half
+
         adopt()
         self._seen: dict[int, float] = {}
 

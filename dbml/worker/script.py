@@ -6,6 +6,7 @@ import errno
 import io
 import keyword
 import linecache
+import os
 import sys
 import traceback
 import types
@@ -129,8 +130,9 @@ def _limit_of(error: BaseException) -> str | None:
         return None
     if error.errno == errno.EAGAIN and _may_not_fork(error):
         return "processes"
-    return {errno.EFBIG: "scratch_mb", errno.ENOSPC: "scratch_mb", errno.EDQUOT: "scratch_mb",
-            errno.EMFILE: "open_files"}.get(error.errno or 0)  # fmt: skip
+    if error.errno in FULL:  # of a file system of the script's own it is the limit, else the disk is full
+        return "scratch_mb" if os.path.ismount(os.environ.get("TMPDIR", "")) else None
+    return {errno.EFBIG: "scratch_mb", errno.EMFILE: "open_files"}.get(error.errno or 0)
 
 
 def _may_not_fork(error: BaseException) -> bool:

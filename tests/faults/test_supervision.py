@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -103,9 +104,12 @@ def test_leftovers_of_all_that_was_killed_at_once_are_swept(
 ) -> None:
     worker = operate(installed)
     worker.works()
-    for process in family(worker.process.pid):
-        process.kill()
+    processes = family(worker.process.pid)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a namespace ends with its first process
+            process.kill()
     worker.process.wait()
+    until(lambda: not living(processes))
     left = worker.left()
     assert left
     again = operate(installed, TMPDIR=str(worker.temporary))
