@@ -114,7 +114,7 @@ class Arena:
 
 @contextmanager
 def open_arena(layer: str, major: int | None = None) -> Iterator[Arena]:
-    """Build an arena whose worker has one layer of the sandbox."""
+    """Build an arena whose worker has one layer of the sandbox, or "none"."""
     canary = secrets.token_hex(12)
     folder = Path(tempfile.mkdtemp(prefix="dbml-arena-"))
     folder.chmod(0o755)
@@ -130,7 +130,8 @@ def open_arena(layer: str, major: int | None = None) -> Iterator[Arena]:
         install(dsn)
         (folder / "worker").mkdir()
         os.environ["DBML_CANARY"] = canary
-        worker = WorkerProcess(dsn, folder / "worker", options=("--sandbox", layer))
+        options = ("--unsafe-no-sandbox",) if layer == "none" else ("--sandbox", layer)
+        worker = WorkerProcess(dsn, folder / "worker", options=options)
         worker.start()
         worker.wait_ready()
         arena = Arena(dsn, worker, folder, canary)

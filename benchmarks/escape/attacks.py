@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -40,20 +41,27 @@ def attempt(work):
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack; description is its docstring."""
+    """One attack; description is its docstring.
+
+    harmless: only reads or connects, so that it may be tried without a sandbox, where it must get through.
+    """
 
     name: str
     description: str
     work: Callable[[Arena], str | None]
+    harmless: bool = False
 
 
 ATTACKS: list[Attack] = []
 
 
-def attack(work: Callable[[Arena], str | None]) -> Callable[[Arena], str | None]:
+def attack(work: Callable[[Arena], str | None], *, harmless: bool = False) -> Callable[[Arena], str | None]:
     """Add a function to the list."""
-    ATTACKS.append(Attack(work.__name__.replace("_", " "), (work.__doc__ or "").strip(), work))
+    ATTACKS.append(Attack(work.__name__.replace("_", " "), (work.__doc__ or "").strip(), work, harmless))
     return work
+
+
+harmless_attack = partial(attack, harmless=True)
 
 
 def judge(arena: Arena, found: Attack) -> str | None:
@@ -88,7 +96,7 @@ def _said(arena: Arena, script: str, *, timeout_s: float = 10) -> str | None:
 # ---------------------------------------------------------------- the worker's secrets
 
 
-@attack
+@harmless_attack
 def environment_of_other_processes(arena: Arena) -> str | None:
     """Read /proc/PID/environ of every process, the worker's first."""
     return _told(arena, """
@@ -100,7 +108,7 @@ for pid in [worker_pid, os.getppid(), *[int(p) for p in range(1, 70000)]]:
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def memory_of_the_worker(arena: Arena) -> str | None:
     """Read the worker's memory through /proc/PID/mem."""
     return _told(arena, """
@@ -108,9 +116,14 @@ for pid in (worker_pid, os.getppid(), 1):
     try:
         for line in open(f'/proc/{pid}/maps'):
             start, end = (int(x, 16) for x in line.split()[0].split('-'))
+            if 'rw' not in line:
+                continue
             with open(f'/proc/{pid}/mem', 'rb', 0) as memory:
                 memory.seek(start)
-                print(memory.read(min(end - start, 1 << 16)))
+                data = memory.read(min(end - start, 1 << 26))
+                at = data.find(b'DBML_CANARY=')
+                if at >= 0:
+                    print(data[at : at + 60])
     except OSError as error:
         print(error)
 """)  # fmt: skip
@@ -141,7 +154,7 @@ for pid in [worker_pid, os.getppid(), *range(1, 2000)]:
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def command_lines(arena: Arena) -> str | None:
     """See other processes of the machine at all, their command lines and executables."""
     return _said(arena, """
@@ -156,7 +169,7 @@ for pid in [worker_pid, os.getppid(), *range(1, 70000)]:
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def descriptors_of_others(arena: Arena) -> str | None:
     """Open or fetch the descriptors of another process, by /proc/PID/fd and by pidfd_getfd(2)."""
     return _said(arena, """
@@ -240,7 +253,7 @@ for path in ('/etc/shadow', '/etc/gshadow', '/proc/1/root/etc/shadow', f'/proc/{
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def data_directory(arena: Arena) -> str | None:
     """List and read the server's data directory."""
     return _said(arena, """
@@ -255,7 +268,7 @@ for name in ('PG_VERSION', 'pg_hba.conf', 'data/PG_VERSION', 'postmaster.pid'):
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def a_file_that_everybody_may_read(arena: Arena) -> str | None:
     """Read a file outside that the whole machine may read, by every way to name it."""
     return _told(arena, """
@@ -266,7 +279,7 @@ print(found, os.system('cat ' + canary_file))
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def files_from_r(arena: Arena) -> str | None:
     """Read files and start programs from R."""
     return _told(
@@ -289,7 +302,7 @@ for pattern in ('/root/.[!c]*', '/root/*', '/home/*/*', '/home/*/.*', '/var/lib/
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def scratch_files_of_others(arena: Arena) -> str | None:
     """Look everywhere for what another script has written to its scratch directory."""
     with arena.neighbour():
@@ -302,12 +315,13 @@ for top in ('/scratch', '/tmp', os.path.dirname(os.getcwd()), '/proc', '/dev/shm
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def parameters_of_others(arena: Arena) -> str | None:
     """Look for another script's parameters in the memory and environment of whatever process can be seen."""
     with arena.neighbour():
         return _told(arena, """
-for pid in range(1, 70000):
+import re
+for pid in [*range(1, 100), *range(worker_pid - 50, worker_pid + 500), os.getppid()]:
     if pid == os.getpid():
         continue
     for name in ('environ', 'cmdline'):
@@ -321,12 +335,11 @@ for pid in range(1, 70000):
                 start, end = (int(x, 16) for x in line.split()[0].split('-'))
                 if 'rw' in line:
                     memory.seek(start)
-                    data = memory.read(min(end - start, 1 << 22))
-                    at = data.find(b'secret')
-                    print(data[at - 100 : at + 200])
+                    for found in set(re.findall(rb'[0-9a-f]{24}', memory.read(min(end - start, 1 << 24)))):
+                        print(found)
     except OSError:
         pass
-""")  # fmt: skip
+""", timeout_s=30)  # fmt: skip
 
 
 @attack
@@ -380,7 +393,7 @@ attempt(lambda: shutil.rmtree(folder))
     return None if same else "changed a file outside"
 
 
-@attack
+@harmless_attack
 def symbolic_links_out(arena: Arena) -> str | None:
     """Leave a symbolic link to a file outside in the scratch directory, and have the worker read or delete through it."""
     kept = arena.folder / "kept"
@@ -557,7 +570,7 @@ for name, number, arguments in (('bpf', 321 if X86 else 280, (0, buffer, 128)), 
 # ---------------------------------------------------------------- the network
 
 
-@attack
+@harmless_attack
 def tcp_to_postgresql(arena: Arena) -> str | None:
     """Connect to PostgreSQL by TCP and by its Unix socket."""
     return _said(arena, """
@@ -574,7 +587,7 @@ for family, address in ((socket.AF_INET, ('127.0.0.1', postgres_port)), (socket.
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def connection_to_the_worker(arena: Arena) -> str | None:
     """Connect to the worker's own listener, whose address every role may see."""
     with arena.connect() as connection:
@@ -594,7 +607,7 @@ except OSError:
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def tcp_and_udp(arena: Arena) -> str | None:
     """Reach any address by TCP and UDP, version 4 and 6, and send on a socket of an outside name server."""
     return _told(arena, """
@@ -610,7 +623,7 @@ print(found)
 """)  # fmt: skip
 
 
-@attack
+@harmless_attack
 def unix_sockets(arena: Arena) -> str | None:
     """Reach sockets of the machine by path and by abstract name, by streams and by datagrams."""
     return _told(arena, """

@@ -31,6 +31,22 @@ def test_an_attack_is_contained(arena: Arena, tried: Attack) -> None:
     assert judge(arena, tried) is None
 
 
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Arena]:
+    with open_arena("none") as opened:
+        yield opened
+
+
+HARMLESS = [pytest.param(found, id=found.name.replace(" ", "-")) for found in ATTACKS if found.harmless]
+
+
+@pytest.mark.parametrize("tried", HARMLESS)
+def test_it_gets_through_where_there_is_no_sandbox(bare: Arena, tried: Attack) -> None:
+    if tried.name == "files from r" and os.environ.get("CI") != "true" and not Path("/usr/bin/R").exists():
+        pytest.skip("R is not on this machine: apt-get install r-base-core")
+    assert judge(bare, tried) is not None
+
+
 def test_the_witnesses_are_there(arena: Arena) -> None:
     """What the attacks look for can be found by whoever is outside: an attack that finds nothing was kept from it."""
     import socket
