@@ -56,6 +56,16 @@ def _parameters() -> list[str]:
     return [f"pg{major}" for major in WANTED if FOUND[major] or IN_CI or major == WANTED[0]]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep together what shares a server or an engine where several processes test (`pytest -n 2 --dist loadgroup`)."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        server = getattr(item, "callspec", None) and item.callspec.params.get("server")  # type: ignore[attr-defined]
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        item.add_marker(pytest.mark.xdist_group(server if folder != "docker" and server else folder))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out what needs R where there is none; in CI that is a failure."""
     page = getattr(item, "callspec", None) and item.callspec.params.get("name")  # type: ignore[attr-defined]

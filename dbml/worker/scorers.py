@@ -68,15 +68,8 @@ class Scorer:
         A caller that goes away while the process works takes the process with it: nothing else would stop a
         prediction that does not end.
         """
-        if self._child is not None and self._child.is_over:
-            self.stop()  # it died while it had nothing to do: nobody needs to hear of it
-        if self._child is None:
-            await self.start()
-        child = self._child
-        assert child is not None
         try:
-            for head, body in frames:
-                await child.send(head, body)
+            child = await self._tell(frames)
             answer, body = await child.receive()
         except (ChildLost, ConnectionError) as lost:
             self.stop()
@@ -90,6 +83,26 @@ class Scorer:
         if answer["tag"] == "error":
             raise errors.from_fields(answer)
         return answer, body
+
+    async def _tell(self, frames: list[Frame]) -> Child:
+        """Send frames to the process; one that died while it had nothing to do is nobody's error."""
+        while True:
+            if self._child is not None and self._child.is_over:
+                self.stop()
+            idle = self._child is not None
+            if self._child is None:
+                await self.start()
+            child = self._child
+            assert child is not None
+            try:
+                for head, body in frames:
+                    await child.send(head, body)
+            except ConnectionError:  # its end is heard of later than its socket closes
+                if not idle:
+                    raise
+                self.stop()
+            else:
+                return child
 
 
 class ScorerPool:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,17 @@ from dbml.worker.processes import Zygote
 from dbml.worker.sandbox import Limits
 from dbml.worker.usage import directory_bytes, is_full, own_kb, tree, usage_of_tree, written_kb
 from dbml.worker.watch import Watched
+
+from .conftest import House
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A zygote of these tests' own: it keeps spares, and other tests count what is left."""
+    made = House(tmp_path_factory.mktemp("runtime"))
+    yield made
+    made.close()
+
 
 FAMILY = """
 import os, sys, time
