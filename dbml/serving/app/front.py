@@ -1,0 +1,239 @@
+"""The front: what every request passes before and after its dialect.
+
+Request ids, keys, the size of bodies, metrics and the log.  A dialect finds the body in `scope["dbml.body"]`, and what it
+raises as a Problem is answered in that dialect's own form.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from dbml.serving.app.problems import KeyMissing, KeyWrong, Problem, TooLarge
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+access = logging.getLogger("dbml.serving.access")
+
+LONGEST_ID = 100
+_OPEN = frozenset({"/", "/ping", "/health", "/version", "/v2/health/live", "/v2/health/ready", "/metrics"})
+
+
+class Keys:
+    """The service's two keys, either of which opens it; read again when their file changes, so that one can be replaced.
+
+    path: a file of one or two lines; None: no key is asked for.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._changed: tuple[int, int] | None = None
+        self._keys: list[bytes] = []
+        if path is not None:
+            self._read()
+
+    def _read(self) -> None:
+        assert self._path is not None
+        stat = self._path.stat()
+        if (stat.st_mtime_ns, stat.st_ino) != self._changed:
+            self._keys = [line.strip() for line in self._path.read_bytes().splitlines() if line.strip()]
+            self._changed = (stat.st_mtime_ns, stat.st_ino)
+
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Check the bearer's key of a request.
+
+        Raises: KeyMissing, KeyWrong.
+        """
+        if self._path is None:
+            return
+        said = headers.get(b"authorization", b"")
+        scheme, _, key = said.partition(b" ")
+        if scheme.lower() != b"bearer" or not key:
+            raise KeyMissing("this service wants a key: Authorization: Bearer KEY")
+        self._read()
+        if not any([hmac.compare_digest(key.strip(), known) for known in self._keys]):
+            raise KeyWrong("the key is not one of the service's")
+
+
+class Measures:
+    """What Prometheus reads at /metrics, of this process alone."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter("dbml_requests", "Requests answered.", ("path", "status"), registry=self._registry)
+        self._seconds = Histogram(
+            "dbml_request_seconds", "Seconds from a request's head to its answer.", ("path",), registry=self._registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
+        )  # fmt: skip
+        self.running = Gauge("dbml_requests_in_progress", "Requests that wait or run.", registry=self._registry)
+        self._model = Gauge(
+            "dbml_model_info", "The models that are served.", ("name", "version", "digest"), registry=self._registry
+        )
+        self._children: dict[tuple[str, int], Any] = {}
+        self._timers: dict[str, Any] = {}
+
+    def serves(self, name: str, version: int, digest: str) -> None:
+        """Tell which model is served."""
+        self._model.labels(name, str(version), digest).set(1)
+
+    def answered(self, path: str, status: int, seconds: float) -> None:
+        """Count an answer."""
+        child = self._children.get((path, status))
+        if child is None:
+            child = self._children[path, status] = self._requests.labels(path, str(status))
+        child.inc()
+        timer = self._timers.get(path)
+        if timer is None:
+            timer = self._timers[path] = self._seconds.labels(path)
+        timer.observe(seconds)
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+@dataclass
+class Drain:
+    """Whether the service ends: then every answer closes its connection."""
+
+    ending: bool = False
+
+
+class Front:
+    """An ASGI app around the dialects."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        keys: Keys,
+        measures: Measures,
+        drain: Drain,
+        max_body_bytes: int,
+        answer: Callable[[Scope, Problem], Any],
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._measures = measures
+        self._drain = drain
+        self._max_body_bytes = max_body_bytes
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        ids, fault = _ids(headers)
+        status = 500
+        length = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status, length
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = list(message.get("headers", ()))
+                if self._drain.ending:
+                    own = [pair for pair in own if pair[0] != b"connection"] + [(b"connection", b"close")]
+                message["headers"] = own + ids
+            else:
+                length += len(message.get("body", b""))
+            await send(message)
+
+        self._measures.running.inc()
+        scope["dbml.request_id"] = ids[0][1].decode("latin-1") if ids else ""
+        try:
+            if fault is not None:
+                raise fault
+            if scope["path"] not in _OPEN:
+                self._keys.check(headers)
+            scope["dbml.headers"] = headers
+            scope["dbml.body"] = await self._body(headers, receive) if scope["method"] in ("POST", "PUT", "PATCH") else b""
+            await self._app(scope, receive, send_on)
+        except Problem as problem:
+            await self._answer(scope, problem)(scope, receive, send_on)
+        finally:
+            self._measures.running.dec()
+            seconds = time.perf_counter() - began
+            path = scope.get("dbml.path", "other")
+            self._measures.answered(path, status, seconds)
+            if access.isEnabledFor(logging.INFO) and scope["path"] not in _OPEN:
+                access.info("", extra={"request": {
+                    "request_id": scope["dbml.request_id"], "method": scope["method"], "path": scope["path"], "status": status,
+                    "ms": round(seconds * 1000, 3), "bytes": length, "client": (scope.get("client") or ("",))[0],
+                }})  # fmt: skip
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        most = self._max_body_bytes
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > most:
+            raise TooLarge(f"the body must have {most} bytes at most, got {int(declared)}", limit="max_body_bytes", value=most)
+        parts = []
+        count = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError("the client went away")
+            part = message.get("body", b"")
+            count += len(part)
+            if count > most:
+                raise TooLarge(f"the body must have {most} bytes at most, got more", limit="max_body_bytes", value=most)
+            parts.append(part)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _ids(headers: Mapping[bytes, bytes]) -> tuple[list[tuple[bytes, bytes]], Problem | None]:
+    """Return the headers that name a request, the client's own names where it gave them."""
+    request_id = headers.get(b"x-request-id") or str(uuid.uuid4()).encode()
+    legacy = headers.get(b"x-ms-request-id", b"")
+    client = headers.get(b"x-ms-client-request-id", b"") or legacy
+    legacy = legacy or client or request_id
+    for name, value in (
+        ("x-request-id", request_id),
+        ("x-ms-request-id and x-ms-client-request-id", max(legacy, client, key=len)),
+    ):
+        if len(value) > LONGEST_ID:
+            problem = Problem(f"{name} must not exceed {LONGEST_ID} characters")
+            problem.status = 431
+            return [], problem
+    found = [(b"x-request-id", request_id), (b"x-ms-request-id", legacy)]
+    if client:
+        found.append((b"x-ms-client-request-id", client))
+    if b"traceid" in headers:
+        found.append((b"traceid", headers[b"traceid"]))
+    return found, None
+
+
+class JsonLines(logging.Formatter):
+    """Log records as JSON, one a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record's line."""
+        told: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(), "logger": record.name,
+        }  # fmt: skip
+        request = getattr(record, "request", None)
+        if request is not None:
+            told |= request
+        else:
+            told["message"] = record.getMessage()
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(told, ensure_ascii=False, default=str)

@@ -1,0 +1,99 @@
+"""The server: uvicorn around the application, and an end that loses no request.
+
+On SIGTERM it takes no new connection, answers what comes on open ones with `Connection: close`, and ends when none is
+left or the time to drain is over.  A connection that is idle that long is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+
+from dbml.serving.app.application import make_app
+from dbml.serving.app.front import Drain, JsonLines, Keys
+from dbml.serving.app.scoring import Limits
+from dbml.serving.app.service import Service
+
+log = logging.getLogger("dbml.serving")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where a service is, where it listens, and its limits.
+
+    max_body_mb: of a request's body; drain_s: for open connections when it ends; fd: a listening socket to use, not host and port.
+    """
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 5001
+    fd: int | None = None
+    keys: Path | None = None
+    max_body_mb: float = 100.0
+    drain_s: float = 10.0
+    limits: Limits = field(default_factory=Limits)
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that drains."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain, service: Service, drain_s: float) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._service = service
+        self._drain_s = drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, let those that are open ask once more, then end."""
+        self._service.ready = False
+        self._drain.ending = True
+        for server in self.servers:
+            server.close()
+        log.info("draining: %d connections are open", len(self.server_state.connections))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._drain_s
+        while self.server_state.connections and not self.force_exit and loop.time() < until:
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+        self._service.close()
+
+
+def serve(settings: Settings) -> None:
+    """Load a service and answer requests until SIGTERM or SIGINT.
+
+    Raises: ServiceInvalid where its folder is not whole or its script does not load.
+    """
+    set_up_logging()
+    service = Service(settings.folder, settings.limits)
+    drain = Drain()
+    app = make_app(service, keys=Keys(settings.keys), drain=drain, max_body_bytes=int(settings.max_body_mb * (1 << 20)))
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off", server_header=False,
+        timeout_keep_alive=75, timeout_graceful_shutdown=max(1, round(settings.limits.timeout_s)), backlog=2048,
+    )  # fmt: skip
+    if settings.fd is not None:
+        listening = socket.socket(fileno=settings.fd)
+    else:
+        listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+    listening.listen(2048)
+    names = ", ".join(f"{script.name} version {script.version}" for script in service.scripts)
+    host, port = listening.getsockname()[:2]
+    log.info("%s answers at http://%s:%d", names, host, port)
+    _Server(config, drain, service, settings.drain_s).run(sockets=[listening])
+
+
+def set_up_logging() -> None:
+    """Write the log to standard error as JSON, one record a line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
