@@ -23,7 +23,8 @@ from dbml.serving.app.scripts import Script
 from dbml.serving.app.service import Service
 from dbml.serving.app.swagger import swagger
 
-METHOD_NOT_ALLOWED = "Method not allowed"
+
+_SUCCEEDED = {"x-ms-run-function-failed": "False"}
 
 
 def routes(service: Service) -> list[Route]:
@@ -40,10 +41,10 @@ def routes(service: Service) -> list[Route]:
         known = {"2": "2", "2.0": "2", "3": "3", "3.0": "3", "3.1": "3.1"}
         if version not in known:
             message = f"Swagger version [{version}] is not valid. Supported versions: [2, 3, 3.1]."
-            return Response(answers.to_json({"message": message}), 404, media_type=answers.JSON)
-        return Response(answers.to_json(swagger(service, known[version])), media_type=answers.JSON)
+            return Response(answers.to_json({"message": message}), 404, _SUCCEEDED, answers.JSON)
+        return Response(answers.to_json(swagger(service, known[version])), headers=_SUCCEEDED, media_type=answers.JSON)
 
-    verbs = ["GET", "POST", "OPTIONS", "PUT", "DELETE", "PATCH", "HEAD"]
+    verbs = ["GET", "POST", "OPTIONS"]
     return [
         Route("/", health, methods=["GET"]),
         Route("/score", score, methods=verbs),
@@ -61,10 +62,8 @@ def problem_response(problem: Problem) -> Response:
 
 
 async def _score(service: Service, script: Script, request: Request) -> Response:
-    if script.takes != "request" and request.method not in ("GET", "POST"):
-        if request.method == "OPTIONS":
-            return _json("")
-        return Response(answers.to_json({"message": METHOD_NOT_ALLOWED}), 405, {"allow": "GET, POST, OPTIONS"}, answers.JSON)
+    if script.takes != "request" and request.method == "OPTIONS":
+        return Response(headers=_SUCCEEDED)
     scope = request.scope
     body: bytes = scope["dbml.body"]
     if script.is_generated and request.method == "POST":
