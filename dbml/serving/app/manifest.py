@@ -72,7 +72,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / FILE
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        models = {entry.reference: entry for entry in map(lambda m: _model(folder, m), told["models"])}
+        models = {entry.reference: entry for entry in (_model(folder, model) for model in told["models"])}
         scripts = tuple(_script(folder, entry, models) for entry in told["scripts"])
         manifest = Manifest(str(told["name"]), str(told.get("version", 1)), scripts)
     except OSError as error:

@@ -119,7 +119,7 @@ def _refuse(column: pd.Series, name: str, family: str, is_right: Any) -> None:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -196,9 +196,8 @@ def from_split(value: Any, what: str) -> Rows:
     if columns is None:
         return array
     if not isinstance(columns, list) or (len(array) and len(columns) != array.shape[1]):
-        raise BadRequest(
-            f"{what} has {len(columns) if isinstance(columns, list) else 'no list of'} columns for rows of {array.shape[1]} values"
-        )
+        count = len(columns) if isinstance(columns, list) else "no list of"
+        raise BadRequest(f"{what} has {count} columns for rows of {array.shape[1]} values")
     frame = pd.DataFrame(array if len(array) else None, columns=columns)
     return frame if array.dtype != object else frame.infer_objects()
 

@@ -79,7 +79,7 @@ class Script:
             self.takes = "text" if self.schema is None else "arguments"
 
     def call(self, arguments: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
-        """Call run() with its arguments."""
+        """Have run() answer its arguments."""
         return self.run(**arguments, request_headers=dict(headers)) if self.takes_headers else self.run(**arguments)
 
     def arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,9 +101,14 @@ class Script:
         return self._predict is not None
 
     def predict(self, rows: Rows, method: str = "predict") -> Any:
-        """Score rows: by the script's predict(), else by run() with {"data": …} as POST /score would have it."""
-        if self._predict is not None:
+        """Score rows by what the script has for it: its predict, else its run with {"data": …}, as for POST /score."""
+        if self._predict is not None and not self.is_generated:
             return self._predict(rows, method)
+        if self._predict is not None:
+            try:
+                return self._predict(rows, method)
+            except (ValueError, TypeError, AttributeError) as error:  # a model's words for values that it does not take
+                raise BadRequest(f"the model refuses the rows: {error}") from error
         if self.takes == "request":
             raise BadRequest("this service's run() takes whole HTTP requests: POST /score")
         data = rows.to_dict(orient="records") if hasattr(rows, "to_dict") else rows.tolist()

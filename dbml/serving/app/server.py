@@ -29,7 +29,8 @@ log = logging.getLogger("dbml.serving")
 class Settings:
     """Where a service is, where it listens, and its limits.
 
-    max_body_mb: of a request's body; drain_s: for open connections when it ends; fd: a listening socket to use, not host and port.
+    max_body_mb: of a request's body; drain_s: for open connections when it ends; fd: a listening socket to use instead of
+    host and port.
     """
 
     folder: Path

@@ -62,9 +62,9 @@ class Service:
         """
         if method not in METHODS:
             raise BadRequest(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-        rows = script.expected.fit(rows)
         if len(rows) == 0:
             return [], 0.0
+        rows = script.expected.fit(rows)
         return await self.scoring.predict(script, rows, method)
 
     def close(self) -> None:

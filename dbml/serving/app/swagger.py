@@ -12,9 +12,12 @@ from dbml.serving.app.service import METHODS, Service
 Schema = dict[str, Any]
 
 _FAMILIES: dict[str | None, Schema] = {
-    "double precision": {"type": "number"}, "bigint": {"type": "integer", "minimum": -(2**53), "maximum": 2**53}, "boolean": {"type": "boolean"},
-    "text": {"type": "string"}, None: {},
-}  # fmt: skip
+    "double precision": {"type": "number"},
+    "bigint": {"type": "integer", "minimum": -(2**53), "maximum": 2**53},
+    "boolean": {"type": "boolean"},
+    "text": {"type": "string"},
+    None: {},
+}
 _EXAMPLES: dict[str | None, Any] = {"double precision": 0.5, "bigint": 1, "boolean": True, "text": "a", None: 0.5}
 
 
@@ -53,9 +56,11 @@ def _service_input(script: Script) -> Schema:
     row = example_row(script.expected)
     example = row if script.expected.numeric or not script.expected.names else dict(zip(script.expected.names, row, strict=True))
     return {
-        "type": "object", "required": ["data"], "example": {"data": [example], "method": "predict"},
+        "type": "object",
+        "required": ["data"],
+        "example": {"data": [example], "method": "predict"},
         "properties": {"data": data, "method": {"type": "string", "enum": list(METHODS), "default": "predict"}},
-    }  # fmt: skip
+    }
 
 
 def _service_output(script: Script) -> Schema:
@@ -68,32 +73,51 @@ def _service_output(script: Script) -> Schema:
 def swagger(service: Service, version: str) -> Schema:
     """Return the description of the default script, in Swagger 2 or OpenAPI 3 ("2", "3", "3.1")."""
     script = service.default
-    title = {"title": service.manifest.name, "version": service.manifest.version,
-             "description": f"Scores with {script.name} version {script.version}"}  # fmt: skip
+    title = {
+        "title": service.manifest.name,
+        "version": service.manifest.version,
+        "description": f"Scores with {script.name} version {script.version}",
+    }
     error: Schema = {"type": "object", "properties": {"message": {"type": "string"}}}
     schemas = {"ServiceInput": _service_input(script), "ServiceOutput": _service_output(script), "ErrorResponse": error}
     if version == "2":
         ref = "#/definitions/{}".format
-        answer = {"200": {"description": "The scores.", "schema": {"$ref": ref("ServiceOutput")}},
-                  "default": {"description": "What is wrong.", "schema": {"$ref": ref("ErrorResponse")}}}  # fmt: skip
+        answer = {
+            "200": {"description": "The scores.", "schema": {"$ref": ref("ServiceOutput")}},
+            "default": {"description": "What is wrong.", "schema": {"$ref": ref("ErrorResponse")}},
+        }
         return {
-            "swagger": "2.0", "info": title, "schemes": ["http", "https"], "consumes": [answers.JSON], "produces": [answers.JSON],
+            "swagger": "2.0",
+            "info": title,
+            "schemes": ["http", "https"],
+            "consumes": [answers.JSON],
+            "produces": [answers.JSON],
             "securityDefinitions": {"Bearer": {"type": "apiKey", "name": "Authorization", "in": "header"}},
             "paths": {
-                "/": {"get": {"operationId": "ServiceHealthCheck", "responses": {"200": {"description": "Healthy", "schema": {"type": "string"}}}}},
-                "/score": {"post": {
-                    "operationId": "RunMLService", "security": [{"Bearer": []}], "responses": answer,
-                    "parameters": [{"name": "serviceInputPayload", "in": "body", "schema": {"$ref": ref("ServiceInput")}}],
-                }},
+                "/": {
+                    "get": {
+                        "operationId": "ServiceHealthCheck",
+                        "responses": {"200": {"description": "Healthy", "schema": {"type": "string"}}},
+                    }
+                },
+                "/score": {
+                    "post": {
+                        "operationId": "RunMLService",
+                        "security": [{"Bearer": []}],
+                        "responses": answer,
+                        "parameters": [{"name": "serviceInputPayload", "in": "body", "schema": {"$ref": ref("ServiceInput")}}],
+                    }
+                },
             },
             "definitions": schemas,
-        }  # fmt: skip
+        }
     full = openapi(service)
     return {
-        "openapi": "3.1.0" if version == "3.1" else "3.0.3", "info": title,
+        "openapi": "3.1.0" if version == "3.1" else "3.0.3",
+        "info": title,
         "paths": {path: full["paths"][path] for path in ("/", "/score")},
         "components": {**full["components"], "schemas": full["components"]["schemas"] | schemas},
-    }  # fmt: skip
+    }
 
 
 def openapi(service: Service) -> Schema:
@@ -104,26 +128,58 @@ def openapi(service: Service) -> Schema:
     mlflow_error: Schema = {"type": "object", "properties": {"error_code": {"type": "string"}, "message": {"type": "string"}}}
     v2_error: Schema = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
     forms = [
-        {"dataframe_split": {"type": "object", "required": ["columns", "data"], "properties": {
-            "columns": {"const": expected.names} if expected.names else {"type": "array"}, "data": rows_schema(expected)}}},
-        {"dataframe_records": records_schema(expected)}, {"instances": rows_schema(expected)}, {"inputs": rows_schema(expected)},
-    ]  # fmt: skip
+        {
+            "dataframe_split": {
+                "type": "object",
+                "required": ["columns", "data"],
+                "properties": {
+                    "columns": {"const": expected.names} if expected.names else {"type": "array"},
+                    "data": rows_schema(expected),
+                },
+            }
+        },
+        {"dataframe_records": records_schema(expected)},
+        {"instances": rows_schema(expected)},
+        {"inputs": rows_schema(expected)},
+    ]
     tensor: Schema = {
-        "type": "object", "required": ["name", "shape", "datatype", "data"],
-        "properties": {"name": {"type": "string"}, "shape": {"type": "array", "items": {"type": "integer"}},
-                       "datatype": {"type": "string"}, "data": {"type": "array"}},
-    }  # fmt: skip
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "properties": {
+            "name": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer"}},
+            "datatype": {"type": "string"},
+            "data": {"type": "array"},
+        },
+    }
     schemas: dict[str, Schema] = {
-        "ServiceInput": _service_input(script), "ServiceOutput": _service_output(script), "ErrorResponse": message,
+        "ServiceInput": _service_input(script),
+        "ServiceOutput": _service_output(script),
+        "ErrorResponse": message,
         "Invocation": {"oneOf": [{"type": "object", "properties": form, "required": list(form)} for form in forms]},
-        "Predictions": {"type": "object", "properties": {"predictions": {}}, "required": ["predictions"]}, "MlflowError": mlflow_error,
-        "InferenceRequest": {"type": "object", "required": ["inputs"], "properties": {
-            "id": {"type": "string"}, "parameters": {"type": "object"}, "inputs": {"type": "array", "minItems": 1, "items": tensor}}},
-        "InferenceResponse": {"type": "object", "required": ["model_name", "outputs"], "properties": {
-            "model_name": {"type": "string"}, "model_version": {"type": "string"}, "id": {"type": "string"},
-            "outputs": {"type": "array", "items": {"type": "object"}}}},
+        "Predictions": {"type": "object", "properties": {"predictions": {}}, "required": ["predictions"]},
+        "MlflowError": mlflow_error,
+        "InferenceRequest": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {
+                "id": {"type": "string"},
+                "parameters": {"type": "object"},
+                "inputs": {"type": "array", "minItems": 1, "items": tensor},
+            },
+        },
+        "InferenceResponse": {
+            "type": "object",
+            "required": ["model_name", "outputs"],
+            "properties": {
+                "model_name": {"type": "string"},
+                "model_version": {"type": "string"},
+                "id": {"type": "string"},
+                "outputs": {"type": "array", "items": {"type": "object"}},
+            },
+        },
         "InferenceError": v2_error,
-    }  # fmt: skip
+    }
     name = [
         {
             "name": "name",
@@ -134,36 +190,75 @@ def openapi(service: Service) -> Schema:
     ]
     paths: dict[str, Schema] = {
         "/": {"get": _operation("health", "Tell that the service runs.", {"200": _text("Healthy")})},
-        "/score": {"post": _operation(
-            "score", "Score rows by score.py.", _answers("ServiceOutput", "ErrorResponse", 400, 401, 403, 413, 415, 500, 503), body="ServiceInput")},
-        "/swagger.json": {"get": _operation(
-            "swagger", "Describe /score in Swagger 2 or OpenAPI 3.", _answers(None, "ErrorResponse", 404), parameters=[
-                {"name": "version", "in": "query", "schema": {"enum": ["2", "3", "3.1"]}}])},
+        "/score": {
+            "post": _operation(
+                "score",
+                "Score rows by score.py.",
+                _answers("ServiceOutput", "ErrorResponse", 400, 401, 403, 413, 415, 500, 503),
+                body="ServiceInput",
+            )
+        },
+        "/swagger.json": {
+            "get": _operation(
+                "swagger",
+                "Describe /score in Swagger 2 or OpenAPI 3.",
+                _answers(None, "ErrorResponse", 404),
+                parameters=[{"name": "version", "in": "query", "schema": {"enum": ["2", "3", "3.1"]}}],
+            )
+        },
         "/openapi.json": {"get": _operation("openapi", "Describe every path.", _answers(None, "ErrorResponse"))},
-        "/invocations": {"post": _operation(
-            "invocations", "Score rows as MLflow's clients send them.",
-            _answers("Predictions", "MlflowError", 400, 401, 403, 413, 415, 500, 503), body="Invocation")},
+        "/invocations": {
+            "post": _operation(
+                "invocations",
+                "Score rows as MLflow's clients send them.",
+                _answers("Predictions", "MlflowError", 400, 401, 403, 413, 415, 500, 503),
+                body="Invocation",
+            )
+        },
         "/ping": {"get": _operation("ping", "Tell that the service runs.", {"200": {"description": "It does."}})},
         "/health": {"get": _operation("healthy", "Tell that the service runs.", {"200": {"description": "It does."}})},
-        "/version": {"get": _operation("version", "Return the version of MLflow's protocol that is spoken.", {"200": _text("A version.")})},
-        "/metrics": {"get": _operation("metrics", "Return measures for Prometheus.", {"200": _text("In Prometheus' text format.")})},
+        "/version": {
+            "get": _operation("version", "Return the version of MLflow's protocol that is spoken.", {"200": _text("A version.")})
+        },
+        "/metrics": {
+            "get": _operation("metrics", "Return measures for Prometheus.", {"200": _text("In Prometheus' text format.")})
+        },
         "/v2": {"get": _operation("server", "Describe the server.", _answers(None, "InferenceError"))},
         "/v2/health/live": {"get": _operation("live", "Tell that the server runs.", _answers(None, "InferenceError"))},
-        "/v2/health/ready": {"get": _operation("ready", "Tell that all models are loaded.", _answers(None, "InferenceError", 503))},
-        "/v2/models/{name}": {"get": _operation("model", "Describe a model.", _answers(None, "InferenceError", 401, 403, 404), parameters=name)},
-        "/v2/models/{name}/ready": {"get": _operation(
-            "model_ready", "Tell that a model is loaded.", _answers(None, "InferenceError", 401, 403, 404, 503), parameters=name)},
-        "/v2/models/{name}/infer": {"post": _operation(
-            "infer", "Score tensors.", _answers("InferenceResponse", "InferenceError", 400, 401, 403, 404, 413, 500, 503),
-            body="InferenceRequest", parameters=name)},
-    }  # fmt: skip
+        "/v2/health/ready": {
+            "get": _operation("ready", "Tell that all models are loaded.", _answers(None, "InferenceError", 503))
+        },
+        "/v2/models/{name}": {
+            "get": _operation("model", "Describe a model.", _answers(None, "InferenceError", 401, 403, 404), parameters=name)
+        },
+        "/v2/models/{name}/ready": {
+            "get": _operation(
+                "model_ready",
+                "Tell that a model is loaded.",
+                _answers(None, "InferenceError", 401, 403, 404, 503),
+                parameters=name,
+            )
+        },
+        "/v2/models/{name}/infer": {
+            "post": _operation(
+                "infer",
+                "Score tensors.",
+                _answers("InferenceResponse", "InferenceError", 400, 401, 403, 404, 413, 500, 503),
+                body="InferenceRequest",
+                parameters=name,
+            )
+        },
+    }
     return {
         "openapi": "3.1.0",
-        "info": {"title": service.manifest.name, "version": service.manifest.version,
-                 "description": "Scores with " + ", ".join(f"{s.name} version {s.version}" for s in service.scripts)},
+        "info": {
+            "title": service.manifest.name,
+            "version": service.manifest.version,
+            "description": "Scores with " + ", ".join(f"{s.name} version {s.version}" for s in service.scripts),
+        },
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": {"Bearer": {"type": "http", "scheme": "bearer"}}},
-    }  # fmt: skip
+    }
 
 
 def _operation(

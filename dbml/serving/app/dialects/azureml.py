@@ -23,7 +23,6 @@ from dbml.serving.app.scripts import Script
 from dbml.serving.app.service import Service
 from dbml.serving.app.swagger import swagger
 
-
 _SUCCEEDED = {"x-ms-run-function-failed": "False"}
 
 
