@@ -60,7 +60,7 @@ begin
         return;
     end if;
     select w.name into name from dbml._workspaces w where w.workspace_id = require.workspace_id;
-    if name is null or not dbml_channel.may(workspace_id, 'use') then
+    if name is null or name <> 'default' and not dbml_channel.may(workspace_id, 'use') then
         raise exception 'workspace % does not exist', workspace_id using errcode = 'ML050',
             detail = jsonb_build_object('workspace_id', workspace_id), hint = 'SELECT name FROM dbml.workspaces';
     end if;
@@ -100,12 +100,15 @@ declare
     named constant text := coalesce(workspace, nullif(current_setting('dbml.workspace', true), ''), 'default');
 begin
     select w.workspace_id, w.name into id, find_workspace.name from dbml._workspaces w where w.name = named;
-    if id is null or not dbml_channel.may(id, wanted) and not dbml_channel.may(id, 'use') then
+    -- That there is a workspace "default" everybody knows.
+    if id is null or named <> 'default' and not dbml_channel.may(id, 'use') then
         raise exception 'workspace "%" does not exist', named
             using errcode = 'ML050', detail = jsonb_build_object('workspace', named),
                   hint = format('SELECT dbml.create_workspace(%L)', named);
     end if;
-    perform dbml_channel.require(id, wanted);
+    if named <> 'default' or wanted <> 'use' then
+        perform dbml_channel.require(id, wanted);
+    end if;
 end
 $$;
 comment on function dbml_channel.find_workspace(text, text) is

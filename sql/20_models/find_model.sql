@@ -123,6 +123,7 @@ declare
     position integer := 0;
     total bigint := 0;
 begin
+    perform dbml_channel._require_registering(workspace, head ->> 'name');
     -- The head is the caller's word.  Bytes that are there already are another's, perhaps: who has not got them gets them
     -- by no digest.  And what is new must be what its digest says, or who brings the real bytes would find these.
     insert into dbml._blobs (digest, size) values (whole, (head ->> 'size')::bigint) on conflict do nothing;
