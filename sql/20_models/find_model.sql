@@ -9,8 +9,10 @@ begin
         raise exception 'a right on a model must be predict, read or write, got %', coalesce(quote_literal(wanted), 'NULL')
             using errcode = 'ML009';
     end if;
-    return dbml_channel.may(workspace_id, case wanted when 'write' then 'write' else 'read' end)
-        or exists (select from dbml._model_grants g
+    if dbml_channel.may(workspace_id, case wanted when 'write' then 'write' else 'read' end) then
+        return true;
+    end if;
+    return exists (select from dbml._model_grants g
                    where g.workspace_id = may_use_model.workspace_id and g.name::text = may_use_model.name
                      and (wanted = 'predict' or g.privilege = wanted or g.privilege = 'write')
                      and dbml_channel.is_grantee(dbml_channel.caller(), g.grantee));

@@ -13,7 +13,7 @@ EVERYTHING = """
 select 'schema ' || n.nspname || ': ' || a.privilege_type
 from pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a where a.grantee = 0
 union all
-select c.relkind || ' ' || c.oid::regclass || ': ' || a.privilege_type
+select c.relkind::text || ' ' || c.oid::regclass || ': ' || a.privilege_type
 from pg_class c, aclexplode(coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))) a
 where a.grantee = 0
 union all
