@@ -34,7 +34,7 @@ def roles(server: Any) -> Iterator[dict[str, str]]:
         server.run(f"drop role {name}")
 
 
-def test_nobody_loses_what_he_had(empty: str, roles: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_loses_what_he_had(roles: dict[str, str], empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def migrate(connection: object) -> None:
         config = module._config()
         config.attributes["connection"] = connection
