@@ -29,7 +29,8 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── ModelLoadError        ML022
     │   ├── PredictionError       ML023
     │   ├── ScorerLost            ML024
-    │   └── ModelExists           ML025
+    │   ├── ModelExists           ML025
+    │   └── ModelRefused          ML026  it holds what is not trusted, or the workspace's policy forbids
     ├── NotSupportedYet           ML030
     ├── LanguageMissing           ML031  the worker's machine lacks what runs the script's language
     ├── EnvironmentFailed         (an environment of packages)
@@ -260,6 +261,12 @@ class ModelExists(ModelError, code="ML025", name="MODEL_EXISTS"):
     """That version or alias is taken."""
 
     sqlstate = "ML025"
+
+
+class ModelRefused(ModelError, code="ML026", name="MODEL_REFUSED"):
+    """The model's format, or a type in it, is not trusted or not allowed by the workspace's policy; the message names it."""
+
+    sqlstate = "ML026"
 
 
 class NotSupportedYet(DbmlError, code="ML030", name="NOT_SUPPORTED_YET"):
