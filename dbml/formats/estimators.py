@@ -3,8 +3,7 @@
 A class of one of these names is the same from wherever in the package it is imported, so the module is not told.
 """
 
-ESTIMATORS = frozenset(
-    """
+_NAMES = """
     ARDRegression AdaBoostClassifier AdaBoostRegressor AdditiveChi2Sampler AffinityPropagation AgglomerativeClustering
     BaggingClassifier BaggingRegressor BayesianGaussianMixture BayesianRidge BernoulliNB BernoulliRBM Binarizer Birch
     BisectingKMeans CCA CalibratedClassifierCV CategoricalNB ClassicalMDS ClassifierChain ColumnTransformer ComplementNB
@@ -35,5 +34,5 @@ ESTIMATORS = frozenset(
     SpectralCoclustering SpectralEmbedding SplineTransformer StackingClassifier StackingRegressor StandardScaler TSNE
     TargetEncoder TfidfTransformer TfidfVectorizer TheilSenRegressor TransformedTargetRegressor TruncatedSVD
     TunedThresholdClassifierCV TweedieRegressor VarianceThreshold VotingClassifier VotingRegressor
-    """.split()
-)
+"""
+ESTIMATORS = frozenset(_NAMES.split())

@@ -83,7 +83,7 @@ def refusal(model: str, format: str, misfits: Sequence[str], policy: Policy, wor
     else:
         rule = f'model "{model}" holds what the workspace\'s policy does not allow'
     names = [misfit for misfit in misfits if " " not in misfit]
-    hint = f"SELECT * FROM dbml.inspect_model({_literal(model)}) says what is in it"
+    hint = f"what is in it: SELECT * FROM dbml.inspect_model({_literal(model)})"  # noqa: S608 - shown, not run
     if names and len(names) == len(misfits) <= SHOWN and workspace is not None:
         listed = ", ".join(_literal(name) for name in (*(policy.types or ()), *names))
         hint = (

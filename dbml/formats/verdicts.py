@@ -18,6 +18,11 @@ HARMLESS, DANGEROUS, UNKNOWN = "harmless", "dangerous", "unknown"
 UNTOLD = "cannot be told"  # the name is computed when it is loaded, or the bytes end before they should
 TRUSTED, UNTRUSTED = "trusted", "untrusted"  # of a safe file: by skops, and by what dbml checks itself
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _HARMLESS = {
     "builtins": "bool int float complex str bytes bytearray list dict tuple set frozenset slice range object Ellipsis"
     " NotImplemented ArithmeticError Exception KeyError RuntimeError TypeError UserWarning ValueError Warning",
@@ -55,12 +60,30 @@ _HARMLESS = {
     "pandas.core.internals.managers": "BlockManager SingleBlockManager",
     "pandas._libs.internals": "_unpickle_block",
     "sklearn.tree._tree": "Tree",
-    "sklearn.neighbors._kd_tree": "KDTree64 KDTree32 newObj",
-    "sklearn.neighbors._ball_tree": "BallTree64 BallTree32 newObj",
+    "sklearn.neighbors._kd_tree": "KDTree KDTree64 KDTree32 newObj",
+    "sklearn.neighbors._ball_tree": "BallTree BallTree64 BallTree32 newObj",
     "sklearn.metrics._dist_metrics": "newObj EuclideanDistance64 EuclideanDistance MinkowskiDistance64",
     "sklearn.utils._bunch": "Bunch",
     "sklearn.ensemble._hist_gradient_boosting.binning": "_BinMapper",
     "sklearn.ensemble._hist_gradient_boosting.predictor": "TreePredictor",
+    "sklearn._loss._loss": " ".join(
+        f"Cy{loss} __pyx_unpickle_Cy{loss}"
+        for loss in (
+            "AbsoluteError",
+            "ExponentialLoss",
+            "HalfBinomialLoss",
+            "HalfGammaLoss",
+            "HalfMultinomialLoss",
+            "HalfPoissonLoss",
+            "HalfSquaredError",
+            "HalfTweedieLoss",
+            "HalfTweedieLossIdentity",
+            "HuberLoss",
+            "PinballLoss",
+        )
+    ),
+    "sklearn.linear_model._sgd_fast": "EpsilonInsensitive Hinge Huber Log ModifiedHuber SquaredEpsilonInsensitive SquaredHinge"
+    " SquaredLoss",
     "sklearn._loss.link": "HalfLogitLink IdentityLink Interval LogitLink LogLink MultinomialLogit",
     "sklearn._loss.loss": "AbsoluteError ExponentialLoss HalfBinomialLoss HalfGammaLoss HalfMultinomialLoss HalfPoissonLoss"
     " HalfSquaredError HuberLoss PinballLoss",
@@ -68,12 +91,12 @@ _HARMLESS = {
 }
 HARMLESS_NAMES = frozenset(f"{module}.{name}" for module, names in _HARMLESS.items() for name in names.split())
 
-_DANGEROUS_MODULES = frozenset(
-    "os posix nt subprocess _posixsubprocess sys _sys socket _socket socketserver shutil pty runpy importlib imp code codeop pdb bdb"
-    " ctypes _ctypes cffi _cffi_backend multiprocessing _multiprocessing concurrent asyncio threading _thread signal _signal"
+_DANGEROUS_MODULES = _words(
+    "os posix nt subprocess _posixsubprocess sys _sys socket _socket socketserver shutil pty runpy importlib imp code codeop pdb"
+    " bdb ctypes _ctypes cffi _cffi_backend multiprocessing _multiprocessing concurrent asyncio threading _thread signal _signal"
     " webbrowser http httplib urllib urllib2 urllib3 requests httpx ftplib smtplib poplib imaplib nntplib telnetlib xmlrpc ssl"
-    " pickle _pickle cPickle pickletools cloudpickle dill marshal shelve dbm sqlite3 psycopg psycopg_binary pip setuptools distutils"
-    " pkg_resources ensurepip venv site pydoc timeit trace tracemalloc profile cProfile pstats doctest unittest test pytest"
+    " pickle _pickle cPickle pickletools cloudpickle dill marshal shelve dbm sqlite3 psycopg psycopg_binary pip setuptools"
+    " distutils pkg_resources ensurepip venv site pydoc timeit trace tracemalloc profile cProfile pstats doctest unittest test pytest"
     " _pytest idlelib lib2to3 tkinter turtle zipimport pkgutil zipapp inspect gc tempfile glob pathlib fileinput io _io _pyio"
     " linecache tarfile zipfile select selectors mmap fcntl resource syslog platform commands popen2 faulthandler atexit"
     " operator _operator compileall py_compile rlcompleter readline cmd curses getpass pwd grp crypt spwd"
@@ -81,7 +104,7 @@ _DANGEROUS_MODULES = frozenset(
     " sh fabric paramiko plumbum pexpect torch.hub torch.jit torch.serialization torch.utils numpy.ctypeslib numpy.f2py"
     " numpy.testing numpy.distutils numpy.lib.npyio numpy.lib._npyio_impl numpy.lib.format pandas.io pandas.core.computation"
     " pandas.compat joblib skops sklearn.datasets sklearn.utils._testing sklearn.externals scipy.io scipy.datasets scipy._lib"
-    " matplotlib.testing IPython jupyter notebook numba llvmlite types uuid._ctypes".split()
+    " matplotlib.testing IPython jupyter notebook numba llvmlite types"
 )
 _DANGEROUS = {
     "builtins": "eval exec compile __import__ getattr setattr delattr hasattr open input breakpoint globals locals vars dir help"

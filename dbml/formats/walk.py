@@ -133,7 +133,7 @@ class _Walk:
         if isinstance(entry, Import):
             entry.found.calls += 1
         else:
-            self.note(UNKNOWN, "calls what a call has returned", 1)
+            self.note(UNTOLD, "calls what a call has returned", 1)
 
     def within(self, content: memoryview) -> None:
         """Walk bytes that a pickle holds, where they are a pickle themselves; other bytes are nothing."""
@@ -451,7 +451,7 @@ def _extension(width: int) -> Step:
 
 
 def _persistent(walk: _Walk, at: int) -> int:
-    line, at = walk.line(at)
+    _, at = walk.line(at)
     walk.note(UNKNOWN, "asks for a persistent object, which nothing here gives", 1)
     walk.stack.append(OTHER)
     return at
@@ -554,10 +554,16 @@ def walk(content: bytes | memoryview, limits: Limits = Limits()) -> list[Found]:
         behind = going.run()
         if behind < len(whole):
             key = (None, None, "behind")
-            found[key] = Found(None, None, UNKNOWN, 0, f"{len(whole) - behind} bytes follow its end, which pickle.loads does not read")
+            found[key] = Found(
+                None, None, UNKNOWN, 0, f"{len(whole) - behind} bytes follow its end, which pickle.loads does not read"
+            )
     except End as end:
         array = any(one.name == "NumpyArrayWrapper" for one in found.values())
-        why = "made by joblib.dump, with arrays that stand bare among the opcodes: pickle.loads does not read it" if array else str(end)
+        why = (
+            "made by joblib.dump, with arrays that stand bare among the opcodes: pickle.loads does not read it"
+            if array
+            else str(end)
+        )
         found[None, None, "end"] = Found(None, None, UNTOLD, 0, why)
     return list(found.values())
 
