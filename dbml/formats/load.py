@@ -16,10 +16,10 @@ from dbml.formats.trees import check_trees
 from dbml.formats.verdicts import HARMLESS, verdict_of
 
 
-def load(content: bytes, format: str, policy: Policy) -> Any:  # noqa: A002 - the column's name
-    """Return the model; raises whatever its bytes make Python raise, ModelRefused among it."""
+def load(content: bytes, format: str, policy: Policy, name: str | None = None) -> Any:  # noqa: A002 - the column's name
+    """Return the model that is called name; raises whatever its bytes make Python raise, ModelRefused among it."""
     if format == "safe":
-        model = safe.load(content, policy)
+        model = safe.load(content, policy, name)
         check_trees(model)
         return model
     if format != "pickle":

@@ -64,7 +64,11 @@ class Policy:
         return sorted(set(found))
 
     def check(
-        self, format: str, contents: Iterable[Mapping[str, Any]], model: str, workspace: str | None = None  # noqa: A002
+        self,
+        format: str,  # noqa: A002 - the column's name
+        contents: Iterable[Mapping[str, Any]],
+        model: str | None = None,
+        workspace: str | None = None,
     ) -> None:  # fmt: skip
         """Refuse a model that holds what is not allowed.
 
@@ -75,23 +79,28 @@ class Policy:
             raise refusal(model, format, misfits, self, workspace)
 
 
-def refusal(model: str, format: str, misfits: Sequence[str], policy: Policy, workspace: str | None) -> errors.ModelRefused:  # noqa: A002
+def refusal(model: str | None, format: str, misfits: Sequence[str], policy: Policy, workspace: str | None) -> errors.ModelRefused:  # noqa: A002
     """Make the error that names what a model may not hold."""
     shown = ", ".join(misfits[:SHOWN]) + (f" and {len(misfits) - SHOWN} more" if len(misfits) > SHOWN else "")
+    subject = "the model" if model is None else f'model "{model}"'
     if policy.types is None:
-        rule = f'model "{model}" holds types that are not trusted'
+        rule = f"{subject} holds types that are not trusted"
     else:
-        rule = f'model "{model}" holds what the workspace\'s policy does not allow'
-    names = [misfit for misfit in misfits if " " not in misfit]
-    hint = f"what is in it: SELECT * FROM dbml.inspect_model({_literal(model)})"  # noqa: S608 - shown, not run
-    if names and len(names) == len(misfits) <= SHOWN and workspace is not None:
-        listed = ", ".join(_literal(name) for name in (*(policy.types or ()), *names))
+        rule = f"{subject} holds what the workspace's policy does not allow"
+    hint = "SELECT name, model_formats, model_types FROM dbml.workspaces"
+    if len(misfits) <= SHOWN and workspace is not None and not any(_is_remark_or_dangerous(misfit) for misfit in misfits):
+        listed = ", ".join(_literal(name) for name in (*(policy.types or ()), *misfits))
         hint = (
-            "if you trust what they do when they are made: "
+            "if you trust what these do when they are made: "
             f"SELECT dbml.set_model_policy({_literal(workspace)}, allowed_types => array[{listed}])"
         )
     detail = {"model": model, "format": format, "types": list(misfits[:1000])}
     return errors.ModelRefused(f"{rule}: {shown}", detail=detail, hint=hint)
+
+
+def _is_remark_or_dangerous(misfit: str) -> bool:
+    module, _, name = misfit.rpartition(".")
+    return " " in misfit or verdict_of(module, name) == DANGEROUS
 
 
 def _literal(text: str) -> str:

@@ -66,13 +66,13 @@ def types_of(content: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def load(content: bytes, policy: Policy) -> Any:
+def load(content: bytes, policy: Policy, name: str | None = None) -> Any:
     """Make the model of a safe file.
 
     Raises: ModelRefused where it holds types that are not trusted; ModelLoadError where it cannot be read.
     """
     types = types_of(content)
-    policy.check("safe", types, "", None)
+    policy.check("safe", types, name)
     trusted = [f"{one['module']}.{one['name']}" for one in types if one["verdict"] == UNTRUSTED]
     return _skops().loads(content, trusted=[*CHECKED, *trusted])
 

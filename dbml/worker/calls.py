@@ -106,7 +106,7 @@ class ScoreCall:
         digest, role = request["digest"], request["user"]
         policy = self._loading["policy"]
         try:
-            if policy is not None and policy["types"] is not None:
+            if policy is not None and (policy["types"] is not None or self._loading["format"] == "safe"):
                 await self._admission.admit(request["model"], digest, self._loading["format"], policy, spool)
             match request["form"]:
                 case "row" | "record" as form:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from dbml import errors
 from dbml.formats.policy import Policy
+from dbml.formats.verdicts import HARMLESS, TRUSTED
 from dbml.worker.calls import Row, unknown
 from dbml.worker.processes import ChildLost, Zygote
 from dbml.worker.sandbox import Limits
@@ -22,7 +23,7 @@ from dbml.worker.space import room_for
 
 CPU_SECONDS = 120  # of one model
 MOST_KEPT = 1000  # models whose contents are known
-LARGEST_KEPT = 1 << 16  # bytes of JSON of one
+MOST_ROWS = 100  # of one of them; of what is harmless none is kept
 AT_A_TIME = 2
 
 
@@ -41,26 +42,28 @@ class Inspections:
         upload: the model's bytes, where SQL has sent them.
         Raises: ModelNeeded without them; errors.ModelLoadError.
         """
-        known = self._known.get((digest, format))
-        if known is not None:
-            self._known.move_to_end((digest, format))
-            return known
         if upload is None:
             raise ModelNeeded(digest)
         async with self._turns:
-            body = await self._ask(digest, format, upload)
-        rows: list[dict[str, Any]] = json.loads(body)
-        if len(body) <= LARGEST_KEPT:
-            self._known[digest, format] = rows
-            while len(self._known) > MOST_KEPT:
-                self._known.popitem(last=False)
+            rows: list[dict[str, Any]] = json.loads(await self._ask(digest, format, upload))
         return rows
 
     async def admit(
         self, model: str, digest: str, format: str, policy: Mapping[str, Any] | None, upload: IO[bytes] | None  # noqa: A002
     ) -> None:  # fmt: skip
-        """Make sure that a policy allows what is in a model; errors as `contents`, and errors.ModelRefused."""
-        rows = await self.contents(digest, format, upload)
+        """Make sure that a policy allows what is in a model; errors as `contents`, and errors.ModelRefused.
+
+        The bytes are not asked for where it is known what is in them that a policy might forbid.
+        """
+        rows = self._known.get((digest, format))
+        if rows is None:
+            rows = [row for row in await self.contents(digest, format, upload) if row["verdict"] not in (HARMLESS, TRUSTED)]
+            if len(rows) <= MOST_ROWS:
+                self._known[digest, format] = rows
+                while len(self._known) > MOST_KEPT:
+                    self._known.popitem(last=False)
+        else:
+            self._known.move_to_end((digest, format))
         Policy.of(policy).check(format, rows, model, (policy or {}).get("workspace"))
 
     async def _ask(self, digest: str, format: str, upload: IO[bytes]) -> bytes:  # noqa: A002

@@ -229,7 +229,7 @@ class Run:
         """
         content, told = self._load(name)
         try:
-            return load(content, told.get("format") or "pickle", Policy.of(told.get("policy")))
+            return load(content, told.get("format") or "pickle", Policy.of(told.get("policy")), name)
         except (MemoryError, errors.ModelError):
             raise
         except Exception as error:

@@ -47,7 +47,7 @@ $$;
 comment on function dbml_channel._ask_contents(text, text, bytea, text, jsonb) is
     'Have a process of the worker read a model''s bytes without loading them: form "inspect" returns rows, "admit" refuses by the policy.';
 
-create or replace function dbml_channel._admit_model(model text, digest bytea, format text, policy jsonb, always boolean default false)
+create or replace function dbml_channel._admit_model(model text, digest bytea, format text, policy jsonb)
 returns void
 language plpgsql volatile parallel restricted security invoker
 set search_path = pg_catalog, pg_temp
@@ -56,12 +56,12 @@ begin
     if policy is not null then
         perform dbml_channel._check_format(model, format, policy);
     end if;
-    if policy -> 'types' <> 'null' or always and format = 'safe' then
+    if policy -> 'types' <> 'null' or format = 'safe' then
         perform dbml_channel.nest(1);   -- a call of the same session may be open
         perform dbml_channel._ask_contents('admit', model, digest, format, policy);
         perform dbml_channel.nest(-1);
     end if;
 end
 $$;
-comment on function dbml_channel._admit_model(text, bytea, text, jsonb, boolean) is
-    'Refuse a model that its workspace''s policy does not allow, or, where that is asked for, a safe file with types that are not trusted.';
+comment on function dbml_channel._admit_model(text, bytea, text, jsonb) is
+    'Refuse a model that its workspace''s policy does not allow, and a safe file with types that are not trusted.';

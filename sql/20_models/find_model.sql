@@ -88,7 +88,7 @@ begin
                                   'python_version', e.python_version, 'lock_sha256', e.lock_sha256)
         into environment from dbml._environments e where e.environment_id = its_environment;
     end if;
-    if formats is not null or types is not null then
+    if formats is not null or types is not null or format = 'safe' then
         policy := jsonb_build_object('workspace', home, 'formats', formats, 'types', types);
     end if;
 end

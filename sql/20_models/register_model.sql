@@ -37,7 +37,7 @@ begin
     end if;
     select jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) into policy
     from dbml._workspaces w where w.workspace_id = workspace;
-    perform dbml_channel._admit_model(model_name, blob, coalesce(about ->> 'format', 'pickle'), policy, true);
+    perform dbml_channel._admit_model(model_name, blob, coalesce(about ->> 'format', 'pickle'), policy);
     return made;
 end
 $$;
