@@ -377,11 +377,19 @@ def from_fields(fields: Mapping[str, Any]) -> DbmlError:
     """Make the error that `DbmlError.fields` described; an unknown SQLSTATE gives DbmlError."""
     detail = fields.get("detail")
     if isinstance(detail, str):
-        detail = json.loads(detail)
+        try:
+            detail = json.loads(detail) if detail else None
+        except (ValueError, RecursionError):
+            detail = {"said": detail}
     sqlstate = str(fields.get("sqlstate") or "ML000")
     error = BY_SQLSTATE.get(sqlstate, DbmlError)(
-        fields.get("message") or "", detail=detail, hint=fields.get("hint"), context=fields.get("context")
-    )
+        str(fields.get("message") or ""), detail=detail if isinstance(detail, Mapping) else None,
+        hint=_text_or_none(fields.get("hint")), context=_text_or_none(fields.get("context")),
+    )  # fmt: skip
     if sqlstate not in BY_SQLSTATE:
         error._foreign_sqlstate = sqlstate
     return error
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -38,7 +38,7 @@ from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.processes import Interpreter, Zygote
 from dbml.worker.record import RunRecord
-from dbml.worker.requests import Verifier, split
+from dbml.worker.requests import Verifier, read_head, split
 from dbml.worker.sandbox import Limits, conceal
 from dbml.worker.sandbox.layers import Sandbox, choose
 from dbml.worker.scorers import ScorerPool
@@ -133,11 +133,11 @@ class Router:
                 conversation.upload.add(body)
                 return [("ok", None, None)]
             if verb == "abandon":
-                await self._end(conversation, errors.from_fields(json.loads(head)))
+                await self._end(conversation, errors.from_fields(read_head(head)))
                 return [("ok", None, None)]
             if conversation.call is None:
                 raise errors.ProtocolMismatch("no call is open on this connection", hint="repeat the statement")
-            return await conversation.call.handle(verb, json.loads(head), body)
+            return await conversation.call.handle(verb, read_head(head), body)
         except EnvironmentNeeded as needed:
             if verb == "open":
                 return [("need_environment", None, None)]

@@ -76,11 +76,10 @@ def test_damaged_bytes_are_refused_on_every_path(db: psycopg.Connection[Any], wo
     register(db, large(fresh_ridge()))
     (digest,) = db.execute("SELECT digest FROM dbml.models WHERE workspace = %s", (workspace,)).fetchone()  # type: ignore[misc]
     db.execute(DAMAGES[damage], {"digest": digest})  # type: ignore[arg-type]
-    for path, call in READS.items():
+    for call in READS.values():
         statement, arguments = call("m")
         with pytest.raises(errors.ModelLoadError, match="digest"):
             db.execute(statement, arguments)  # type: ignore[arg-type]
-            pytest.fail(path)
     db.execute("SELECT dbml.set_model_policy(%s, allowed_types => '{}')", (workspace,))
     with pytest.raises(errors.ModelLoadError, match="digest"):
         db.execute(*LOADS["run.load_model"]("m"))  # type: ignore[arg-type]
@@ -122,10 +121,9 @@ def test_a_safe_file_with_types_that_are_not_trusted_is_refused_until_a_policy_l
     register(db, content)
     assert db.execute(PREDICT, ("m",)).fetchone() is not None
     db.execute("SELECT dbml.set_model_policy(%s)", (workspace,))
-    for path, call in LOADS.items():
+    for call in LOADS.values():
         with pytest.raises(errors.ModelRefused, match=r"fractions\.Fraction"):
             db.execute(*call("m"))  # type: ignore[arg-type]
-            pytest.fail(path)
     found = db.execute("SELECT name, verdict, allowed FROM dbml.inspect_model('m') WHERE verdict <> 'trusted'").fetchall()
     assert found == [("Fraction", "untrusted", False)]
 
@@ -141,17 +139,16 @@ def test_a_script_cannot_pass_a_pickle_off_as_safe(db: psycopg.Connection[Any], 
         db.execute(
             "SELECT * FROM dbml.run_script($$run.register_bytes('x', b'cos\\nsystem\\n(I1\\ntR.', format='safe')$$) AS t(a int)"
         )
-    with pytest.raises(errors.ScriptFailed, match="pickle or safe"):
+    with pytest.raises(errors.InvalidArgument, match="pickle or safe"):
         db.execute("SELECT * FROM dbml.run_script($$run.register_model('x', 1, format='dill')$$) AS t(a int)")
 
 
 def test_a_policy_of_formats(db: psycopg.Connection[Any], workspace: str) -> None:
     register(db, RIDGE, "before")
     db.execute("SELECT dbml.set_model_policy(%s, formats => '{safe}')", (workspace,))
-    for path, call in LOADS.items():
+    for call in LOADS.values():
         with pytest.raises(errors.ModelRefused, match=f'"before" is of format pickle, workspace "{workspace}" allows safe'):
             db.execute(*call("before"))  # type: ignore[arg-type]
-            pytest.fail(path)
     with pytest.raises(errors.ModelRefused, match="format pickle"):
         register(db, RIDGE, "after")
     with pytest.raises(errors.ModelRefused, match="format pickle"):
@@ -175,10 +172,9 @@ def test_a_policy_of_types(db: psycopg.Connection[Any], workspace: str) -> None:
     assert db.execute(PREDICT, ("good",)).fetchone() is not None  # a scorer holds it
     db.execute("SELECT dbml.set_model_policy(%s, allowed_types => '{functools.partial}')", (workspace,))
     assert db.execute(PREDICT, ("good",)).fetchone() is not None
-    for path, call in LOADS.items():
+    for call in LOADS.values():
         with pytest.raises(errors.ModelRefused, match=r'"evil.*os\.system'):
             db.execute(*call("evil"))  # type: ignore[arg-type]
-            pytest.fail(path)
     with pytest.raises(errors.ModelRefused, match=r"os\.system") as caught:
         register(db, EVIL + b" ", "again")
     assert "allowed_types" not in (caught.value.hint or "")  # nobody is told to trust that
@@ -191,7 +187,7 @@ def test_a_policy_of_types(db: psycopg.Connection[Any], workspace: str) -> None:
     db.execute("SELECT * FROM dbml.run_script('run.load_model(\"partial\")') AS t(a int)")
     with pytest.raises(errors.ModelRefused, match="cloudpickle"):
         db.execute("SELECT * FROM dbml.run_script('run.register_model(\"x\", lambda: 1)') AS t(a int)")
-    with pytest.raises(errors.ModelRefused, match="cannot be told|cut short|no pickle"):
+    with pytest.raises(errors.ModelRefused, match=r"no pickle|no opcode|stack"):
         register(db, b"no pickle", "nonsense")
 
 
