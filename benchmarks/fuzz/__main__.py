@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 LONGEST_S = 5.0
+MOST_MB = 3072
 GROWTH_MB = 64.0  # from a tenth of the way to its end
 NAMES = ("wire", "columns", "requests", "pickle", "r")
 
@@ -153,6 +154,7 @@ def main() -> None:
     if options.quick:
         options.runs = 2000
     if options.inner:
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MB << 20, MOST_MB << 20))
         fuzz = mutated if options.plain else guided
         fuzz(options.targets[0], options.runs, options.seed, Path(options.inner, "result.json"), Path(options.inner))
         return

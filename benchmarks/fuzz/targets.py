@@ -5,6 +5,7 @@ A target may raise what the reader declares and nothing else: that is what `feed
 
 from __future__ import annotations
 
+import _compat_pickle
 import contextlib
 import hashlib
 import hmac
@@ -16,6 +17,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -216,7 +218,10 @@ def feed_pickle(data: bytes) -> None:
         return  # a policy refuses it
     asked: list[tuple[str, str]] = []
 
-    class Asking(pickle.Unpickler):
+    # C's makes room for as many entries of the memo as a pickle says it has.
+    unpickler: Any = pickle._Unpickler if b"r" in data or b"p" in data else pickle.Unpickler  # type: ignore[attr-defined]
+
+    class Asking(unpickler):
         def find_class(self, module: str, name: str) -> object:
             asked.append((module, name))
             return _Inert
@@ -227,16 +232,17 @@ def feed_pickle(data: bytes) -> None:
     with contextlib.suppress(Exception):  # what it asks for is what counts
         Asking(io.BytesIO(data)).load()
     for module, name in asked:
-        plain = (
-            module.encode("utf-8", "replace").decode().replace("\0", "\ufffd"),
-            name.encode("utf-8", "replace").decode().replace("\0", "\ufffd"),
-        )
-        assert plain in told or _renamed(module, name) in told, f"{module}.{name} is imported and not told"
+        assert _told(module, name) in told or _told(*_renamed(module, name)) in told, f"{module}.{name} is imported and not told"
+
+
+def _told(module: str, name: str) -> tuple[str, str]:
+    """Return a name as the walker shows it."""
+    shown = [text.encode("utf-8", "replace").decode().replace("\0", "\ufffd") for text in (module, name)]
+    return shown[0], shown[1]
 
 
 def _renamed(module: str, name: str) -> tuple[str, str]:
-    import _compat_pickle
-
+    """Return Python 3's name of what Python 2 had."""
     if (module, name) in _compat_pickle.NAME_MAPPING:
         return _compat_pickle.NAME_MAPPING[module, name]
     return _compat_pickle.IMPORT_MAPPING.get(module, module), name
@@ -285,8 +291,8 @@ def _pickle_samples() -> list[bytes]:
         collections.defaultdict(list, {1: [2]}), {"nested": pickle.dumps({"x": decimal.Decimal(1)})}, bytearray(b"abc"),
     ]  # fmt: skip
     made = [pickle.dumps(thing, protocol=protocol) for thing in things for protocol in range(6)]
-    return [*made, b"cos\nsystem\n(S'id'\ntR.", b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R.", b"(S'id'\nios\nsystem\n.",
-            zlib.compress(made[0]), b"\x80\x04V\\u006fs\n\x8c\x06system\x93."]  # fmt: skip
+    return [*made, b"cos\nsystem\n(S'id'\ntR.", b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R.",
+            b"(S'id'\nios\nsystem\n.", zlib.compress(made[0]), b"\x80\x04V\\u006fs\n\x8c\x06system\x93."]  # fmt: skip
 
 
 # ---------------------------------------------------------------- what R sends
@@ -343,8 +349,9 @@ def _r_samples() -> list[bytes]:
     doubles = b"\3" + struct.pack("=i2d", 2, 1.5, float("nan"))
     made += [b"\x0b" + struct.pack("=i", 2) + names + column + integers for column in (integers, texts, doubles)]
     made += [b"\x0b" + struct.pack("=i", 2) + names + doubles + bytes([8, kind]) + doubles for kind in range(10)]
-    made += [b"\x0c" + integers + doubles, b"\x09" + struct.pack("=i2i", 2, 1, -1) + doubles, b"\x0d" + struct.pack("=iq", 1, 7),
-             b"\x07" + names + integers, b"\x06" + struct.pack("=i", 2) + integers + texts, b"\5" + struct.pack("=i", 2) + b"ab"]  # fmt: skip
+    made += [b"\x0c" + integers + doubles, b"\x09" + struct.pack("=i2i", 2, 1, -1) + doubles, b"\x0d" + struct.pack("=iq", 1, 7)]
+    made += [b"\x07" + names + integers, b"\x06" + struct.pack("=i", 2) + integers + texts,
+             b"\5" + struct.pack("=i", 2) + b"ab"]  # fmt: skip
     return made
 
 

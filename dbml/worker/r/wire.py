@@ -565,6 +565,8 @@ def to_frame(table: Table) -> pd.DataFrame:
     """
     try:
         series = {position: _series(column, table.names[position]) for position, column in enumerate(table.columns)}
+        if any(len(column) != table.rows for column in series.values()):
+            raise ValueError(f"a column must have {table.rows} elements")
         frame = pd.DataFrame(series, index=pd.RangeIndex(table.rows))
     except _MALFORMED as error:
         raise errors.ProtocolMismatch(f"the R process sent what is no data frame: {type(error).__name__}: {error}") from None
