@@ -77,6 +77,7 @@ class _Walk:
     stack: list[Entry] = field(default_factory=list)
     memo: dict[int, Entry] = field(default_factory=dict)
     protocol: int = 0
+    frame_end: int = 0  # where the last frame ends; unpicklers that read a file drop what stands across it
 
     def run(self) -> int:
         """Walk to STOP; returns the position behind it.
@@ -91,9 +92,13 @@ class _Walk:
             step = _STEPS[content[at]]
             if step is None:
                 raise End(f"{'no pickle' if at == 0 else 'no opcode'} at byte {at}: 0x{content[at]:02x}")
-            at = step(self, at + 1)
-            if at < 0:
-                return -at
+            frame_end = self.frame_end
+            behind = step(self, at + 1)
+            if at < frame_end < abs(behind):
+                raise End(f"an opcode at byte {at} stands across the end of a frame")
+            if behind < 0:
+                return -behind
+            at = behind
             if len(self.stack) > self.limits.entries:
                 raise End(f"its stack has more than {self.limits.entries} entries")
         raise End(f"it is cut short after {end} bytes" if end else "it is empty")
@@ -470,15 +475,23 @@ def _buffer(walk: _Walk, at: int) -> int:
     return at
 
 
+def _frame(walk: _Walk, at: int) -> int:
+    if at - 1 < walk.frame_end:
+        raise End(f"a frame begins at byte {at - 1}, within another")
+    size = walk.number(at, 8)
+    walk.bytes_at(at + 8, size)
+    walk.frame_end = at + 8 + size
+    return at + 8
+
+
 def _keep_top(walk: _Walk, at: int) -> int:
     return at
 
 
-def _skip(width: int, pushes: bool = True) -> Step:
+def _skip(width: int) -> Step:
     def step(walk: _Walk, at: int) -> int:
         walk.bytes_at(at, width)
-        if pushes:
-            walk.stack.append(OTHER)
+        walk.stack.append(OTHER)
         return at + width
 
     return step
@@ -523,7 +536,7 @@ _BY_NAME: dict[str, Step] = {
     "PUT": _put(None), "BINPUT": _put(1), "LONG_BINPUT": _put(4), "MEMOIZE": _memoize,
     "EXT1": _extension(1), "EXT2": _extension(2), "EXT4": _extension(4),
     "GLOBAL": _global, "STACK_GLOBAL": _stack_global, "REDUCE": _calls(1), "BUILD": _build, "INST": _inst, "OBJ": _obj,
-    "NEWOBJ": _calls(1), "NEWOBJ_EX": _calls(2), "PROTO": _protocol, "STOP": _stop, "FRAME": _skip(8, False),
+    "NEWOBJ": _calls(1), "NEWOBJ_EX": _calls(2), "PROTO": _protocol, "STOP": _stop, "FRAME": _frame,
     "PERSID": _persistent, "BINPERSID": _persistent_popped,
 }  # fmt: skip
 _CODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}

@@ -119,6 +119,18 @@ def test_a_chain_of_getattr_is_told() -> None:
     assert found["collections.OrderedDict"] == HARMLESS
 
 
+def test_what_stands_across_the_end_of_a_frame_cannot_be_told() -> None:
+    """C's unpickler, reading a file, drops the part of a line that is in the frame: it would import os.system here."""
+    head = b"\x80\x04" + b"\x95" + struct.pack("<Q", len("cos\nget_")) + b"cos\nget_"
+    content = head + b"system\n(S'id'\ntR."
+    assert any("frame" in text and verdict == UNTOLD for text, verdict in told(content).items())
+    assert STRICT.misfits("pickle", contents_of(content, "pickle"))
+    assert any(
+        "frame" in text
+        for text in told(b"\x95" + struct.pack("<Q", 20) + b"N0" + b"\x95" + struct.pack("<Q", 3) + b"NNN" + b"N" * 9)
+    )
+
+
 def test_a_computed_name_cannot_be_told() -> None:
     joined = b"\x80\x04" + stack_global(short("builtins"), short("str"))[2:] + short("os") + b"\x85R"
     found = told(joined + short("system") + b"\x93" + CALL)
