@@ -37,7 +37,6 @@ HARMLESS = {
     # PUBLIC may not enter the schemas, and these are names without rows.
     "type _name": "a domain over text",
     "type unknown_column": "an enum without values", "type expected_column": "an enum without values",
-    "type dblink_pkey_results": "a row type of dblink's",
     # Of dblink, what opens no connection and speaks on none.
     "function dblink_get_connections": "names of the session's own connections",
     "function dblink_error_message": "of the session's own connection", "function dblink_is_busy": "of the session's own connection",
