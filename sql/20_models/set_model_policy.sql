@@ -14,6 +14,9 @@ begin
     if found then
         raise exception 'an allowed type must be package.module.Class or package.*, got %', coalesce(quote_literal(odd), 'NULL')
             using errcode = 'ML009', hint = 'SELECT module, name, verdict FROM dbml.inspect_model(''demo-iris'')';
+    elsif cardinality(allowed_types) > 1000 then
+        raise exception 'a policy can list 1000 types at most, got %', cardinality(allowed_types) using errcode = 'ML009',
+            hint = 'package.* allows whatever a package defines';
     elsif formats = '{}' or exists (select from unnest(formats) f where f is null or f not in ('pickle', 'safe', 'rds')) then
         raise exception 'formats must be of pickle, safe and rds, got %', formats using errcode = 'ML009';
     end if;

@@ -205,6 +205,7 @@ def test_a_policy_is_of_one_workspace(db: psycopg.Connection[Any], workspace: st
     [
         "formats => '{}'", "formats => '{dill}'", "formats => '{null}'", "allowed_types => '{x}'", "allowed_types => '{a b.c}'",
         "allowed_types => '{null}'", "allowed_types => '{*}'", "allowed_types => '{a.*.b}'", "allowed_types => array['']",
+        "allowed_types => array_fill('a.b'::text, array[1001])",
     ],
 )  # fmt: skip
 def test_a_policy_must_make_sense(db: psycopg.Connection[Any], workspace: str, call: str) -> None:
