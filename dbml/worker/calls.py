@@ -85,7 +85,8 @@ class Admission(Protocol):
     """What decides by a model's contents whether a policy lets it be loaded: `Inspections`."""
 
     async def admit(
-        self, model: str, digest: str, format: str, policy: Mapping[str, Any] | None, upload: IO[bytes] | None  # noqa: A002
+        self, model: str, digest: str, format: str, policy: Mapping[str, Any] | None, upload: IO[bytes] | None,  # noqa: A002
+        role: str = "",
     ) -> None:  # fmt: skip
         """As `Inspections.admit`."""
 
@@ -107,7 +108,7 @@ class ScoreCall:
         policy = self._loading["policy"]
         try:
             if policy is not None and (policy["types"] is not None or self._loading["format"] == "safe"):
-                await self._admission.admit(request["model"], digest, self._loading["format"], policy, spool)
+                await self._admission.admit(request["model"], digest, self._loading["format"], policy, spool, role)
             match request["form"]:
                 case "row" | "record" as form:
                     head = {"tag": f"score_{form}", "digest": digest, "method": request["method"],

@@ -5,7 +5,6 @@ The router keeps what it was told, by digest, so that a policy is decided once f
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -20,8 +19,9 @@ from dbml.worker.processes import ChildLost, Zygote
 from dbml.worker.sandbox import Limits
 from dbml.worker.scorers import PART_BYTES, ModelNeeded
 from dbml.worker.space import room_for
+from dbml.worker.turns import FairLock
 
-CPU_SECONDS = 120  # of one model
+CPU_SECONDS = 60  # of one model
 MOST_KEPT = 1000  # models whose contents are known
 MOST_ROWS = 100  # of one of them; of what is harmless none is kept
 AT_A_TIME = 2
@@ -34,22 +34,29 @@ class Inspections:
         self._zygote = zygote
         self._limits = replace(limits, cpu_seconds=CPU_SECONDS, processes=16, threads=1, network=False)
         self._known: OrderedDict[tuple[str, str], list[dict[str, Any]]] = OrderedDict()
-        self._turns = asyncio.Semaphore(AT_A_TIME)
+        self._turns = [FairLock() for _ in range(AT_A_TIME)]
 
-    async def contents(self, digest: str, format: str, upload: IO[bytes] | None) -> list[dict[str, Any]]:  # noqa: A002
+    async def contents(
+        self, digest: str, format: str, upload: IO[bytes] | None, role: str = ""  # noqa: A002
+    ) -> list[dict[str, Any]]:  # fmt: skip
         """Return what is in a model, a row for each thing: module, name, calls, verdict, note.
 
-        upload: the model's bytes, where SQL has sent them.
+        upload: the model's bytes, where SQL has sent them; role: whose turn is waited for.
         Raises: ModelNeeded without them; errors.ModelLoadError.
         """
         if upload is None:
             raise ModelNeeded(digest)
-        async with self._turns:
+        turn = next((one for one in self._turns if not one.locked()), self._turns[int(digest[:8], 16) % AT_A_TIME])
+        await turn.acquire(role)
+        try:
             rows: list[dict[str, Any]] = json.loads(await self._ask(digest, format, upload))
+        finally:
+            turn.release()
         return rows
 
     async def admit(
-        self, model: str, digest: str, format: str, policy: Mapping[str, Any] | None, upload: IO[bytes] | None  # noqa: A002
+        self, model: str, digest: str, format: str, policy: Mapping[str, Any] | None, upload: IO[bytes] | None,  # noqa: A002
+        role: str = "",
     ) -> None:  # fmt: skip
         """Make sure that a policy allows what is in a model; errors as `contents`, and errors.ModelRefused.
 
@@ -57,7 +64,7 @@ class Inspections:
         """
         rows = self._known.get((digest, format))
         if rows is None:
-            rows = [row for row in await self.contents(digest, format, upload) if row["verdict"] not in (HARMLESS, TRUSTED)]
+            rows = [row for row in await self.contents(digest, format, upload, role) if row["verdict"] not in (HARMLESS, TRUSTED)]
             if len(rows) <= MOST_ROWS:
                 self._known[digest, format] = rows
                 while len(self._known) > MOST_KEPT:
@@ -103,13 +110,13 @@ class InspectCall:
         try:
             match request["form"]:
                 case "inspect":
-                    rows = await self._inspections.contents(digest, format_, spool)
+                    rows = await self._inspections.contents(digest, format_, spool, request["user"])
                     policy = Policy.of(given)
                     has_rule = format_ == "safe" or policy.types is not None
                     told = [row | {"allowed": not policy.misfits(format_, [row]) if has_rule else None} for row in rows]
                     return [("contents", None, json.dumps(told, ensure_ascii=False))]
                 case "admit":
-                    await self._inspections.admit(request["model"], digest, format_, given, spool)
+                    await self._inspections.admit(request["model"], digest, format_, given, spool, request["user"])
                     return [("admitted", None, None)]
                 case form:
                     raise unknown(str(form))

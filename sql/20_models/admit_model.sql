@@ -37,6 +37,10 @@ begin
         exit when answer.tag <> 'need';
         perform dbml_channel._send_model(digest);
     end loop;
+    if answer.tag = 'need' then
+        raise exception 'the worker did not take the bytes of model "%"', model using errcode = 'ML022',
+            hint = 'repeat the call; the worker''s log says more';
+    end if;
     return answer.body_;
 exception when query_canceled or others then
     get stacked diagnostics state = returned_sqlstate, said = message_text;

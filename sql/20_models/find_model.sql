@@ -113,6 +113,10 @@ begin
     loop
         perform dbml_channel.exchange(E'part {}\n' || encode(part, 'hex'));
     end loop;
+    if not found then
+        raise exception 'there are no bytes of the model with the digest %', encode(digest, 'hex')
+            using errcode = 'ML022', hint = 'the table dbml._blob_chunks was damaged or altered: restore it from a backup';
+    end if;
 end
 $$;
 comment on function dbml_channel._send_model(bytea) is 'Send a model''s bytes to the worker, part by part.';

@@ -66,6 +66,7 @@ DAMAGES = {
     "altered": "UPDATE dbml._chunks SET data = set_byte(data, 200, get_byte(data, 200) # 1) WHERE digest = (SELECT chunk"
     " FROM dbml._blob_chunks WHERE blob = decode(%(digest)s, 'hex') AND ordinal = 0)",
     "a part is missing": "DELETE FROM dbml._blob_chunks WHERE blob = decode(%(digest)s, 'hex') AND ordinal = 1",
+    "all parts are missing": "DELETE FROM dbml._blob_chunks WHERE blob = decode(%(digest)s, 'hex')",
     "parts in another order": "UPDATE dbml._blob_chunks b SET chunk = o.chunk FROM dbml._blob_chunks o WHERE b.blob = o.blob"
     " AND o.ordinal = 1 - b.ordinal AND b.ordinal < 2 AND b.blob = decode(%(digest)s, 'hex')",
 }
