@@ -451,6 +451,8 @@ def _inexact(name: str, column: Column | None, value: Any) -> errors.Unsupported
 # ---------------------------------------------------------------- from R
 
 
+MOST_EMPTY = 1_000_000  # lists that an array makes of nothing
+
 # What bytes that are no value make numpy, Arrow and struct raise.
 _MALFORMED = (ValueError, TypeError, IndexError, AttributeError, ArithmeticError, RecursionError, struct.error, pa.ArrowException)
 
@@ -698,6 +700,9 @@ def _clocks(us: Ints, missing: Mask) -> list[time | None]:
 
 def _nested(array: Array) -> list[Any]:
     cells = _as_objects(_cells(array.vector)).reshape(array.dims, order="F")
+    empty = math.prod(dim for dim in array.dims if dim)
+    if 0 in array.dims and empty > MOST_EMPTY:
+        raise ValueError(f"an array without elements can have {MOST_EMPTY} rows at most, got {empty}")
     made: list[Any] = cells.tolist()
     return made
 
