@@ -1,7 +1,7 @@
 """Make room for what clients bring: uploads in parts, models of many files, runs that live outside the worker, computes.
 
 Revision ID: 0008
-Revises: 0005
+Revises: 0006
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0008"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -93,6 +93,8 @@ create table dbml._computes (
     created_by   text not null,
     primary key (workspace_id, name)
 )""",
+    "alter table dbml._metric_writers enable row level security",
+    "alter table dbml._computes enable row level security",
     """
 alter table dbml._environments
     add column definition jsonb not null default '{}' check (jsonb_typeof(definition) = 'object')""",

@@ -28,7 +28,7 @@ declare
     version integer;
     its_id bigint;
 begin
-    home := dbml_channel.find_workspace(workspace /* write */);
+    home := dbml_channel.find_workspace(workspace, 'use');
     if jsonb_typeof(files) is distinct from 'array' or jsonb_array_length(files) = 0 then
         raise exception 'files must be an array of {"path", "digest"} or {"path", "artifact"}, with one at least, got %', coalesce(files::text, 'NULL')
             using errcode = 'ML009';

@@ -16,7 +16,7 @@ declare
     held dbml._models;
     given record;
 begin
-    found_model := dbml_channel.find_model(model, workspace /* write */);
+    found_model := dbml_channel.find_model(model, workspace, 'write');
     if jsonb_typeof(tags) is distinct from 'object' or jsonb_typeof(properties) is distinct from 'object'
        or jsonb_typeof(details) is distinct from 'object' or remove is null then
         raise exception 'tags, properties and details must be JSON objects and remove an array' using errcode = 'ML009';

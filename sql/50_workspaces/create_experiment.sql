@@ -12,7 +12,7 @@ declare
     home record;
     found_id bigint;
 begin
-    home := dbml_channel.find_workspace(workspace /* write */);
+    home := dbml_channel.find_workspace(workspace, 'write');
     insert into dbml._experiments (workspace_id, name, description, tags, created_by)
     values (home.id, create_experiment.name, create_experiment.description, coalesce(create_experiment.tags, '{}'), dbml_channel.caller())
     on conflict do nothing returning experiment_id into found_id;

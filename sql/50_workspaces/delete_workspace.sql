@@ -11,7 +11,7 @@ begin
     if name is null then
         raise exception 'name must be given, got NULL' using errcode = 'ML009';
     end if;
-    home := dbml_channel.find_workspace(name /* own */);
+    home := dbml_channel.find_workspace(name, 'own');
     if home.name = 'default' then
         raise exception 'the workspace "default" must stay: it is that of a call that names none' using errcode = 'ML009';
     elsif exists (select from dbml.runs r where r.workspace = home.name and r.status in ('queued', 'running')) then

@@ -12,7 +12,7 @@ declare
     home record;
     its_tags jsonb;
 begin
-    home := dbml_channel.find_workspace(name /* own */);
+    home := dbml_channel.find_workspace(name, 'own');
     if jsonb_typeof(tags) is distinct from 'object' or remove is null then
         raise exception 'tags must be a JSON object and remove an array, got % and %', coalesce(tags::text, 'NULL'), remove
             using errcode = 'ML009';

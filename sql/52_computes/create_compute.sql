@@ -13,7 +13,7 @@ as $$
 declare
     home record;
 begin
-    home := dbml_channel.find_workspace(workspace /* write */);
+    home := dbml_channel.find_workspace(workspace, 'write');
     insert into dbml._computes (workspace_id, name, kind, settings, description, tags, created_by)
     values (home.id, create_compute.name, create_compute.kind, coalesce(create_compute.settings, '{}'), create_compute.description,
             coalesce(create_compute.tags, '{}'), dbml_channel.caller())

@@ -7,7 +7,7 @@ as $$
 declare
     home record;
 begin
-    home := dbml_channel.find_workspace(workspace /* write */);
+    home := dbml_channel.find_workspace(workspace, 'write');
     delete from dbml._computes c where c.workspace_id = home.id and c.name = delete_compute.name;
     return found;
 end

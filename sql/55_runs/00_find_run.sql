@@ -8,12 +8,12 @@ declare
     found_run dbml._runs;
 begin
     select * into found_run from dbml._runs r where r.run_id = _find_run.run_id;
-    if found_run.run_id is null then
+    if found_run.run_id is null or not dbml_channel.may(found_run.workspace_id, 'read') then
         raise exception 'run % is not there', coalesce(run_id::text, 'NULL')
             using errcode = 'ML052', detail = jsonb_build_object('run_id', run_id),
                   hint = 'SELECT run_id, experiment, status FROM dbml.runs';
     end if;
-    perform dbml_channel.find_workspace(found_run.workspace /* wanted */);
+    perform dbml_channel.require(found_run.workspace_id, wanted);
     return found_run;
 end
 $$;

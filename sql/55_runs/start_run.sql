@@ -16,7 +16,7 @@ declare
     home record;
     made uuid := gen_random_uuid();
 begin
-    home := dbml_channel.find_workspace(workspace /* write */);
+    home := dbml_channel.find_workspace(workspace, 'write');
     if jsonb_typeof(coalesce(params, '{}')) <> 'object' or jsonb_typeof(coalesce(tags, '{}')) <> 'object'
        or jsonb_typeof(coalesce(properties, '{}')) <> 'object' then
         raise exception 'params, tags and properties must be JSON objects, got %, % and %', params, tags, properties

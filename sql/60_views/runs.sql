@@ -26,7 +26,8 @@ cross join lateral (select r.finished_at is null and case r.source
         select l.classid::bigint << 32 | l.objid::bigint from pg_locks l
         where l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.locktype = 'advisory'
           and l.granted and l.objsubid = 1)
-    end as since_then) lost;
+    end as since_then) lost
+where r.workspace_id = any (array(select dbml_channel.workspaces('read')));
 comment on view dbml.runs is
     'Every script that was run, recorded by the worker itself, also where it failed or was rolled back, and runs of dbml.start_run.';
 comment on column dbml.runs.status is 'queued, running, completed, failed, canceled or interrupted: its worker, or the session that started it, is gone.';

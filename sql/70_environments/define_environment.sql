@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 -- Definer: writes a private table.
 as $$
 declare
-    found_environment constant jsonb := dbml_channel.find_environment(environment, workspace /* write */);
+    found_environment constant jsonb := dbml_channel.find_environment(environment, (dbml_channel.find_workspace(workspace, 'write')).name);
 begin
     update dbml._environments e set definition = define_environment.definition
     where e.environment_id = (found_environment ->> 'id')::bigint;
