@@ -39,6 +39,12 @@ class Connection:
         self._key: int | None = None
         _all.add(self)
 
+    def __del__(self) -> None:
+        # Programs do not close what they did not open: the session ends with the last object that uses it.
+        session = self.__dict__.get("_session")
+        if session is not None:
+            session.close()
+
     def __repr__(self) -> str:
         return f"Connection({without_password(self.dsn)!r})"
 
