@@ -25,8 +25,22 @@ def load(content: bytes, format: str, policy: Policy, name: str | None = None) -
     if format != "pickle":
         raise errors.ModelLoadError(f"a model of format {format} cannot be loaded in Python", hint="load it in R: run$load_model")
     if policy.types is None:
-        return pickle.loads(content)
+        return _unpickle(content)
     return _Guarded(content, policy).load()
+
+
+def _unpickle(content: bytes) -> Any:
+    """Return what a pickle holds: one of pickle or cloudpickle, or of joblib, whose arrays stand between opcodes."""
+    try:
+        return pickle.loads(content)
+    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, IndexError):
+        import joblib
+
+        try:
+            return joblib.load(io.BytesIO(content))
+        except Exception as error:  # of two errors the first says more
+            del error
+        raise
 
 
 class _Guarded(pickle.Unpickler):

@@ -58,7 +58,7 @@ select %s, * from unnest(%s::bigint[], %s::text[], %s::bigint[], %s::double prec
 _INTERRUPT = """
 update dbml._runs
 set status = 'interrupted', finished_at = greatest(now(), started_at), sqlstate = 'ML011', error = %s
-where finished_at is null and run_id <> all(%s)"""
+where finished_at is null and source = 'worker' and run_id <> all(%s)"""
 
 
 async def start(connection: AsyncConnection[Any], run: Mapping[str, Any]) -> None:

@@ -107,6 +107,10 @@ as $$
 declare
     part bytea;
 begin
+    if exists (select from dbml._models m where m.digest = _send_model.digest and m.format = 'files') then
+        raise exception 'a model must be one pickled estimator to be loaded, and this one is a list of files' using errcode = 'ML022',
+            hint = 'SELECT name, version, path FROM dbml.model_files shows them; dbml.model_part reads them';
+    end if;
     for part in
         select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
         where bc.blob = _send_model.digest order by bc.ordinal
@@ -138,8 +142,7 @@ begin
     perform dbml_channel._require_registering(workspace, head ->> 'name');
     -- The head is the caller's word.  Bytes that are there already are another's, perhaps: who has not got them gets them
     -- by no digest.  And what is new must be what its digest says, or who brings the real bytes would find these.
-    insert into dbml._blobs (digest, size) values (whole, (head ->> 'size')::bigint) on conflict do nothing;
-    fresh := found;
+    fresh := dbml._claim_blob(whole, (head ->> 'size')::bigint);
     loop
         select e.tag, e.body into part from dbml_channel.exchange('fetch {}') e;
         exit when part.tag <> 'part';
