@@ -127,10 +127,7 @@ def _hint(error: BaseException) -> str | None:
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if not package or package in sys.modules:
         return None
-    return (
-        f"SELECT dbml.create_environment('mine', '{package}') and environment => 'mine' bring a package,"
-        " by the name that pip knows it by; so does pip install where the worker runs"
-    )
+    return f"SELECT dbml.create_environment('mine', '{package}'), then environment => 'mine' in the call"
 
 
 def _limit_of(error: BaseException) -> str | None:
