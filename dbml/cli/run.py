@@ -114,6 +114,8 @@ def _format(given: str | None, output: Path | None) -> str:
         raise errors.InvalidArgument(f"--format must be table, {', '.join(WRITERS)}, got {given!r}")
     if output is None:
         return given or "table"
+    if not output.parent.is_dir():
+        raise errors.InvalidArgument(f"--output must be in a folder that is there, got {output}")
     wanted = given or output.suffix.lower().removeprefix(".")
     if wanted not in WRITERS:
         raise errors.InvalidArgument(

@@ -124,7 +124,9 @@ def explain(error: BaseException, limits: Limits) -> errors.DbmlError:
 
 def _hint(error: BaseException) -> str | None:
     """Return how to come by a package that is not there; a module of one that is there is the script's own mistake."""
-    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if not isinstance(error, ModuleNotFoundError) or not isinstance(error.name, str):
+        return None
+    package = error.name.partition(".")[0]
     if not package or package in sys.modules:
         return None
     return f"SELECT dbml.create_environment('mine', '{package}'), then environment => 'mine' in the call"

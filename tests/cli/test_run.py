@@ -96,7 +96,7 @@ def test_a_script_without_a_result(run: Run) -> None:
     ("arguments", "message"),
     [
         (("train.txt",), "must end in .py or .R"), (("train.py", "-p", "x"), "--param must be name=value"),
-        (("train.py", "-o", "a.xlsx"), "--output must end in"), (("train.py", "-i", ROWS, "-i", ROWS), "given twice"),
+        (("train.py", "-o", "a.xlsx"), "--output must end in"), (("train.py", "-o", "none/a.csv"), "a folder that is there"), (("train.py", "-i", ROWS, "-i", ROWS), "given twice"),
         (("none.py",), "a script must be a file that can be read, got none.py"), (("train.py", "-f", "xlsx"), "--format must be table, csv"),
         (("train.py", "-i", ROWS, "--timeout", "soon"), "interval"),
         (("train.py", "-i", ROWS), "script line 3, in <module>: print"),

@@ -57,6 +57,7 @@ def test_a_package_that_is_not_there_has_a_way_to_come_by_it() -> None:
     assert "dbml.create_environment('mine', 'no_such_package')" in (fail("import no_such_package.part").hint or "")
     assert fail("import json.no_such_module").hint is None
     assert fail("raise ModuleNotFoundError('mine')").hint is None
+    assert fail("raise ModuleNotFoundError('mine', name=5)").hint is None
 
 
 @pytest.mark.parametrize(
