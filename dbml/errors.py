@@ -44,6 +44,7 @@ worker raises before the error goes over the wire.  This module knows no other p
     ├── WorkspaceNotFound         ML050
     ├── ScriptNotFound            ML051  no stored script of that name, or no right to run it
     ├── RunNotFound               ML052
+    ├── SnapshotNotFound          ML054  no such snapshot in the workspace
     ├── PoolNotFound              ML060
     └── PoolDenied                ML061  the pool is another role's
 """
@@ -336,6 +337,12 @@ class RunNotFound(DbmlError, code="ML052", name="RUN_NOT_FOUND"):
     """No such run, or it has kept nothing of that name."""
 
     sqlstate = "ML052"
+
+
+class SnapshotNotFound(DbmlError, code="ML054", name="SNAPSHOT_NOT_FOUND"):
+    """The workspace has no such snapshot."""
+
+    sqlstate = "ML054"
 
 
 class PoolNotFound(DbmlError, code="ML060", name="POOL_NOT_FOUND"):

@@ -14,6 +14,7 @@ from typing import IO, Any
 from dbml import errors
 from dbml.store import runs
 from dbml.worker.secret_params import Secrets
+from dbml.worker.software import software_of
 from dbml.worker.space import room_for
 from dbml.worker.telemetry import NOTE_BYTES, Connection, Telemetry
 
@@ -59,9 +60,10 @@ class RunRecord:
 
     def __init__(
         self, request: Mapping[str, Any], telemetry: Telemetry, secrets: Secrets, pool: str | None,
-        limits: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None, seed: int | None = None,
     ) -> None:  # fmt: skip
         self._request = request
+        self._seed = seed
         self._secrets = secrets
         self._pool = pool
         self._limits = limits
@@ -71,6 +73,7 @@ class RunRecord:
         self.arrived_at = datetime.now(UTC)
         self.queued_s = 0.0
         self._tags: dict[str, str] = {}
+        self._properties: dict[str, str] = {}
         self._metrics: list[tuple[Any, ...]] = []
         self._metric_count = 0
         self._output_parts: dict[str, int] = {}
@@ -81,6 +84,7 @@ class RunRecord:
         """Record that the run is there, as 'queued' or 'running', without waiting for it."""
         request = self._request
         environment = request.get("environment") or {}
+        submitted: Mapping[str, Any] | None = request.get("submitted")
         run = {
             "run_id": self.run_id, "workspace_id": request["workspace_id"], "workspace": request["workspace"],
             "experiment": request["experiment"], "username": request["user"], "session_user": request["session_user"],
@@ -91,7 +95,10 @@ class RunRecord:
             "inputs": request["inputs"], "started_at": self.arrived_at, "stored_script": request.get("stored_script"),
             "stored_version": request.get("stored_version"), "environment": environment.get("name"),
             "environment_version": environment.get("version"), "lock_sha256": environment.get("lock_sha256"),
-            "pool": self._pool, "options": _options(request, self._limits),
+            "pool": self._pool, "options": _options(request, self._limits), "seed": self._seed,
+            "software": software_of(request.get("environment")), "replay_of": request.get("replay_of"),
+            "snapshot": None if submitted is None else bytes.fromhex(submitted["snapshot"]),
+            "arguments": None if submitted is None else self._secrets.shown["arguments"],
         }  # fmt: skip
         self._run = run
         self._telemetry.unfinished.add(self.run_id)
@@ -113,6 +120,10 @@ class RunRecord:
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags, which are written at the end."""
         self._tags.update({name: self._secrets.mask(text) for name, text in tags.items()})
+
+    def add_properties(self, properties: Mapping[str, str]) -> None:
+        """Add properties, which are written at the end."""
+        self._properties.update({name: self._secrets.mask(text) for name, text in properties.items()})
 
     async def add_metric(self, head: Mapping[str, Any]) -> None:
         """Add a logged value; many are written together."""
@@ -187,11 +198,7 @@ class RunRecord:
             return
         await self._started
         metrics, self._metrics = self._metrics, []
-        ending = {
-            "run_id": self.run_id, "finished_at": datetime.now(UTC), "log": self.log.text(), "tags": self._tags,
-            "sqlstate": error and error["sqlstate"], "error": error and _plain(error["message"]),
-            "error_context": error and _plain(error["context"]), **outcome,
-        }  # fmt: skip
+        ending = self._ending(outcome, error)
 
         async def work(connection: Connection) -> None:
             await runs.finish(connection, self._run, ending)
@@ -201,6 +208,13 @@ class RunRecord:
 
         size = len(ending["log"]) + len(self._run["script"]) + 100 * len(metrics)
         await self._telemetry.note(f"the end of run {self.run_id}", work, size=size)
+
+    def _ending(self, outcome: Mapping[str, Any], error: Mapping[str, str | None] | None) -> dict[str, Any]:
+        return {
+            "run_id": self.run_id, "finished_at": datetime.now(UTC), "log": self.log.text(), "tags": self._tags,
+            "properties": self._properties, "sqlstate": error and error["sqlstate"],
+            "error": error and _plain(error["message"]), "error_context": error and _plain(error["context"]), **outcome,
+        }  # fmt: skip
 
     async def _note(
         self, what: str, work: Callable[[Connection], Awaitable[object]], *, size: int = NOTE_BYTES, durable: bool = False

@@ -47,6 +47,8 @@ class Run:
         self._metrics: dict[str, list[float]] = {}
         self.outputs: dict[str, Any] = {}
         self.first_image: bytes | None = None  # the first picture kept, as PNG
+        self.kept: set[str] = set()  # names of artifacts
+        self._properties: dict[str, str] = {}
 
     @property
     def id(self) -> str:
@@ -141,6 +143,21 @@ class Run:
     def tag(self, name: str, value: Any = "") -> None:
         """Tag the run; the same name again replaces the value."""
         self._say({"tag": "tags", "tags": {_name(name, "a tag's name"): _text(value)}})
+
+    def add_properties(self, properties: Mapping[str, Any]) -> None:
+        """Give the run properties, which never change.
+
+        Raises: InvalidArgument where one has another value already.
+        """
+        given = {_name(name, "a property's name"): text for name, text in _texts(properties, "properties").items()}
+        for name, text in given.items():
+            if self._properties.get(name, text) != text:
+                raise errors.InvalidArgument(
+                    f"a property must not change: {name} is {self._properties[name]!r}, got {text!r}",
+                    hint="run.tag(name, value) keeps what changes",
+                )
+        self._properties |= given
+        self._say({"tag": "properties", "properties": given})
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Tell how far the script is, as dbml.active_scripts shows it while it runs.
@@ -273,6 +290,7 @@ class Run:
         head = {"name": name, "kind": kind, "content_type": content_type, "digest": digest.hexdigest(), "size": size}
         self._say({"tag": "artifact", **head})
         self._send_parts(stream, digest.hexdigest())
+        self.kept.add(name)
 
     def _send_parts(self, stream: IO[bytes], digest: str) -> None:
         sent = hashlib.sha256()

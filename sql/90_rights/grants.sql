@@ -38,7 +38,7 @@ begin
     foreach wanted in array array['dbml_scripter', 'dbml_reader'] loop
         continue when to_regrole(wanted) is null;
         execute format('grant select on dbml.workspaces, dbml.datasets, dbml.models, dbml.experiments, dbml.runs, dbml.metrics, dbml.artifacts,'
-            ' dbml.outputs, dbml.scripts, dbml.active_scripts, dbml.script_stats, dbml.worker_status, dbml.environments, dbml.pools to %I', wanted);
+            ' dbml.outputs, dbml.scripts, dbml.active_scripts, dbml.script_stats, dbml.worker_status, dbml.environments, dbml.pools, dbml.snapshots to %I', wanted);
     end loop;
     -- A new version of dbml may have functions that the old one had not.
     for wanted in select distinct g.grantee from dbml._script_grants g join pg_roles r on r.rolname = g.grantee loop
