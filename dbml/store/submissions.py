@@ -16,11 +16,14 @@ from dbml.store.runs import end, jsonb
 
 CHANNEL = "dbml_submissions"  # of the notifications that something was submitted or taken back
 
-# Of each role its oldest first, the roles in turn.  The limits of the pool are those of this moment.
+# Of each role its oldest first, the roles in turn.  Rights and the limits of the pool are those of this moment.
 _WAITING = """
-select s.run_id::text, s.request, s.signature,
-       dbml_channel._choose_pool(s.request::jsonb ->> 'pool', s.request::jsonb ->> 'user')
-from (select s.run_id, s.request, s.signature, s.submitted_at,
+select s.run_id::text, s.request, s.signature, case
+       when dbml_channel._may_submit(s.username, s.workspace_id)
+       then dbml_channel._choose_pool(s.request::jsonb ->> 'pool', s.username)
+       else jsonb_build_object('refusal', jsonb_build_object('sqlstate', '42501',
+            'message', format('role %%s may no longer run scripts in workspace "%%s"', s.username, s.workspace))) end
+from (select s.run_id, s.request, s.signature, s.submitted_at, r.username, r.workspace_id, r.workspace,
              row_number() over (partition by r.username order by s.submitted_at) as turn
       from dbml._submissions s join dbml._runs r using (run_id)) s
 where s.run_id <> all(%s)

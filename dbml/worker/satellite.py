@@ -4,7 +4,8 @@ Reads the call and its rows from the router, runs the script, once or once for e
 comes of it.  What it writes waits until the router reads, and the router reads as its caller asks: so memory stays
 bounded on the way.
 
-    router -> satellite  call, snapshot (a part of its archive), rows, close (the pieces that were sent are whole), run (that was all)
+    router -> satellite  call, snapshot (a part of its archive), rows, close (the pieces that were sent are whole), run (that
+                         was all)
     satellite -> router  notice, metric, tags, progress, artifact, register, load, group (begins), frame, output,
                          took (a message about pieces is dealt with), closed (so are all before it), done or error
 """
@@ -378,7 +379,7 @@ def _seed(seed: int | None, piece: int) -> None:
     """Set random and numpy.random: each piece of a call has numbers of its own, whichever process it is dealt to."""
     if seed is not None:
         random.seed(seed + piece)
-        np.random.seed((seed + piece) % (1 << 32))  # noqa: NPY002 - what scikit-learn draws from by default
+        np.random.seed((seed + piece) % (1 << 32))  # what scikit-learn draws from by default
 
 
 def _out_of_time(cpu_seconds: int) -> Any:

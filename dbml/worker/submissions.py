@@ -84,7 +84,7 @@ class Submissions:
                     client_encoding="utf8", keepalives_idle=30, keepalives_interval=10, keepalives_count=3,
                 )  # fmt: skip
                 async with connection:
-                    await connection.execute(f"listen {submissions.CHANNEL}")  # noqa: S608 - a constant
+                    await connection.execute(f"listen {submissions.CHANNEL}")
                     while True:
                         await self._look()
                         await self._hear(connection)

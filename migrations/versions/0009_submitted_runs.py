@@ -1,7 +1,7 @@
 """Make snapshots and submissions, keep logs as they grow, and let runs say what is needed to repeat them.
 
 Revision ID: 0009
-Revises: 0005
+Revises: 0006
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0009"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
@@ -51,6 +51,9 @@ create table dbml._log_chunks (
     logged_at timestamptz not null default now(),
     primary key (run_id, ordinal)
 )""",
+    "alter table dbml._snapshots enable row level security",
+    "alter table dbml._submissions enable row level security",
+    "alter table dbml._log_chunks enable row level security",
 )
 
 

@@ -9,7 +9,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     largest constant bigint := 300 * 1024 * 1024;
-    home constant bigint := (dbml_channel.find_workspace(workspace)).id;
+    home constant bigint := (dbml_channel.find_workspace(workspace, 'write')).id;
     content bytea := archive;
     digest bytea;
 begin

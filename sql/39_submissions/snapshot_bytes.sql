@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 -- Definer: reads private tables.
 as $$
 declare
-    whole constant bytea := dbml_channel.find_snapshot(snapshot, (dbml_channel.find_workspace(workspace)).id);
+    whole constant bytea := dbml_channel.find_snapshot(snapshot, (dbml_channel.find_workspace(workspace, 'read')).id);
 begin
     return (select string_agg(dbml._read_chunk(c), ''::bytea order by bc.ordinal)
             from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = whole);

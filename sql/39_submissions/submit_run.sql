@@ -28,8 +28,7 @@ declare
     header text;
 begin
     if not has_function_privilege(caller, 'dbml.run_script'::regproc::oid, 'execute') then
-        raise insufficient_privilege using message = format('role %s may not run scripts', caller),
-            hint = format('GRANT dbml_scripter TO %I', caller);
+        perform dbml_channel._refuse_scripts(caller);
     elsif script is null or script ~ '(^|/)(\.{0,2})(/|$)' or script ~ '[[:cntrl:]\\]' then
         raise exception 'script must be the path of a file in the snapshot, got %', coalesce(quote_literal(script), 'NULL')
             using errcode = 'ML009';
@@ -43,7 +42,7 @@ begin
     elsif seed not between 0 and 4294967295 then
         raise exception 'seed must be 0 to 4294967295, got %', seed using errcode = 'ML009';
     end if;
-    home := dbml_channel.find_workspace(workspace);
+    home := dbml_channel.find_workspace(workspace, 'write');
     digest := dbml_channel.find_snapshot(snapshot, home.id);
     params := dbml_channel.submitted_params(arguments, environment_variables);
     chosen := dbml_channel._choose_pool(pool, caller);   -- again when it begins: the limits that hold then
@@ -151,3 +150,18 @@ begin atomic
     select encode(sha256(w.outer_key || sha256(w.inner_key || convert_to(message, 'UTF8'))), 'hex') from dbml._worker w;
 end;
 comment on function dbml_channel._sign(text) is 'The signature of a message for the worker.';
+
+create or replace function dbml_channel._may_submit(role text, workspace bigint)
+returns boolean
+language sql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads the private table of grants; for the worker, which asks again before it begins what a role has submitted.
+begin atomic
+    select to_regrole(quote_ident(role)) is not null
+        and has_function_privilege(role, 'dbml.run_script'::regproc::oid, 'execute')
+        and (dbml_channel.is_administrator(role) or exists (
+            select from dbml._workspace_grants g
+            where g.workspace_id = _may_submit.workspace and g.privilege in ('owner', 'contributor')
+              and dbml_channel.is_grantee(role, g.grantee)));
+end;
+comment on function dbml_channel._may_submit(text, bigint) is 'Whether a role may run scripts in a workspace at this moment.';

@@ -2,7 +2,7 @@ create or replace function dbml_channel.take_back(run_id uuid)
 returns boolean
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
--- Definer: writes private tables, for who submitted the run or an administrator.
+-- Definer: writes private tables, for who submitted the run or owns its workspace.
 as $$
 declare
     caller constant text := dbml_channel.caller();
@@ -10,7 +10,7 @@ begin
     -- The worker that begins a run deletes this row too: who comes first has it.
     delete from dbml._submissions s using dbml._runs r
     where s.run_id = take_back.run_id and r.run_id = s.run_id
-      and (r.username = caller or dbml_channel.is_administrator(caller));
+      and (r.username = caller or dbml_channel.may(r.workspace_id, 'own'));
     if not found then
         return false;
     end if;
