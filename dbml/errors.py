@@ -45,6 +45,7 @@ worker raises before the error goes over the wire.  This module knows no other p
     ├── ScriptNotFound            ML051  no stored script of that name, or no right to run it
     ├── RunNotFound               ML052
     ├── SnapshotNotFound          ML054  no such snapshot in the workspace
+    ├── NothingFound              ML055  nothing of that name, of whatever kind
     ├── PoolNotFound              ML060
     └── PoolDenied                ML061  the pool is another role's
 """
@@ -343,6 +344,12 @@ class SnapshotNotFound(DbmlError, code="ML054", name="SNAPSHOT_NOT_FOUND"):
     """The workspace has no such snapshot."""
 
     sqlstate = "ML054"
+
+
+class NothingFound(DbmlError, code="ML055", name="NOTHING_FOUND"):
+    """Nothing of that name is in the workspace: neither model, dataset, table, environment nor run."""
+
+    sqlstate = "ML055"
 
 
 class PoolNotFound(DbmlError, code="ML060", name="POOL_NOT_FOUND"):

@@ -27,12 +27,13 @@ _START = """
 insert into dbml._runs (run_id, workspace_id, workspace, experiment, username, session_user_, database, application,
                         client_address, backend_pid, language, script, script_sha256, params, inputs, status, started_at,
                         stored_script, stored_version, environment, environment_version, lock_sha256, pool, options,
-                        seed, software, snapshot, arguments, replay_of)
+                        seed, software, snapshot, arguments, replay_of, kind)
 values (%(run_id)s, %(workspace_id)s, %(workspace)s, %(experiment)s, %(username)s, %(session_user)s, %(database)s,
         %(application)s, %(client_address)s, %(backend_pid)s, %(language)s, %(script)s, %(script_sha256)s, %(params)s,
         %(inputs)s, %(status)s, %(started_at)s, %(stored_script)s, %(stored_version)s,
         %(environment)s, %(environment_version)s, %(lock_sha256)s, %(pool)s, %(options)s,
-        %(seed)s, %(software)s, %(snapshot)s, %(arguments)s, %(replay_of)s)
+        %(seed)s, %(software)s, %(snapshot)s, %(arguments)s, %(replay_of)s,
+        %(kind)s)
 on conflict (run_id) do nothing"""
 
 _EXPERIMENT = """
@@ -50,7 +51,8 @@ _FINISH = """
 update dbml._runs
 set status = %(status)s, finished_at = greatest(%(finished_at)s, started_at), rows_in = %(rows_in)s, rows_out = %(rows_out)s,
     peak_memory_mb = %(peak_memory_mb)s, cpu_seconds = %(cpu_seconds)s, log = %(log)s, sqlstate = %(sqlstate)s,
-    error = %(error)s, error_context = %(error_context)s, tags = tags || %(tags)s, properties = properties || %(properties)s
+    error = %(error)s, error_context = %(error_context)s, tags = tags || %(tags)s, properties = properties || %(properties)s,
+    loaded = %(loaded)s
 where run_id = %(run_id)s"""
 
 _INTERRUPT = """
@@ -83,7 +85,7 @@ async def finish(connection: AsyncConnection[Any], run: Mapping[str, Any], outco
 
 async def end(connection: AsyncConnection[Any], outcome: Mapping[str, Any]) -> bool:
     """Record how a run ended; False where it has no record."""
-    values = dict(outcome, **{name: jsonb(outcome[name]) for name in ("tags", "properties")})
+    values = dict(outcome, **{name: jsonb(outcome[name]) for name in ("tags", "properties", "loaded")})
     return (await connection.execute(_FINISH, values)).rowcount == 1
 
 

@@ -74,6 +74,7 @@ class RunRecord:
         self.queued_s = 0.0
         self._tags: dict[str, str] = {}
         self._properties: dict[str, str] = {}
+        self._loaded: list[dict[str, Any]] = []
         self._metrics: list[tuple[Any, ...]] = []
         self._metric_count = 0
         self._output_parts: dict[str, int] = {}
@@ -91,7 +92,8 @@ class RunRecord:
             "database": request["database"], "application": request["application"],
             "client_address": request["client_address"], "backend_pid": request["backend_pid"],
             "language": request["language"], "script": request["script"], "status": status,
-            "script_sha256": hashlib.sha256(request["script"].encode()).hexdigest(), "params": self._secrets.shown,
+            "script_sha256": script_digest(request["script"], submitted), "kind": "script" if submitted is None else "submitted",
+            "params": self._secrets.shown,
             "inputs": request["inputs"], "started_at": self.arrived_at, "stored_script": request.get("stored_script"),
             "stored_version": request.get("stored_version"), "environment": environment.get("name"),
             "environment_version": environment.get("version"), "lock_sha256": environment.get("lock_sha256"),
@@ -124,6 +126,11 @@ class RunRecord:
     def add_properties(self, properties: Mapping[str, str]) -> None:
         """Add properties, which are written at the end."""
         self._properties.update({name: self._secrets.mask(text) for name, text in properties.items()})
+
+    def add_loaded(self, asked: str, model: Mapping[str, Any]) -> None:
+        """Add a model that was loaded."""
+        if all(known["asked"] != asked for known in self._loaded):
+            self._loaded.append({"asked": asked, **{key: model[key] for key in ("name", "version", "digest")}})
 
     async def add_metric(self, head: Mapping[str, Any]) -> None:
         """Add a logged value; many are written together."""
@@ -212,7 +219,7 @@ class RunRecord:
     def _ending(self, outcome: Mapping[str, Any], error: Mapping[str, str | None] | None) -> dict[str, Any]:
         return {
             "run_id": self.run_id, "finished_at": datetime.now(UTC), "log": self.log.text(), "tags": self._tags,
-            "properties": self._properties, "sqlstate": error and error["sqlstate"],
+            "properties": self._properties, "loaded": self._loaded, "sqlstate": error and error["sqlstate"],
             "error": error and _plain(error["message"]), "error_context": error and _plain(error["context"]), **outcome,
         }  # fmt: skip
 
@@ -232,6 +239,12 @@ def _options(request: Mapping[str, Any], limits: Mapping[str, Any] | None) -> di
         "output_name": request.get("output_name"), "result": request.get("result"), "limits": limits,
     }  # fmt: skip
     return {name: value for name, value in found.items() if value is not None}
+
+
+def script_digest(script: str, submitted: Mapping[str, Any] | None) -> str:
+    """Return what tells a script from others: of its text, or of its path and the snapshot that it is in."""
+    snapshot = b"" if submitted is None else bytes.fromhex(submitted["snapshot"])
+    return hashlib.sha256(snapshot + script.encode()).hexdigest()
 
 
 def check_digest(passed: hashlib._Hash, claimed: str) -> None:

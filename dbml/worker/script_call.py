@@ -69,6 +69,7 @@ class ScriptCall:
         self._work: asyncio.Task[None] | None = None  # dealing a chunk out, or saying that there are no more
         self._stopped: asyncio.Future[errors.DbmlError] = asyncio.get_running_loop().create_future()
         self._asking: Member | None = None
+        self._loading = ""  # the model that it asks for
         self._passing = hashlib.sha256()  # of a model on its way to SQL, which cannot hash it whole
         self._claimed = ""
         self._done: list[Mapping[str, Any]] = []
@@ -250,6 +251,7 @@ class ScriptCall:
                 await self._asker().child.send({"tag": "model_part"}, bytes.fromhex(body.decode("ascii")))
                 return [("ok", None, None)]
             case "model":
+                self._record.add_loaded(self._loading, head)
                 return await self._reply({"tag": "model_end", **head})
             case "refused" | "registered":
                 return await self._reply({"tag": verb, **head})
@@ -348,7 +350,7 @@ class ScriptCall:
                 await self._record.add_artifact(head, member.child.receive)
                 member.go_on.set()
             case "load":
-                self._asking = member
+                self._asking, self._loading = member, head["name"]
                 rows.append(("load", json.dumps(head, ensure_ascii=False), None))
                 return True
             case "register":

@@ -23,7 +23,8 @@ alter table dbml._runs
     add column target    text,
     add column seed      bigint,
     add column software  jsonb check (jsonb_typeof(software) = 'object'),
-    add column replay_of uuid""",
+    add column replay_of uuid,
+    add column loaded    jsonb not null default '[]' check (jsonb_typeof(loaded) = 'array')""",
     "create index on dbml._runs (replay_of) where replay_of is not null",
     "create index on dbml._models (run_id) where run_id is not null",
     """

@@ -32,7 +32,7 @@ begin
     loop
         shape := dbml_channel.describe(input.query);
         inputs := inputs || jsonb_build_object('name', input.name, 'query', input.query,
-            'columns', dbml_channel.columns(shape.names, shape.types, shape.kinds));
+            'columns', dbml_channel.columns(shape.names, shape.types, shape.kinds), 'relations', dbml_channel.relations(input.query));
         queries := queries || case when input.name = main
             then dbml_channel.piece_query(input.query, shape.names, split, request -> 'order_by')
             else dbml_channel.plain(input.query) end;
@@ -95,8 +95,17 @@ begin
                         return next;
                         i := i + width;
                     when 'load' then
-                        reply := dbml_channel.lend_model(head ->> 'name', request ->> 'workspace');
+                        reply := dbml_channel.lend_model(case when request ? 'replay_of'
+                            then dbml_channel.loaded_then((request ->> 'replay_of')::uuid, head ->> 'name')
+                            else head ->> 'name' end, request ->> 'workspace');
                     when 'register' then
+                        if request ? 'replay_of' then   -- its bytes are compared, not kept
+                            reply := 'registered ' || dbml_channel.pass_over_model(head)::text;
+                            literals := array['register', head ->> 'name', head ->> 'digest'];
+                            return next;
+                            i := i + 1;
+                            continue;
+                        end if;
                         reply := 'registered ' || jsonb_build_object('name', head ->> 'name',
                             'version', dbml_channel.receive_model(head, (request ->> 'workspace_id')::bigint))::text;
                     when 'params' then
@@ -219,3 +228,48 @@ begin
 end
 $$;
 comment on function dbml_channel.lend_model(text, text) is 'Send the model that a script asks for; returns the message that ends the sending.';
+
+create or replace function dbml_channel.relations(query text)
+returns jsonb
+language plpgsql volatile parallel unsafe security invoker
+as $$
+-- The tables that a query reads, as it is planned: those behind views, and not those that the planner has found to be needless.
+declare
+    plan jsonb;
+begin
+    execute 'explain (verbose, costs off, format json) ' || dbml_channel.plain(query) into plan;
+    return (select coalesce(jsonb_agg(distinct format('%I.%I', r ->> 'Schema', r ->> 'Relation Name')), '[]')
+            from jsonb_path_query(plan, 'strict $.** ? (@.type() == "object" && exists (@."Relation Name"))') r);
+end
+$$;
+comment on function dbml_channel.relations(text) is 'The tables that a query reads, for lineage: a list of qualified names.';
+
+create or replace function dbml_channel.pass_over_model(head jsonb)
+returns jsonb
+language plpgsql volatile parallel unsafe security invoker
+as $$
+declare
+    tag text;
+begin
+    loop
+        select e.tag into tag from dbml_channel.exchange('fetch {}') e;
+        exit when tag <> 'part';
+    end loop;
+    return jsonb_build_object('name', head ->> 'name', 'version', 0);
+end
+$$;
+comment on function dbml_channel.pass_over_model(jsonb) is 'Hear a model that a repeated script registers, and keep nothing of it.';
+
+create or replace function dbml_channel.loaded_then(run_id uuid, asked text)
+returns text
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads a private table; whether the caller may read the model is asked when it is lent.
+as $$
+begin
+    return coalesce((select (l ->> 'name') || ':' || (l ->> 'version') from dbml._runs r, jsonb_array_elements(r.loaded) l
+                     where r.run_id = loaded_then.run_id and l ->> 'asked' = asked and dbml_channel.may(r.workspace_id, 'read') limit 1),
+                    asked);
+end
+$$;
+comment on function dbml_channel.loaded_then(uuid, text) is 'The version of a model that a run loaded by a name.';

@@ -11,7 +11,7 @@ select r.run_id, r.workspace, r.experiment, r.parent_run_id,
             else r.error end as error, r.error_context, r.tags, r.properties,
        r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version,
        r.environment, r.environment_version, r.lock_sha256, r.pool, r.options,
-       r.kind, encode(r.snapshot, 'hex') as snapshot, r.arguments, r.target, r.seed, r.software, r.replay_of
+       r.kind, encode(r.snapshot, 'hex') as snapshot, r.arguments, r.target, r.seed, r.software, r.replay_of, r.loaded
 from dbml._runs r
 -- Its worker says how a run ended, or the next one that it was interrupted.  Until there is one, this does: a worker's
 -- session holds this lock as long as it lasts ('dbmlwork' in ASCII, as in dbml/store/channel.py).  No worker connects to a standby.
@@ -45,3 +45,4 @@ comment on column dbml.runs.stored_script is 'The stored script that ran, its ve
 comment on column dbml.runs.params is 'The parameters as given; of one marked as a secret only that it was: {"$secret": true}.';
 comment on column dbml.runs.pool is 'The resource pool that it ran in, or was refused.';
 comment on column dbml.runs.options is 'The other arguments of the call that were given, and the limits that held.';
+comment on column dbml.runs.loaded is 'The models that it loaded: as asked for, name, version, and SHA-256 of the bytes.';
