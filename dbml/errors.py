@@ -340,6 +340,12 @@ class RunNotFound(DbmlError, code="ML052", name="RUN_NOT_FOUND"):
     sqlstate = "ML052"
 
 
+class UploadNotFound(DbmlError, code="ML053", name="UPLOAD_NOT_FOUND"):
+    """No such upload of the caller: it was used, given up, or is a day old."""
+
+    sqlstate = "ML053"
+
+
 class SnapshotNotFound(DbmlError, code="ML054", name="SNAPSHOT_NOT_FOUND"):
     """The workspace has no such snapshot."""
 

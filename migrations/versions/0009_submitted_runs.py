@@ -1,7 +1,7 @@
 """Make snapshots and submissions, keep logs as they grow, and let runs say what is needed to repeat them.
 
 Revision ID: 0009
-Revises: 0006
+Revises: 0008
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -17,7 +17,7 @@ _STATEMENTS = (
     # kind: a script in a call, or one that was submitted.  No reference to snapshots: a run outlives its workspace.
     """
 alter table dbml._runs
-    add column if not exists kind text not null default 'script',
+    add column kind      text not null default 'script' check (kind in ('script', 'submitted')),
     add column snapshot  bytea,
     add column arguments jsonb check (jsonb_typeof(arguments) = 'array'),
     add column target    text,

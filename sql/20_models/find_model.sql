@@ -121,8 +121,7 @@ declare
     part record;
     position integer := 0;
 begin
-    insert into dbml._blobs (digest, size) values (whole, (head ->> 'size')::bigint) on conflict do nothing;
-    fresh := found;
+    fresh := dbml._claim_blob(whole, (head ->> 'size')::bigint);
     loop
         select e.tag, e.body into part from dbml_channel.exchange('fetch {}') e;
         exit when part.tag <> 'part';
