@@ -24,7 +24,7 @@ cross join lateral (select r.finished_at is null and case r.source
     when 'worker' then (select not exists (select from pg_locks l
         where l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.locktype = 'advisory'
           and l.granted and l.objsubid = 2 and l.classid = 1684172140 and l.objid = 2003792491)
-        and not pg_is_in_recovery())
+        and not pg_is_in_recovery() and not exists (select from dbml._submissions s where s.run_id = r.run_id))
     else r.session_key is not null and not pg_is_in_recovery() and r.session_key not in (
         select l.classid::bigint << 32 | l.objid::bigint from pg_locks l
         where l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.locktype = 'advisory'

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
+import pytest
+
+from dbml import errors
 
 Db = psycopg.Connection[Any]
 ENDED = ("completed", "failed", "canceled", "interrupted")
