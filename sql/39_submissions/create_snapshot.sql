@@ -1,6 +1,7 @@
 create or replace function dbml.create_snapshot(
     files     jsonb default null,
     archive   bytea default null,
+    digest    text  default null,
     workspace text  default null)
 returns text
 language plpgsql volatile parallel unsafe security definer
@@ -8,37 +9,47 @@ set search_path = pg_catalog, pg_temp
 -- Definer: writes private tables.
 as $$
 declare
-    largest constant bigint := 300 * 1024 * 1024;
+    largest constant bigint := 300 * 1024 * 1024;   -- as the service had it whose SDK this follows
     home constant bigint := (dbml_channel.find_workspace(workspace, 'write')).id;
     content bytea := archive;
-    digest bytea;
+    whole bytea;
+    size bigint;
 begin
-    if num_nonnulls(files, archive) <> 1 then
-        raise exception 'exactly one of files and archive must be given' using errcode = 'ML009',
+    if num_nonnulls(files, archive, digest) <> 1 then
+        raise exception 'exactly one of files, archive and digest must be given' using errcode = 'ML009',
             hint = 'SELECT dbml.create_snapshot(''{"train.py": "print(1)"}'')';
     elsif files is not null then
         content := dbml_channel.tar(files);
-    elsif substr(archive, 1, 2) <> '\x1f8b' and substr(archive, 258, 5) <> '\x7573746172' then
-        raise exception 'archive must be a tar archive, plain or compressed by gzip, got % bytes of something else', octet_length(archive)
+    elsif digest is not null then
+        if digest !~ '^[0-9a-f]{64}$' then
+            raise exception 'digest must be a SHA-256 in hex, got %', quote_literal(digest) using errcode = 'ML009';
+        end if;
+        whole := decode(digest, 'hex');
+        size := dbml._use_upload(whole);
+        content := dbml._blob_part(whole, 0);
+    end if;
+    if substr(content, 1, 2) <> '\x1f8b' and substr(content, 258, 5) <> '\x7573746172' then
+        raise exception 'archive must be a tar archive, plain or compressed by gzip, got % bytes of something else', octet_length(content)
             using errcode = 'ML009';
     end if;
-    if octet_length(content) > largest then
-        raise exception 'a snapshot can have % MB at most, got % MB', largest >> 20, octet_length(content) >> 20
+    size := coalesce(size, octet_length(content));
+    if size > largest then
+        raise exception 'a snapshot can have % MB at most, got % MB', largest >> 20, size >> 20
             using errcode = 'ML005', detail = jsonb_build_object('limit', 'snapshot', 'value', largest >> 20, 'unit', 'MB'),
                   hint = 'name what a script does not need in a file .amlignore, and keep data in tables or datasets';
     end if;
-    digest := dbml._store_blob(content);
-    insert into dbml._snapshots (workspace_id, digest, created_by) values (home, digest, dbml_channel.caller())
+    whole := coalesce(whole, dbml._store_blob(content));
+    insert into dbml._snapshots (workspace_id, digest, created_by) values (home, whole, dbml_channel.caller())
     on conflict do nothing;
-    return encode(digest, 'hex');
+    return encode(whole, 'hex');
 end
 $$;
-comment on function dbml.create_snapshot(jsonb, bytea, text) is
+comment on function dbml.create_snapshot(jsonb, bytea, text, text) is
 'Keep the files of a script, for dbml.submit_run; returns the snapshot: the SHA-256 of its bytes, in hex.
 
-files is an object of texts by path; archive is a tar archive, plain or compressed by gzip, of 300 MB at most. The same
-files again are the same snapshot, and are kept once.
-Errors: ML005 it is too large; ML009 neither or both are given, or a path is not one; ML050 no such workspace.
+files is an object of texts by path; archive is a tar archive, plain or compressed by gzip, of 300 MB at most; digest is
+that of an archive that you have uploaded (dbml.begin_upload). The same bytes again are the same snapshot, and are kept once.
+Errors: ML005 it is too large; ML009 none or several are given, or a path is not one; ML053 not uploaded; ML050 no such workspace.
 Example: SELECT dbml.create_snapshot(''{"train.py": "from lib.text import hello\nprint(hello)", "lib/text.py": "hello = ''''hi''''"}'');';
 
 create or replace function dbml_channel.tar(files jsonb)

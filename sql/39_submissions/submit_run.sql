@@ -45,6 +45,7 @@ begin
     home := dbml_channel.find_workspace(workspace, 'write');
     digest := dbml_channel.find_snapshot(snapshot, home.id);
     params := dbml_channel.submitted_params(arguments, environment_variables);
+    pool := coalesce(pool, (select p.name::text from dbml._pools p where p.name::text = target));
     chosen := dbml_channel._choose_pool(pool, caller);   -- again when it begins: the limits that hold then
     if chosen ? 'refusal' then
         raise exception '%', chosen -> 'refusal' ->> 'message' using errcode = chosen -> 'refusal' ->> 'sqlstate',
@@ -84,6 +85,7 @@ arguments is a list of texts, numbers and truth values; in it and in environment
 value for the script, and neither recorded nor logged. Follow the run by dbml.runs, dbml.run_log and dbml.metrics, stop
 it by dbml.cancel_script. What it writes to outputs/ and logs/ is kept as artifacts. In it
 Run.get_context() of dbml.core is the run; a model that it registers is there at once, for there is no transaction of yours.
+target is recorded; where a pool has its name and pool is not given, that is the pool.
 seed: of random and numpy.random; where none is given one is chosen and recorded.
 Errors: ML009 an argument; ML036 no such environment; ML050 no such workspace; ML054 no such snapshot; ML060, ML061 no such
 pool, or no right to it.

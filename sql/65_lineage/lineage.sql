@@ -12,11 +12,11 @@ begin
         with recursive edges as materialized (
             select * from dbml_channel.lineage_edges(home)
         ), up as (
-            select 1 as depth, e.* from edges e where (e.to_kind, e."to") = (start.kind, start.name)
+            select 1 as depth, e.* from edges e where (e.to_kind, e."to") = (start.kind, start.called)
             union
             select up.depth + 1, e.* from up join edges e on (e.to_kind, e."to") = (up.from_kind, up."from") where up.depth < 50
         ), down as (
-            select 1 as depth, e.* from edges e where (e.from_kind, e."from") = (start.kind, start.name)
+            select 1 as depth, e.* from edges e where (e.from_kind, e."from") = (start.kind, start.called)
             union
             select down.depth + 1, e.* from down join edges e on (e.from_kind, e."from") = (down.to_kind, down."to") where down.depth < 50
         )
@@ -39,7 +39,7 @@ read it and the models that they registered. Tables are those that a query reads
 Errors: ML055 there is nothing of that name; ML050 no such workspace.
 Example: SELECT l.direction, l."from", l.relation, l."to" FROM dbml.lineage(''demo-diabetes'') l;';
 
-create or replace function dbml_channel.lineage_start(name text, workspace text, out kind text, out name_ text)
+create or replace function dbml_channel.lineage_start(name text, workspace text, out kind text, out called text)
 language plpgsql stable parallel restricted security invoker
 as $$
 declare
@@ -50,16 +50,16 @@ declare
     relation regclass;
 begin
     if coalesce(said, 'run') = 'run' and plain ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-        select 'run', r.run_id::text into kind, name_ from dbml.runs r where r.run_id = plain::uuid;
+        select 'run', r.run_id::text into kind, called from dbml.runs r where r.run_id = plain::uuid;
     end if;
     if kind is null and coalesce(said, 'model') = 'model' then
-        select 'model', m.name || ':' || m.version into kind, name_ from dbml.models m
+        select 'model', m.name || ':' || m.version into kind, called from dbml.models m
         where m.workspace = lineage_start.workspace and m.name = base
           and (mark = '' or mark = ':' || m.version or substr(mark, 1, 1) = '@' and substr(mark, 2) = any (m.aliases))
         order by m.version desc limit 1;
     end if;
     if kind is null and coalesce(said, 'dataset') = 'dataset' then
-        select 'dataset', d.name || ':' || d.version into kind, name_ from dbml.datasets d
+        select 'dataset', d.name || ':' || d.version into kind, called from dbml.datasets d
         where d.workspace = lineage_start.workspace and d.name = base and (mark = '' or mark = ':' || d.version)
         order by d.version desc limit 1;
     end if;
@@ -72,16 +72,16 @@ begin
                                   where c.oid = relation),
                                  (select plain from dbml.runs r where r.workspace = lineage_start.workspace
                                     and r.inputs @? format('$[*].relations[*] ? (@ == %s)', to_json(plain))::jsonpath limit 1))
-        into kind, name_;
-        kind := case when name_ is not null then kind end;
+        into kind, called;
+        kind := case when called is not null then kind end;
     end if;
     if kind is null and coalesce(said, 'environment') = 'environment' then
-        select 'environment', e.name || ':' || e.version into kind, name_ from dbml.environments e
+        select 'environment', e.name || ':' || e.version into kind, called from dbml.environments e
         where e.workspace = lineage_start.workspace and e.name = base and (mark = '' or mark = ':' || e.version)
         order by e.version desc limit 1;
     end if;
     if kind is null then
-        raise exception 'nothing in workspace "%" is called %', workspace, coalesce(quote_literal(lineage_start.name), 'NULL')
+        raise exception 'nothing in workspace "%" is called %', workspace, coalesce(quote_literal(lineage_start.called), 'NULL')
             using errcode = 'ML055', detail = jsonb_build_object('name', lineage_start.name, 'workspace', workspace),
                   hint = 'SELECT name, version FROM dbml.models';
     end if;
