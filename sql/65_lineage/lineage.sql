@@ -71,7 +71,7 @@ begin
         select 'table', coalesce((select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
                                   where c.oid = relation),
                                  (select plain from dbml.runs r where r.workspace = lineage_start.workspace
-                                    and r.inputs @? format('$[*].relations[*] ? (@ == %s)', to_json(plain))::jsonpath limit 1))
+                                    and r.inputs @> jsonb_build_array(jsonb_build_object('relations', jsonb_build_array(plain))) limit 1))
         into kind, called;
         kind := case when called is not null then kind end;
     end if;
@@ -81,7 +81,7 @@ begin
         order by e.version desc limit 1;
     end if;
     if kind is null then
-        raise exception 'nothing in workspace "%" is called %', workspace, coalesce(quote_literal(lineage_start.called), 'NULL')
+        raise exception 'nothing in workspace "%" is called %', workspace, coalesce(quote_literal(lineage_start.name), 'NULL')
             using errcode = 'ML055', detail = jsonb_build_object('name', lineage_start.name, 'workspace', workspace),
                   hint = 'SELECT name, version FROM dbml.models';
     end if;

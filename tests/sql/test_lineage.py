@@ -31,7 +31,7 @@ def made(db: Db) -> Any:
 def lineage(db: Db, name: str) -> list[tuple[str, ...]]:
     found = db.execute('SELECT direction, from_kind, "from", relation, to_kind, "to" FROM dbml.lineage(%s)', (name,)).fetchall()
     return [
-        tuple("…" if "run" == kind else text for kind, text in zip(("", "", row[1], "", "", row[4]), row, strict=True))
+        tuple("…" if kind == "run" else text for kind, text in zip(("", "", row[1], "", "", row[4]), row, strict=True))
         for row in found
     ]
 

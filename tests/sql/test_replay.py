@@ -96,7 +96,7 @@ def test_groups_and_loaded_models_are_the_same_again(db: Db) -> None:
     script = f"# {name}\nimport numpy\nrun.log('loaded', len(run.load_bytes('{name}')))\nrun.log('draw', numpy.random.rand())"
     db.execute(register, (name, b"one"))
     db.execute(
-        "SELECT dbml.run_script_json(%s, input_query => 'SELECT g % 3 AS k FROM generate_series(1, 9) g',"
+        "SELECT dbml.run_script_json(%s, input_query => 'SELECT g %% 3 AS k FROM generate_series(1, 9) g',"
         " partition_by => '{k}', parallel => 2)", (script,)
     )  # fmt: skip
     run_id = run_id_of(db, name)
