@@ -98,13 +98,14 @@ async def interrupt(connection: AsyncConnection[Any], reason: str, living: Colle
 
 
 async def add_metrics(connection: AsyncConnection[Any], run_id: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Add logged values: rows of (ordinal, name, step, value, unix time)."""
+    """Add logged values: rows of (ordinal, name, step, value, time, kind, data)."""
     async with (
         connection.cursor() as cursor,
-        cursor.copy("copy dbml._metrics (run_id, ordinal, name, step, value, logged_at) from stdin") as copy,
+        cursor.copy("copy dbml._metrics (run_id, ordinal, name, step, value, logged_at, kind, data) from stdin") as copy,
     ):
-        for ordinal, name, step, value, time in rows:
-            await copy.write_row((run_id, ordinal, name, step, value, time))
+        for ordinal, name, step, value, time, kind, data in rows:
+            number = float(value) if isinstance(value, bool) else value
+            await copy.write_row((run_id, ordinal, name, step, number, time, kind, None if data is None else jsonb(data)))
 
 
 async def add_part(connection: AsyncConnection[Any], blob: bytes, ordinal: int, part: bytes) -> None:

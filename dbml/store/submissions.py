@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 
 from dbml.store.runs import end, jsonb
 
@@ -127,5 +127,24 @@ async def add_model(
     await connection.execute(
         "update dbml._models set created_by = %s where (workspace_id, name, version) = (%s, %s, %s)",
         (created_by, workspace_id, name, row[0]),
+    )
+    return int(row[0])
+
+
+async def add_model_files(connection: AsyncConnection[Any], workspace: str, head: Mapping[str, Any], created_by: str) -> int:
+    """Register artifacts of a run as the next version of a model, for a role; returns the version."""
+    values = {
+        **{key: head[key] for key in ("name", "format", "framework", "framework_version", "description", "run_id")},
+        **{key: jsonb(head[key]) for key in ("files", "tags", "properties")}, "workspace": workspace,
+    }  # fmt: skip
+    query = sql.SQL("select dbml.register_model_files({})").format(
+        sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values)
+    )
+    row = await (await connection.execute(query, values)).fetchone()
+    assert row is not None
+    await connection.execute(
+        "update dbml._models m set created_by = %s, environment_id = %s from dbml._workspaces w"
+        " where w.name = %s and (m.workspace_id, m.name, m.version) = (w.workspace_id, %s, %s)",
+        (created_by, head["environment_id"], workspace, head["name"], row[0]),
     )
     return int(row[0])

@@ -135,7 +135,8 @@ class RunRecord:
     async def add_metric(self, head: Mapping[str, Any]) -> None:
         """Add a logged value; many are written together."""
         at = datetime.fromtimestamp(head["time"], UTC)
-        self._metrics.append((self._metric_count, head["name"], head["step"], head["value"], at))
+        kind = head.get("kind") or "scalar"
+        self._metrics.append((self._metric_count, head["name"], head["step"], head["value"], at, kind, head.get("data")))
         self._metric_count += 1
         if len(self._metrics) >= METRICS_AT_ONCE:
             rows, self._metrics = self._metrics, []

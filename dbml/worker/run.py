@@ -91,6 +91,12 @@ class Run:
         sent = number if math.isfinite(number) else repr(number)
         self._say({"tag": "metric", "name": name, "step": step, "value": sent, "time": time.time()})
 
+    def log_values(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Log values as dbml.metrics has them: name, and of kind, step, value and data what there is."""
+        for row in rows:
+            head = {key: row.get(key) for key in ("step", "value", "kind", "data")}
+            self._say({"tag": "metric", "name": _name(row["name"], "a metric's name"), "time": time.time(), **head})
+
     def log_list(self, name: str, values: Sequence[float], description: str = "") -> None:
         """Log several values of a metric, in order."""
         for step, value in enumerate(values):
@@ -233,6 +239,25 @@ class Run:
         }  # fmt: skip
         self._say(head)
         self._send_parts(io.BytesIO(content), head["digest"])
+        answer, _ = self._hear()
+        if answer["tag"] == "refused":
+            raise errors.from_fields(answer)
+        return int(answer["version"])
+
+    def register_files(
+        self, name: str, files: Mapping[str, str], *, format: str, framework: str | None = None,  # noqa: A002
+        framework_version: str | None = None, tags: Mapping[str, Any] | None = None,
+        properties: Mapping[str, Any] | None = None, description: str | None = None,
+    ) -> int:  # fmt: skip
+        """Register files that the run keeps as the next version of a model; files: paths in the model, and artifacts' names."""
+        listed = [{"path": path, "artifact": _name(artifact, "an artifact's name")} for path, artifact in files.items()]
+        head = {
+            "tag": "register", "name": _name(name, "a model's name"), "files": listed, "format": format,
+            "framework": framework, "framework_version": framework_version, "tags": _texts(tags, "tags"),
+            "properties": _texts(properties, "properties"),
+            "description": None if description is None else _text(description),
+        }  # fmt: skip
+        self._say(head)
         answer, _ = self._hear()
         if answer["tag"] == "refused":
             raise errors.from_fields(answer)

@@ -355,7 +355,7 @@ class ScriptCall:
                 return True
             case "register":
                 self._asking = member
-                self._passing, self._claimed = hashlib.sha256(), head["digest"]
+                self._passing, self._claimed = hashlib.sha256(), head.get("digest", "")
                 environment = self._request.get("environment") or {}
                 own = {"run_id": self.run_id, "environment_id": environment.get("id")}
                 rows.append(("register", json.dumps(head | own, ensure_ascii=False), None))

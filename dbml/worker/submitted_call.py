@@ -151,7 +151,9 @@ class SubmittedCall:
                         message = await self._lend(script, json.loads(head or "{}"))
 
     async def _register(self, script: ScriptCall, head: Mapping[str, Any]) -> Message:
-        """Take a model from the script and register it; returns the answer."""
+        """Take a model from the script, or what the run keeps of it, and register it; returns the answer."""
+        if "files" in head:
+            return await self._answer("registered", head, lambda connection: self._add_files(connection, head))
         with tempfile.SpooledTemporaryFile(max_size=SPOOLED) as spool:
             with room_for("a model on its way to the database"):
                 while (part := await _fetch(script)) is not None:
@@ -168,6 +170,10 @@ class SubmittedCall:
                 ordinal += 1
         workspace, user = int(self._request["workspace_id"]), str(self._request["user"])
         return {"name": head["name"], "version": await submissions.add_model(connection, workspace, head, user)}
+
+    async def _add_files(self, connection: Connection, head: Mapping[str, Any]) -> dict[str, Any]:
+        workspace, user = str(self._request["workspace"]), str(self._request["user"])
+        return {"name": head["name"], "version": await submissions.add_model_files(connection, workspace, head, user)}
 
     async def _lend(self, script: ScriptCall, head: Mapping[str, Any]) -> Message:
         """Send the script the model that it asks for; returns the answer."""

@@ -101,13 +101,18 @@ begin
                     when 'register' then
                         if request ? 'replay_of' then   -- its bytes are compared, not kept
                             reply := 'registered ' || dbml_channel.pass_over_model(head)::text;
-                            literals := array['register', head ->> 'name', head ->> 'digest'];
-                            return next;
+                            if head ? 'digest' then
+                                literals := array['register', head ->> 'name', head ->> 'digest'];
+                                return next;
+                            end if;
                             i := i + 1;
                             continue;
                         end if;
-                        reply := 'registered ' || jsonb_build_object('name', head ->> 'name',
-                            'version', dbml_channel.receive_model(head, (request ->> 'workspace_id')::bigint))::text;
+                        reply := 'registered ' || jsonb_build_object('name', head ->> 'name', 'version', case when head ? 'files'
+                            then dbml.register_model_files(head ->> 'name', head -> 'files', head ->> 'format', head ->> 'framework',
+                                head ->> 'framework_version', null, head ->> 'description', head -> 'tags', head -> 'properties',
+                                run_id => (head ->> 'run_id')::uuid, workspace => request ->> 'workspace')
+                            else dbml_channel.receive_model(head, (request ->> 'workspace_id')::bigint) end)::text;
                     when 'params' then
                         literals := array[bodies[i]];
                         return next;
@@ -251,7 +256,7 @@ as $$
 declare
     tag text;
 begin
-    loop
+    while head ? 'digest' loop   -- what is made of artifacts is compared as these
         select e.tag into tag from dbml_channel.exchange('fetch {}') e;
         exit when tag <> 'part';
     end loop;

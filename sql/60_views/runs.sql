@@ -4,8 +4,7 @@ select r.run_id, r.workspace, r.experiment, r.parent_run_id,
        r.started_at, r.finished_at,
        extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at)::double precision as seconds,
        r.language, r.script, r.script_sha256, r.params, r.inputs, r.rows_in, r.rows_out, r.peak_memory_mb, r.cpu_seconds,
-       coalesce(r.log, case when r.finished_at is null then
-           (select string_agg(c.text, '' order by c.ordinal) from dbml._log_chunks c where c.run_id = r.run_id) end) as log,
+       coalesce(r.log, (select string_agg(c.text, '' order by c.ordinal) from dbml._log_chunks c where c.run_id = r.run_id)) as log,
        case when lost.since_then and r.source = 'worker' then 'ML011' else r.sqlstate end as sqlstate,
        case when not lost.since_then then r.error
             when r.source = 'worker' then 'the worker has died or lost the database while the script ran, and is not back'
