@@ -42,7 +42,8 @@ create table dbml._submissions (
     run_id       uuid primary key references dbml._runs on delete cascade,
     request      text not null,                                   -- JSON, with its secrets
     signature    text not null check (signature ~ '^[0-9a-f]{64}$'), -- HMAC-SHA-256 of request
-    submitted_at timestamptz not null default now()
+    submitted_at timestamptz not null default now(),
+    transaction  xid8 not null default pg_current_xact_id()
 )""",
     """
 create table dbml._log_chunks (

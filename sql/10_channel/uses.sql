@@ -14,7 +14,7 @@ begin atomic
         or n.nspname = 'dbml_channel' and (_routines_for.use = 'stored' or p.proname not in ('receive_model', 'run_call', 'keep_script'))
         or n.nspname = 'dbml' and case _routines_for.use
             when 'predict' then p.proname ~ '^predict'
-            when 'read' then p.proname ~ '^(predict|(model_bytes|model_part|artifact_bytes|artifact_part|run_output|run_log|snapshot_bytes|snapshot_part|lineage)$)'
+            when 'read' then p.proname ~ '^(predict|(model_bytes|model_part|artifact_bytes|artifact_part|run_output|run_log|wait_for_run|snapshot_bytes|snapshot_part|lineage)$)'
             when 'stored' then p.proname in ('run_stored', 'run_stored_json')
             when 'write' then p.proname !~ '^(run_script|run_plot|run_stored|execute_script|submit_run|replay|create_workspace)|_pool$' end);
 end;
