@@ -32,6 +32,18 @@ class RegisteredModel:
         return f"{self.name}:{self.version}"
 
 
+@dataclass(frozen=True)
+class ScriptInput:
+    """An input of a submitted script: the rows of a query, as they were when the run began."""
+
+    name: str
+    _frame: Any
+
+    def to_pandas_dataframe(self) -> Any:
+        """Return the rows as a pandas DataFrame of your own."""
+        return self._frame.copy()
+
+
 class ScriptRun:
     """The run that a script in the worker belongs to; `Run.get_context()` returns it.
 
@@ -44,7 +56,7 @@ class ScriptRun:
         self._tags: dict[str, Any] = {}
         self._properties: dict[str, Any] = {}
         self._here = Path.cwd()
-        self.input_datasets: dict[str, Any] = {}
+        self.input_datasets = {name: ScriptInput(name, frame) for name, frame in run.inputs.items()}
         self.output_datasets: dict[str, Any] = {}
         self.parent: None = None
 

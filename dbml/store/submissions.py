@@ -87,6 +87,52 @@ async def add_log(connection: AsyncConnection[Any], run_id: str, ordinal: int, t
     await connection.execute(_LOG, (run_id, ordinal, text))
 
 
+async def open_input(connection: AsyncConnection[Any], source: Mapping[str, Any], user: str) -> None:
+    """Open the cursor of an input and prepare the statement that takes its next rows as a chunk.
+
+    Raises: psycopg.Error where the function that holds the query is not what was submitted, or the query fails.
+    """
+    await connection.execute("select dbml_channel._check_sources(%s, %s)", (jsonb([dict(source)]), user))
+    columns = source["columns"]
+    cursor = await connection.execute(
+        "select dbml_channel.chunk_query(%s::text[], %s::text[], %s::integer[], false)",
+        (
+            [column["type"] for column in columns], [column["kind"] for column in columns],
+            list(range(1, len(columns) + 1)),
+        ),
+    )  # fmt: skip
+    row = await cursor.fetchone()
+    assert row is not None
+    query = sql.SQL("declare input no scroll cursor for select * from dbml_runtime.{}()").format(
+        sql.Identifier(source["function"])
+    )
+    await connection.execute(query)
+    await connection.execute(f"prepare input_chunk (refcursor, integer) as {row[0]}".encode())
+
+
+async def next_chunk(connection: AsyncConnection[Any], rows: int) -> tuple[int, bytes, int]:
+    """Take the next rows of the open input: how many they are, the chunk, and how many to ask for next."""
+    cursor = await connection.execute(sql.SQL("execute input_chunk('input', {})").format(sql.Literal(rows)))
+    row = await cursor.fetchone()
+    assert row is not None
+    body = str(row[1]).encode()
+    after = await connection.execute("select dbml_channel.next_chunk_rows(%s, %s, false)", (rows, len(body)))
+    next_rows = await after.fetchone()
+    assert next_rows is not None
+    return int(row[0]), body, int(next_rows[0])
+
+
+async def close_input(connection: AsyncConnection[Any]) -> None:
+    """Close the open input."""
+    await connection.execute("close input")
+    await connection.execute("deallocate input_chunk")
+
+
+async def sweep_inputs(connection: AsyncConnection[Any], held: Collection[str]) -> None:
+    """Drop the functions that held queries of runs that are over; held: names of those that are not."""
+    await connection.execute("select dbml_channel._sweep_sources(%s::text[])", (list(held),))
+
+
 async def lock_of(connection: AsyncConnection[Any], environment_id: int) -> str | None:
     """Return the lock of an environment; None where it is gone."""
     cursor = await connection.execute("select lock from dbml._environments where environment_id = %s", (environment_id,))

@@ -48,6 +48,7 @@ class Run:
         self.outputs: dict[str, Any] = {}
         self.first_image: bytes | None = None  # the first picture kept, as PNG
         self.kept: set[str] = set()  # names of artifacts
+        self.inputs: dict[str, Any] = {}  # of a submitted script, frames by name
         self._properties: dict[str, str] = {}
 
     @property

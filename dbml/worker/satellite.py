@@ -188,7 +188,7 @@ class Conversation:
             head, body = self._peer.hear()
             if head["tag"] == "run":
                 return
-            if self._submitted is not None:
+            if head["tag"] == "snapshot" and self._submitted is not None:
                 self._submitted.add(body)
             else:
                 self._take(head, body)

@@ -123,6 +123,11 @@ class ScriptCall:
         """Return the role that called."""
         return str(self._request["user"])
 
+    @property
+    def stopped(self) -> asyncio.Future[errors.DbmlError]:
+        """Return what is done when somebody has stopped it."""
+        return self._stopped
+
     # -- what SQL sends ------------------------------------------------------------------------------------------
 
     async def open(self) -> list[Row]:

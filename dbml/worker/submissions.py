@@ -58,6 +58,7 @@ class Submissions:
         self._calls: dict[str, SubmittedCall | None] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
+        self._swept = False  # what held the inputs of runs that are over is gone
 
     def start(self) -> None:
         """Begin to listen."""
@@ -111,6 +112,10 @@ class Submissions:
                 call = self._calls.get(run_id)
                 if run_id not in left and call is not None and call.waits:
                     call.take_back()
+        if not self._swept:
+            # Asked for while the connection is ours: no run begins meanwhile, whose function would be taken for an old one.
+            await self._telemetry.transact(lambda connection: submissions.sweep_inputs(connection, self._functions()))
+            self._swept = True
         room = MOST_HELD - len(self._calls)
         if room > 0:
             held = list(self._calls)
@@ -118,6 +123,9 @@ class Submissions:
             for submission in found:
                 self._calls[submission.run_id] = None
                 self._tasks[submission.run_id] = asyncio.create_task(self._run(submission))
+
+    def _functions(self) -> list[str]:
+        return [name for call in self._calls.values() if call is not None for name in call.functions]
 
     async def _run(self, submission: Submission) -> None:
         run_id = submission.run_id
@@ -131,6 +139,8 @@ class Submissions:
             self._calls.pop(run_id, None)
             self._tasks.pop(run_id, None)
         if self._listening is not None and not self._listening.done():
+            if json.loads(submission.request)["inputs"]:
+                self._swept = False
             with contextlib.suppress(psycopg.Error, OSError):
                 await self._look()  # there is room for another
 
@@ -153,6 +163,8 @@ class Submissions:
         pool = Pool.of(request, self._limits)
         record = SubmittedRecord(request, self._telemetry, Secrets(request["params"]), pool.name, pool.held(), request["seed"])
         backend = next(self._backends)
-        call = SubmittedCall(request, record, self._zygotes, self._telemetry, lambda: self._make(request, record, backend))
+        call = SubmittedCall(
+            request, record, self._zygotes, self._telemetry, lambda: self._make(request, record, backend), self._dsn
+        )
         self._calls[run_id] = call
         return await call.run()

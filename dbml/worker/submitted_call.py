@@ -6,6 +6,7 @@ there at once and belongs to who submitted the run, and it loads models of the r
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import tempfile
@@ -19,6 +20,7 @@ from dbml.store import runs, submissions
 from dbml.worker.calls import Row
 from dbml.worker.environments.builder import Reference
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
+from dbml.worker.inputs import send_inputs
 from dbml.worker.record import SPOOLED
 from dbml.worker.script_call import ScriptCall, random_seed
 from dbml.worker.space import room_for
@@ -35,7 +37,8 @@ def request_of(header: Mapping[str, Any], pool: Mapping[str, Any]) -> dict[str, 
     seed = random_seed() if header["seed"] is None else header["seed"]
     return {
         **header, "kind": "script", "submitted": {"snapshot": header["snapshot"]}, "pool": pool, "seed": seed,
-        "inputs": [], "expected": None, "split": None,
+        "inputs": [{key: source[key] for key in source if key != "function"} for source in header["inputs"]],
+        "sources": header["inputs"], "expected": None, "split": None,
 "output_name": "OutputDataSet", "result": "none", "backend_pid": None,
     }  # fmt: skip
 
@@ -43,18 +46,19 @@ def request_of(header: Mapping[str, Any], pool: Mapping[str, Any]) -> dict[str, 
 class SubmittedCall:
     """Holds one such conversation.
 
-    make: makes the script's call, when its environment is built.
+    make: makes the script's call, when its environment is built.  dsn: where its input queries run.
     """
 
     def __init__(
         self, request: Mapping[str, Any], record: SubmittedRecord, zygotes: Zygotes, telemetry: Telemetry,
-        make: Callable[[], ScriptCall],
+        make: Callable[[], ScriptCall], dsn: str,
     ) -> None:  # fmt: skip
         self._request = request
         self._record = record
         self._zygotes = zygotes
         self._telemetry = telemetry
         self._make = make
+        self._dsn = dsn
         self._script: ScriptCall | None = None
 
     async def run(self) -> bool:
@@ -98,6 +102,11 @@ class SubmittedCall:
             self._script.stop(errors.CallCanceled("the run was taken back"))
 
     @property
+    def functions(self) -> list[str]:
+        """Return the names of the functions that hold its input queries."""
+        return [source["function"] for source in self._request["sources"]]
+
+    @property
     def waits(self) -> bool:
         """Tell whether it has not begun."""
         return self._script is None or self._script.turn is None or not self._script.turn.inside
@@ -136,7 +145,28 @@ class SubmittedCall:
         finally:
             follower.leave()
 
+    async def _send_inputs(self, script: ScriptCall) -> None:
+        """Send the rows of the inputs, as long as the script is not stopped."""
+
+        async def send(head: dict[str, Any], body: bytes) -> None:
+            await script.handle("rows", head, body)
+
+        work = send_inputs(self._dsn, self._request["sources"], str(self._request["user"]), send)
+        sending = asyncio.create_task(work)
+        await asyncio.wait({sending, script.stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not sending.done():
+            sending.cancel()
+            await asyncio.wait({sending})
+            return  # the next message finds out why it was stopped
+        try:
+            sending.result()
+        except errors.DbmlError as error:
+            await script.abandon(error)
+            raise
+
     async def _converse(self, script: ScriptCall) -> None:
+        if self._request["sources"]:
+            await self._send_inputs(script)
         message: Message = ("run", {}, b"")
         while True:
             rows = await script.handle(*message)

@@ -86,6 +86,7 @@ class SubmittedScript:
 
         Raises: as PythonScript.run; a call of sys.exit without a code, or with 0, is no error.
         """
+        self._run.inputs = {name: variables[name] for name in columns}
         path = self._root / self._script
         own = os.getpid()
         os.chdir(self._root)

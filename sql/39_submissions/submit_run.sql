@@ -3,6 +3,7 @@ create or replace function dbml.submit_run(
     snapshot              text,
     script                text,
     arguments             jsonb    default '[]',
+    inputs                jsonb    default '{}',
     environment           text     default null,
     environment_variables jsonb    default '{}',
     pool                  text     default null,
@@ -12,6 +13,38 @@ create or replace function dbml.submit_run(
     tags                  jsonb    default '{}',
     properties            jsonb    default '{}',
     workspace             text     default null)
+returns uuid
+language plpgsql volatile parallel unsafe security invoker
+-- Invoker: the functions that hold the input queries must be the caller's.
+as $$
+begin
+    return dbml_channel.submit(experiment, snapshot, script, arguments, dbml_channel.make_sources(inputs), environment,
+        environment_variables, pool, timeout, seed, target, tags, properties, workspace);
+end
+$$;
+comment on function dbml.submit_run(text, text, text, jsonb, jsonb, text, jsonb, text, interval, bigint, text, jsonb, jsonb, text) is
+'Hand a script over to the worker, which runs it by itself; returns the run''s id at once.
+
+snapshot is what dbml.create_snapshot returned, script the path of a file in it, which runs as python script arguments...
+would, in a fresh process with the snapshot''s files as its working directory, in the environment, under the pool''s
+limits. It begins when your transaction has committed and its turn has come, and goes on when your session ends. If its
+worker dies before it began, the next worker begins it; if it dies later, the run is interrupted.
+inputs is {"train": "SELECT ..."}: the queries run when the run begins, as you, and read what is there then; in the script
+Run.get_context().input_datasets["train"].to_pandas_dataframe() has their rows.
+arguments is a list of texts, numbers and truth values; in it and in environment_variables {"$secret": value} is the
+value for the script, and neither recorded nor logged. Follow the run by dbml.runs, dbml.run_log and dbml.metrics, stop
+it by dbml.cancel_script. What it writes to outputs/ and logs/ is kept as artifacts. In it
+Run.get_context() of dbml.core is the run; a model that it registers is there at once, for there is no transaction of yours.
+target is recorded; where a pool has its name and pool is not given, that is the pool.
+seed: of random and numpy.random; where none is given one is chosen and recorded.
+Errors: ML009 an argument; ML036 no such environment; ML050 no such workspace; ML054 no such snapshot; ML060, ML061 no such
+pool, or no right to it.
+Example: SELECT dbml.submit_run(''manual'', dbml.create_snapshot(''{"hello.py": "import sys; print(sys.argv)"}''),
+    ''hello.py'', arguments => ''["--alpha", 0.5]'');';
+
+create or replace function dbml_channel.submit(
+    experiment text, snapshot text, script text, arguments jsonb, sources jsonb, environment text, environment_variables jsonb,
+    pool text, timeout interval, seed bigint, target text, tags jsonb, properties jsonb, workspace text)
 returns uuid
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
@@ -42,6 +75,7 @@ begin
     elsif seed not between 0 and 4294967295 then
         raise exception 'seed must be 0 to 4294967295, got %', seed using errcode = 'ML009';
     end if;
+    perform dbml_channel._check_sources(sources, caller);
     home := dbml_channel.find_workspace(workspace, 'write');
     digest := dbml_channel.find_snapshot(snapshot, home.id);
     params := dbml_channel.submitted_params(arguments, environment_variables);
@@ -56,7 +90,7 @@ begin
     header := jsonb_build_object(
         'kind', 'submitted', 'run_id', made, 'user', caller, 'session_user', session_user, 'workspace', home.name,
         'workspace_id', home.id, 'experiment', experiment, 'language', 'python', 'snapshot', snapshot, 'script', script,
-        'params', params, 'environment', place, 'pool', pool, 'timeout_s', extract(epoch from timeout), 'seed', seed,
+        'params', params, 'inputs', sources, 'environment', place, 'pool', pool, 'timeout_s', extract(epoch from timeout), 'seed', seed,
         'database', current_database(), 'client_address', inet_client_addr(), 'application', current_setting('application_name'))::text;
     insert into dbml._runs (run_id, kind, workspace_id, workspace, experiment, username, session_user_, database, application,
                             client_address, backend_pid, language, script, script_sha256, params, inputs, status, started_at,
@@ -64,7 +98,7 @@ begin
                             tags, properties)
     values (made, 'submitted', home.id, home.name, experiment, caller, session_user, current_database(),
             current_setting('application_name'), inet_client_addr()::text, pg_backend_pid(), 'python', script,
-            encode(sha256(digest || convert_to(script, 'UTF8')), 'hex'), dbml_channel.hide_secrets(params), '[]', 'queued', clock_timestamp(),
+            encode(sha256(digest || convert_to(script, 'UTF8')), 'hex'), dbml_channel.hide_secrets(params), dbml_channel.without_functions(sources), 'queued', clock_timestamp(),
             place ->> 'name', (place ->> 'version')::integer, place ->> 'lock_sha256', chosen -> 'pool' ->> 'name',
             jsonb_strip_nulls(jsonb_build_object('timeout_s', extract(epoch from timeout))), digest,
             dbml_channel.hide_secrets(params -> 'arguments'), target, seed,
@@ -74,23 +108,8 @@ begin
     return made;
 end
 $$;
-comment on function dbml.submit_run(text, text, text, jsonb, text, jsonb, text, interval, bigint, text, jsonb, jsonb, text) is
-'Hand a script over to the worker, which runs it by itself; returns the run''s id at once.
-
-snapshot is what dbml.create_snapshot returned, script the path of a file in it, which runs as python script arguments...
-would, in a fresh process with the snapshot''s files as its working directory, in the environment, under the pool''s
-limits. It begins when your transaction has committed and its turn has come, and goes on when your session ends. If its
-worker dies before it began, the next worker begins it; if it dies later, the run is interrupted.
-arguments is a list of texts, numbers and truth values; in it and in environment_variables {"$secret": value} is the
-value for the script, and neither recorded nor logged. Follow the run by dbml.runs, dbml.run_log and dbml.metrics, stop
-it by dbml.cancel_script. What it writes to outputs/ and logs/ is kept as artifacts. In it
-Run.get_context() of dbml.core is the run; a model that it registers is there at once, for there is no transaction of yours.
-target is recorded; where a pool has its name and pool is not given, that is the pool.
-seed: of random and numpy.random; where none is given one is chosen and recorded.
-Errors: ML009 an argument; ML036 no such environment; ML050 no such workspace; ML054 no such snapshot; ML060, ML061 no such
-pool, or no right to it.
-Example: SELECT dbml.submit_run(''manual'', dbml.create_snapshot(''{"hello.py": "import sys; print(sys.argv)"}''),
-    ''hello.py'', arguments => ''["--alpha", 0.5]'');';
+comment on function dbml_channel.submit(text, text, text, jsonb, jsonb, text, jsonb, text, interval, bigint, text, jsonb, jsonb, text) is
+    'Submit a run whose input queries are in functions of the caller.';
 
 create or replace function dbml_channel.submitted_params(arguments jsonb, environment_variables jsonb)
 returns jsonb

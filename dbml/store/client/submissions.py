@@ -40,16 +40,17 @@ def snapshot_parts(connection: Connection, workspace: str, snapshot: str) -> Ite
 
 def submit(
     connection: Connection, workspace: str, experiment: str, snapshot: str, script: str, *, arguments: Sequence[Any] = (),
-    environment: str | None = None, environment_variables: Mapping[str, Any] | None = None, pool: str | None = None,
+    inputs: Mapping[str, str] | None = None, environment: str | None = None,
+    environment_variables: Mapping[str, Any] | None = None, pool: str | None = None,
     timeout_s: float | None = None, seed: int | None = None, target: str = "worker", tags: Mapping[str, Any] | None = None,
     properties: Mapping[str, Any] | None = None,
 ) -> UUID:  # fmt: skip
     """Submit a script of a snapshot; returns the run's id."""
-    timeout = None if timeout_s is None else f"{timeout_s} seconds"
+    objects = {"environment_variables": environment_variables, "inputs": inputs, "tags": tags, "properties": properties}
     made = call(
         connection, "submit_run", experiment=experiment, snapshot=snapshot, script=script, arguments=jsonb(list(arguments)),
-        environment=environment, environment_variables=jsonb(dict(environment_variables or {})), pool=pool, timeout=timeout,
-        seed=seed, target=target, tags=jsonb(dict(tags or {})), properties=jsonb(dict(properties or {})), workspace=workspace,
+        environment=environment, pool=pool, timeout=None if timeout_s is None else f"{timeout_s} seconds", seed=seed,
+        target=target, workspace=workspace, **{name: jsonb(dict(given or {})) for name, given in objects.items()},
     )  # fmt: skip
     return UUID(str(made))
 
