@@ -14,9 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn
 
+from dbml import current_run
 from dbml.core import metric_values
 from dbml.exceptions import ModelPathNotFoundException, RunEnvironmentException
 from dbml.store.client.rows import Row
+
+MOST_REMEMBERED = 100_000  # values, for get_metrics
 
 
 @dataclass(frozen=True)
@@ -136,12 +139,13 @@ class ScriptRun:
 
     def _log(self, rows: list[Row]) -> None:
         self._run.log_values(rows)
-        self._logged += rows
+        self._logged += rows[-MOST_REMEMBERED:]
+        del self._logged[:-MOST_REMEMBERED]
 
     def get_metrics(self, name: str | None = None, recursive: bool = False, **ignored: Any) -> dict[str, Any]:
         """Return what the script has logged through this object."""
         rows = [{"value": None, "data": None, **row} for row in self._logged if name in (None, row["name"])]
-        return metric_values.collect(rows)
+        return dict(metric_values.collect(rows))
 
     def flush(self, timeout_seconds: float = 300) -> None:
         """Do nothing: what is logged is written within a second."""
@@ -257,6 +261,20 @@ class ScriptRun:
     def get_children(self, **ignored: Any) -> Iterator[ScriptRun]:
         """Yield nothing: a script in the worker has no children."""
         return iter(())
+
+
+_contexts: dict[int, ScriptRun] = {}
+
+
+def context() -> ScriptRun:
+    """Return the run of the script that this process runs, the same each time.
+
+    Raises: RunEnvironmentException in another process.
+    """
+    run = current_run.current()
+    if run is None:
+        raise RunEnvironmentException("this process must be a script's in the worker, and is not")
+    return _contexts.setdefault(id(run), ScriptRun(run))
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 from uuid import UUID
 
+from dbml import errors
 from dbml.core import snapshot, transfer
-from dbml.exceptions import ActivityFailedException, RunConfigurationException, SnapshotException
+from dbml.exceptions import RunConfigurationException, SnapshotException
 from dbml.store.client import runs, submissions
+from dbml.store.client.rows import Row
 
 if TYPE_CHECKING:
+    from dbml.core.environment import Environment
+    from dbml.core.script_run_config import ScriptRunConfig
     from dbml.core.workspace import Workspace
 
 ENDED = frozenset({"completed", "failed", "canceled", "interrupted"})
@@ -63,33 +67,31 @@ def restore(workspace: Workspace, kept: str, path: str | os.PathLike[str] | None
     return str(target)
 
 
-def submit(workspace: Workspace, experiment: str, config: Any, tags: Mapping[str, Any] | None = None) -> UUID:
-    """Submit a ScriptRunConfig; returns the run's id.
+def submit(
+    workspace: Workspace, experiment: str, config: ScriptRunConfig, tags: Mapping[str, Any] | None = None, *,
+    inputs: Mapping[str, str] | None = None, seed: int | None = None,
+) -> UUID:  # fmt: skip
+    """Submit the script of a configuration; returns the run's id.
 
+    inputs: queries by name.
     Raises: RunConfigurationException where it names no script, or one that is not there; SnapshotException;
-    NotImplementedError for what is run by a command instead of a script.
+    NotImplementedError for what is run by a command, by MPI or on several nodes.
     """
-    run_config = getattr(config, "run_config", None)
-
-    def setting(name: str, of_run: str | None = None) -> Any:
-        found = getattr(config, name, None)
-        return found if found is not None else getattr(run_config, of_run or name, None)
-
-    if setting("command"):
+    run_config = config.run_config
+    if config.command is not None or config.script is None:
         raise NotImplementedError("a command cannot be run in the worker; ScriptRunConfig(script=…) runs a Python script")
-    directory = Path(getattr(config, "source_directory", None) or ".")
-    script = _script(directory, setting("script"))
-    environment = setting("environment")
-    variables = dict(getattr(environment, "environment_variables", None) or {})
-    variables |= dict(getattr(run_config, "environment_variables", None) or {})
-    duration = getattr(config, "max_run_duration_seconds", None) or getattr(run_config, "max_run_duration_seconds", None)
-    arguments = [_argument(value) for value in setting("arguments") or ()]
-    reference = _environment(workspace, environment)
+    if run_config.node_count > 1 or run_config.mpi.node_count > 1 or run_config.mpi.process_count_per_node > 1:
+        raise NotImplementedError("a submitted script is one process; parallel of dbml.run_script runs several")
+    directory = Path(config.source_directory)
+    script = _script(directory, config.script)
+    arguments = [_argument(value) for value in config.arguments]
+    variables = {**run_config.environment.environment_variables, **run_config.environment_variables}
+    environment = _environment(workspace, run_config.environment)
     kept = keep_snapshot(workspace, directory)
     return workspace._connection.do(
-        submissions.submit, workspace.name, experiment, kept, script, arguments=arguments, environment=reference,
-        environment_variables=variables, timeout_s=duration, seed=getattr(config, "seed", None),
-        target=_target(setting("compute_target", "target")), tags=tags,
+        submissions.submit, workspace.name, experiment, kept, script, arguments=arguments, inputs=inputs,
+        environment=environment, environment_variables=variables, timeout_s=run_config.max_run_duration_seconds, seed=seed,
+        target=_target(run_config.target), tags=tags,
     )  # fmt: skip
 
 
@@ -122,7 +124,8 @@ def _argument(value: Any) -> Any:
         return dict(value)
     if hasattr(value, "as_named_input") or type(value).__name__ == "DatasetConsumptionConfig":
         raise NotImplementedError(
-            "a dataset cannot be an argument of a submitted script yet; dbml.run_script takes a query as its input"
+            "a dataset cannot be an argument of a submitted script yet; Experiment.submit(…, inputs={'train': 'SELECT …'}) gives"
+            " the script a query's rows"
         )
     if value is None:
         raise RunConfigurationException("an argument must be text or a number, got None")
@@ -130,15 +133,26 @@ def _argument(value: Any) -> Any:
     return item() if callable(item) and getattr(value, "size", 1) == 1 else str(value)
 
 
-def _environment(workspace: Workspace, environment: Any) -> str | None:
-    """Return an environment as SQL names it; one that is not registered is registered first."""
-    if environment is None or isinstance(environment, str):
-        return environment
-    if getattr(environment, "_is_worker", False):
-        return None
-    if getattr(environment, "version", None) is None:
-        environment = environment.register(workspace) or environment
+def _environment(workspace: Workspace, environment: Environment) -> str | None:
+    """Return an environment as SQL names it, registered where it is not yet; None for the worker's own packages.
+
+    These are meant by one that asks for no packages, or whose packages the user sees to.
+    """
+    if environment.version is None:
+        if environment.python.user_managed_dependencies or not _asks(environment):
+            return None
+        environment = environment.register(workspace)
     return f"{environment.name}:{environment.version}"
+
+
+def _asks(environment: Environment) -> bool:
+    """Tell whether an environment asks for packages of its own."""
+    from dbml.core.conda_dependencies import CondaDependencies
+
+    nothing = CondaDependencies.create().as_dict()
+    dependencies = environment.python.conda_dependencies.as_dict()
+    files = environment.python.conda_dependencies_file or environment._spec
+    return bool(files) or {**dependencies, "name": None} != {**nothing, "name": None}
 
 
 def _target(target: Any) -> str:
@@ -149,12 +163,10 @@ def _target(target: Any) -> str:
 # -- a run that was submitted ------------------------------------------------------------------------------------------
 
 
-def follow(
-    workspace: Workspace, run_id: UUID, *, show_output: bool = False, out: TextIO | None = None, raise_on_error: bool = True
-) -> dict[str, Any]:
+def follow(workspace: Workspace, run_id: UUID, *, show_output: bool = False, out: TextIO | None = None) -> Row:
     """Wait for the end of a run, with what it prints as it comes; returns its row in dbml.runs.
 
-    Raises: ActivityFailedException where it did not complete, unless raise_on_error is false.
+    Raises: RunNotFound where its record is deleted.
     """
     connection = workspace._connection
     stream = sys.stdout if out is None else out
@@ -162,7 +174,7 @@ def follow(
     while True:
         row = connection.do_again(runs.find, run_id)
         if row is None:
-            raise ActivityFailedException(f"there is no run {run_id} any more")
+            raise errors.RunNotFound(f"there is no run {run_id} any more", hint="SELECT run_id FROM dbml.runs")
         text = ""
         if show_output:
             after, text = connection.do_again(submissions.log_since, run_id, after)
@@ -175,13 +187,6 @@ def follow(
         time.sleep(pause_s)
     if show_output and after == -1 and row["log"]:
         stream.write(row["log"])  # it was a script in a call, whose log comes at the end
-    if row["status"] != "completed" and raise_on_error:
-        raise ActivityFailedException(
-            f"the run {run_id} has ended as {row['status']}: {row['error'] or 'no reason is recorded'}",
-            detail={"run_id": str(run_id), "status": row["status"], "sqlstate": row["sqlstate"]},
-            hint=f"SELECT log FROM dbml.runs WHERE run_id = '{run_id}'",  # noqa: S608 - for people to run
-            context=row["error_context"],
-        )  # fmt: skip
     return row
 
 

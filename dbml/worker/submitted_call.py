@@ -153,7 +153,8 @@ class SubmittedCall:
 
         work = send_inputs(self._dsn, self._request["sources"], str(self._request["user"]), send)
         sending = asyncio.create_task(work)
-        await asyncio.wait({sending, script.stopped}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {sending, script.stopped}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not sending.done():
             sending.cancel()
             await asyncio.wait({sending})
