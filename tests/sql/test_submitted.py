@@ -7,7 +7,7 @@ import json
 import tarfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -238,3 +238,151 @@ def test_a_snapshot_is_an_archive_that_tar_reads(db: Db) -> None:
     assert "it has a.py, größe.txt, sub/deep/b c.txt" in wait(db, missing[0])["error"]
     broken = db.execute("SELECT dbml.submit_run('e', dbml.create_snapshot(archive => '\\x1f8b00'), 'c.py')").fetchone()
     assert broken is not None and "cannot be unpacked" in wait(db, broken[0])["error"]
+
+
+@pytest.fixture
+def alice(db: Db) -> Iterator[str]:
+    """A role that may run scripts, with a table of its own and row-level security on another."""
+    name = "alice_" + uuid.uuid4().hex[:8]
+    db.execute(f"CREATE ROLE {name} NOLOGIN; GRANT dbml_scripter TO {name}")
+    db.execute(f"CREATE SCHEMA {name} AUTHORIZATION {name}")
+    db.execute(
+        f"CREATE TABLE {name}.shared AS SELECT g AS x, CASE WHEN g > 2 THEN '{name}' ELSE 'other' END AS owner FROM generate_series(1, 4) g"
+    )
+    db.execute(f"ALTER TABLE {name}.shared ENABLE ROW LEVEL SECURITY; GRANT SELECT ON {name}.shared TO {name}")
+    db.execute(f"CREATE POLICY own ON {name}.shared USING (owner = current_user)")
+    yield name
+    db.execute("RESET ROLE")
+    db.execute("RESET search_path")
+    db.execute(f"DROP SCHEMA {name} CASCADE; DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+READ = """
+from dbml.core import Run
+for name, data in sorted(Run.get_context().input_datasets.items()):
+    frame = data.to_pandas_dataframe()
+    print(name, list(frame.columns), len(frame), frame.iloc[:, 0].tolist()[:3], frame.isna().sum().sum())
+"""
+
+
+def test_inputs_are_read_as_who_submits_and_when_the_run_begins(db: Db, alice: str) -> None:
+    db.execute(f"SET ROLE {alice}; SET search_path = {alice}")
+    db.execute("BEGIN")
+    run_id = submit(db, READ, inputs={
+        "mine": "SELECT x, owner FROM shared ORDER BY x", "many": "SELECT g, NULL::text AS n, g / 3.0 AS f FROM generate_series(1, 30000) g;",
+        "none": 'SELECT 1 AS "a b" WHERE false', "who": "SELECT current_user::text AS c",
+    })  # fmt: skip
+    db.execute("RESET ROLE; INSERT INTO shared VALUES (5, '" + alice + "')")
+    db.execute("COMMIT")
+    run = wait(db, run_id)
+    assert run["log"] == (
+        f"many ['g', 'n', 'f'] 30000 [1, 2, 3] 30000\nmine ['x', 'owner'] 3 [3, 4, 5] 0\nnone ['a b'] 0 [] 0\nwho ['c'] 1 ['{alice}'] 0\n"
+    ), run["error"]
+    assert run["rows_in"] == 30004 and run["username"] == alice
+    assert [(i["name"], i["relations"], "function" in i) for i in run["inputs"]] == [
+        ("many", [], False), ("mine", [f"{alice}.shared"], False), ("none", [], False), ("who", [], False)
+    ]  # fmt: skip
+    left = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'dbml_runtime'::regnamespace"
+    end = time.monotonic() + 20
+    while db.execute(left).fetchone() != (0,):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    db.execute(f"SET ROLE {alice}; SET search_path = {alice}")
+    found = dict(db.execute("SELECT what, same FROM dbml.replay(%s)", (run_id,)).fetchall())
+    assert found["run"] is True and found["input mine"] is None and found["input many"] is True
+    db.execute("RESET ROLE")
+
+
+def test_an_input_that_fails_says_so_and_cannot_become_another(db: Db, alice: str) -> None:
+    db.execute(f"SET ROLE {alice}; SET search_path = {alice}")
+    for query, state, text in (
+        ("SELECT 1 / (SELECT count(*) FROM shared WHERE false) AS x", "22012", 'the input "data": division by zero'),
+        ("SELECT set_config('role', 'none', false) AS x", "42501", "cannot set parameter \"role\" within security-definer function"),
+    ):  # fmt: skip
+        run = wait(db, submit(db, READ, inputs={"data": query}))
+        assert (run["status"], run["sqlstate"]) == ("failed", state) and text in run["error"]
+    db.execute("CREATE TEMP TABLE passing (x int)")
+    for inputs, text in (
+        ({"a": "SELECT x FROM pg_temp.passing"}, "temporary"), ({"a b": "SELECT 1 AS x"}, "name of a variable"), ({"a": 1}, "queries by name"),
+        ({"a": "SELECT 1 AS x, 2 AS x"}, "different names"),
+    ):  # fmt: skip
+        with pytest.raises(errors.InvalidArgument, match=text):
+            submit(db, READ, inputs=inputs)
+    forged = [{"name": "a", "query": "SELECT 1", "function": "input_" + "0" * 32, "columns": [], "relations": []}]
+    with pytest.raises(errors.InvalidArgument, match="must be in a function of role"):
+        db.execute(
+            "SELECT dbml_channel.submit('e', NULL, 'x.py', '[]', %s, NULL, '{}', NULL, NULL, NULL, 'worker', '{}', '{}', NULL)",
+            (json.dumps(forged),),
+        )
+
+
+def test_rights_are_those_of_when_it_begins(db: Db, alice: str, server: Any) -> None:
+    db.execute(f"SET ROLE {alice}")
+    db.execute("BEGIN")
+    run_id = submit(db, "print(1)")
+    db.execute(f"RESET ROLE; REVOKE dbml_scripter FROM {alice}")
+    db.execute("COMMIT")
+    run = wait(db, run_id)
+    assert (run["status"], run["sqlstate"]) == ("failed", "42501") and "may no longer run scripts" in run["error"]
+    db.execute(f"SET ROLE {alice}")
+    for statement in (
+        "SELECT dbml.submit_run('e', 'x', 'y.py')", "SELECT dbml.create_snapshot('{\"a\": \"\"}')", "SELECT dbml_channel._sweep_sources('{}')",
+        "SELECT * FROM dbml._submissions", "SELECT * FROM dbml._snapshots", "SELECT dbml_channel._sign('x')", "SELECT dbml.replay(NULL)",
+        "CREATE FUNCTION dbml_runtime.f() RETURNS int LANGUAGE sql AS 'select 1'", "SELECT dbml_channel._may_submit('x', 1)",
+        f"SELECT dbml_channel.take_back('{run_id}')", f"SELECT * FROM dbml.run_log('{run_id}')", f"SELECT dbml.wait_for_run('{run_id}')",
+    ):  # fmt: skip
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            db.execute(statement)  # type: ignore[arg-type]
+    db.execute("RESET ROLE")
+
+
+def test_another_workspace_keeps_its_snapshots_logs_and_runs(db: Db, alice: str) -> None:
+    home = "h" + uuid.uuid4().hex[:8]
+    db.execute("SELECT dbml.create_workspace(%s)", (home,))
+    kept = db.execute('SELECT dbml.create_snapshot(\'{"a.py": "print(1)"}\', workspace => %s)', (home,)).fetchone()
+    run_id = db.execute("SELECT dbml.submit_run('e', %s, 'a.py', workspace => %s)", (*kept, home)).fetchone()[0]  # type: ignore[misc, index]
+    assert db.execute("SELECT dbml.wait_for_run(%s)", (run_id,)).fetchone() == ("completed",)
+    db.execute(f"SET ROLE {alice}")
+    assert db.execute("SELECT count(*) FROM dbml.run_log(%s)", (run_id,)).fetchone() == (0,)
+    assert db.execute("SELECT count(*) FROM dbml.snapshots WHERE workspace = %s", (home,)).fetchone() == (0,)
+    for statement, error in (
+        ("SELECT dbml.snapshot_bytes(%(kept)s, %(home)s)", errors.WorkspaceNotFound),
+        ("SELECT dbml.snapshot_bytes(%(kept)s)", errors.SnapshotNotFound),
+        ("SELECT dbml.submit_run('e', %(kept)s, 'a.py')", errors.SnapshotNotFound),
+        ("SELECT dbml.wait_for_run(%(run_id)s)", errors.RunNotFound), ("SELECT * FROM dbml.replay(%(run_id)s)", errors.RunNotFound),
+        ("SELECT dbml.lineage(%(run_id)s::text)", errors.NothingFound),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            db.execute(statement, {"kept": kept[0], "home": home, "run_id": run_id})  # type: ignore[index, arg-type]
+    assert db.execute("SELECT dbml.cancel_script(%s)", (run_id,)).fetchone() == (False,)
+    request = {"kind": "script", "script": "a.py", "replay_of": str(run_id), "workspace_id": 1, "params": {}}
+    with pytest.raises(errors.RunNotFound):
+        db.execute("SELECT * FROM dbml_channel.open_call(%s)", (json.dumps(request),))
+    db.execute("RESET ROLE")
+    db.execute("SELECT dbml.delete_workspace(%s)", (home,))
+    assert db.execute("SELECT count(*) FROM dbml._snapshots WHERE digest = decode(%s, 'hex')", kept).fetchone() == (0,)
+
+
+def test_who_waits_must_be_able_to_see_the_end(db: Db) -> None:
+    db.execute("BEGIN")
+    run_id = submit(db, "print(1)")
+    with pytest.raises(errors.InvalidArgument, match="this is that transaction"):
+        db.execute("SELECT dbml.wait_for_run(%s)", (run_id,))
+    db.execute("ROLLBACK")
+    run_id = submit(db, "import time\ntime.sleep(60)")
+    assert db.execute("SELECT dbml.wait_for_run(%s, '0.2 s')", (run_id,)).fetchone()[0] in ("queued", "running")  # type: ignore[index]
+    assert db.execute("SELECT dbml.cancel_script(%s)", (run_id,)).fetchone() == (True,)
+    assert db.execute("SELECT dbml.wait_for_run(%s)", (run_id,)).fetchone() == ("canceled",)
+    with pytest.raises(errors.RunNotFound):
+        db.execute("SELECT dbml.wait_for_run(NULL)")
+
+
+def test_an_environment_is_built_before_the_run_begins(db: Db, wheelhouse: Any) -> None:
+    name = "e" + uuid.uuid4().hex[:8]
+    db.execute("SELECT dbml.create_environment(%s, 'joblib')", (name,))
+    script = "import sys, joblib\nfrom dbml.core import Run\nRun.get_context().log('a', 1)\nprint(joblib.__name__, 'sklearn' in sys.modules)"
+    run = wait(db, submit(db, script, environment=name), seconds=110)
+    assert run["status"] == "completed", (run["error"], run["log"])
+    assert run["log"].endswith("joblib False\n") and f"building environment {name}:1" in run["log"]
+    assert (run["environment"], run["environment_version"], len(run["lock_sha256"])) == (name, 1, 64)
+    assert run["software"].keys() == {"dbml", "python"}
