@@ -1,7 +1,7 @@
 """Inputs of submitted runs: rows of queries that run as who has submitted the run, in a session of the worker's.
 
 Each query is in a security definer function of the submitter's, which alone decides what it may read: the worker has no
-right to any table, and whatever the query does, it cannot become the worker (docs/decisions/0009).
+right to any table, and whatever the query does, it cannot become the worker (docs/decisions/0009-submitted-runs-wait-in-a-table.md).
 """
 
 from __future__ import annotations
