@@ -1,7 +1,8 @@
 """Inputs of submitted runs: rows of queries that run as who has submitted the run, in a session of the worker's.
 
 Each query is in a security definer function of the submitter's, which alone decides what it may read: the worker has no
-right to any table, and whatever the query does, it cannot become the worker (docs/decisions/0009-submitted-runs-wait-in-a-table.md).
+right to any table, and whatever the query does, it cannot become the worker.
+Why: docs/decisions/0009-submitted-runs-wait-in-a-table.md.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import psycopg
 
 from dbml import errors
-from dbml.store import submissions
+from dbml.store import channel, submissions
 from dbml.worker.telemetry import CONNECT_TIMEOUT_S
 
 FIRST_ROWS = 1000
@@ -29,6 +30,8 @@ async def send_inputs(dsn: str, sources: Sequence[Mapping[str, Any]], user: str,
         connection = await psycopg.AsyncConnection.connect(
             dsn, client_encoding="utf8", application_name="dbml worker", connect_timeout=CONNECT_TIMEOUT_S
         )
+        await channel.lay_down(connection)
+        await connection.commit()
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         await connection.set_read_only(True)
     except psycopg.Error as error:

@@ -15,10 +15,13 @@ async def send_snapshot(telemetry: Telemetry, crew: Crew, snapshot: str) -> None
 
     Raises: errors.DbmlError where it cannot be read; ConnectionError where a satellite is gone.
     """
-    blob = bytes.fromhex(snapshot)
+    ordinal = 0
     try:
-        for ordinal in await telemetry.transact(lambda connection: submissions.parts(connection, blob)):
-            part = await telemetry.transact(lambda connection, at=ordinal: submissions.part(connection, blob, at))  # type: ignore[misc]
+        while True:
+            part = await telemetry.transact(lambda connection, at=ordinal: submissions.snapshot_part(connection, snapshot, at))  # type: ignore[misc]
+            if part is None:
+                return
             await crew.tell({"tag": "snapshot"}, part)
+            ordinal += 1
     except psycopg.Error as error:
         raise errors.WorkerError(f"the snapshot could not be read: {str(error).strip()}", hint="repeat the call") from None

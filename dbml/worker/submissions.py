@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 
 from dbml import errors
-from dbml.store import submissions
+from dbml.store import channel, submissions
 from dbml.store.submissions import Submission
 from dbml.worker.environments.zygotes import Zygotes
 from dbml.worker.pools import Pool
@@ -85,6 +85,7 @@ class Submissions:
                     client_encoding="utf8", keepalives_idle=30, keepalives_interval=10, keepalives_count=3,
                 )  # fmt: skip
                 async with connection:
+                    await channel.lay_down(connection)
                     await connection.execute(f"listen {submissions.CHANNEL}")
                     while True:
                         await self._look()

@@ -184,42 +184,38 @@ class SubmittedCall:
     async def _register(self, script: ScriptCall, head: Mapping[str, Any]) -> Message:
         """Take a model from the script, or what the run keeps of it, and register it; returns the answer."""
         if "files" in head:
-            return await self._answer("registered", head, lambda connection: self._add_files(connection, head))
+            return await self._answer("registered", lambda connection: self._add_model(connection, head, None))
         with tempfile.SpooledTemporaryFile(max_size=SPOOLED) as spool:
             with room_for("a model on its way to the database"):
                 while (part := await _fetch(script)) is not None:
                     spool.write(part)
-            return await self._answer("registered", head, lambda connection: self._add_model(connection, head, spool))
+            return await self._answer("registered", lambda connection: self._add_model(connection, head, spool))
 
-    async def _add_model(self, connection: Connection, head: Mapping[str, Any], spool: IO[bytes]) -> dict[str, Any]:
-        digest = bytes.fromhex(head["digest"])
-        if await runs.add_blob(connection, digest, int(head["size"])):
-            spool.seek(0)
-            ordinal = 0
-            while part := spool.read(runs.PART_BYTES):
-                await runs.add_part(connection, digest, ordinal, part)
-                ordinal += 1
-        workspace, user = int(self._request["workspace_id"]), str(self._request["user"])
-        return {"name": head["name"], "version": await submissions.add_model(connection, workspace, head, user)}
-
-    async def _add_files(self, connection: Connection, head: Mapping[str, Any]) -> dict[str, Any]:
-        workspace, user = str(self._request["workspace"]), str(self._request["user"])
-        return {"name": head["name"], "version": await submissions.add_model_files(connection, workspace, head, user)}
+    async def _add_model(self, connection: Connection, head: Mapping[str, Any], spool: IO[bytes] | None) -> dict[str, Any]:
+        if spool is not None:
+            digest = bytes.fromhex(head["digest"])
+            if await runs.add_blob(connection, digest, int(head["size"])):
+                spool.seek(0)
+                ordinal = 0
+                while part := spool.read(runs.PART_BYTES):
+                    await runs.add_part(connection, digest, ordinal, part)
+                    ordinal += 1
+        return {"name": head["name"], "version": await submissions.add_model(connection, self._record.run_id, head)}
 
     async def _lend(self, script: ScriptCall, head: Mapping[str, Any]) -> Message:
         """Send the script the model that it asks for; returns the answer."""
-        workspace = str(self._request["workspace"])
 
         async def send(connection: Connection) -> dict[str, Any]:
-            name, version, digest = await submissions.find_model(connection, head["name"], workspace)
-            for ordinal in await submissions.parts(connection, digest):
-                part = await submissions.part(connection, digest, ordinal)
+            key, name, version, digest = await submissions.find_model(connection, self._record.run_id, head["name"])
+            ordinal = 0
+            while (part := await submissions.model_part(connection, self._record.run_id, key, ordinal)) is not None:
                 await script.handle("part", {}, part.hex().encode())
+                ordinal += 1
             return {"name": name, "version": version, "digest": digest.hex()}
 
-        return await self._answer("model", head, send)
+        return await self._answer("model", send)
 
-    async def _answer(self, verb: str, head: Mapping[str, Any], work: Any) -> Message:
+    async def _answer(self, verb: str, work: Any) -> Message:
         """Do what the script asked in a transaction; an error of the database's is the answer."""
         try:
             return verb, await self._telemetry.transact(work, durable=True), b""

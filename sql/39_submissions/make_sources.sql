@@ -46,11 +46,11 @@ $$;
 comment on function dbml_channel.make_sources(jsonb) is
     'Put each query into a function of the caller, for the worker to execute later.';
 
-create or replace function dbml_channel._check_sources(sources jsonb, caller text)
+create or replace function dbml_channel._check_inputs_v1(sources jsonb, caller text)
 returns void
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
--- Definer: called by definers only.  Whoever names a function for the worker must be its owner, and it must run as that.
+-- Definer: called by definers and by the worker.  Whoever names a function for the worker must be its owner, and it must run as that.
 as $$
 declare
     wrong text;
@@ -66,7 +66,7 @@ begin
     end if;
 end
 $$;
-comment on function dbml_channel._check_sources(jsonb, text) is 'Refuse functions that do not hold the queries, or do not run as the caller.';
+comment on function dbml_channel._check_inputs_v1(jsonb, text) is 'Refuse functions that do not hold the queries, or do not run as the caller.';
 
 create or replace function dbml_channel.without_functions(sources jsonb)
 returns jsonb
@@ -76,7 +76,7 @@ begin atomic
 end;
 comment on function dbml_channel.without_functions(jsonb) is 'Inputs as dbml.runs has them.';
 
-create or replace function dbml_channel._sweep_sources(held text[])
+create or replace function dbml_channel._sweep_inputs_v1(held text[])
 returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
@@ -98,5 +98,5 @@ begin
     return dropped;
 end
 $$;
-comment on function dbml_channel._sweep_sources(text[]) is
+comment on function dbml_channel._sweep_inputs_v1(text[]) is
     'Drop the functions that hold queries of runs that are over: of none that waits, and none that is held.';

@@ -75,7 +75,7 @@ begin
     elsif seed not between 0 and 4294967295 then
         raise exception 'seed must be 0 to 4294967295, got %', seed using errcode = 'ML009';
     end if;
-    perform dbml_channel._check_sources(sources, caller);
+    perform dbml_channel._check_inputs_v1(sources, caller);
     home := dbml_channel.find_workspace(workspace, 'write');
     digest := dbml_channel.find_snapshot(snapshot, home.id);
     params := dbml_channel.submitted_params(arguments, environment_variables);

@@ -326,7 +326,7 @@ def test_rights_are_those_of_when_it_begins(db: Db, alice: str, server: Any) -> 
     assert (run["status"], run["sqlstate"]) == ("failed", "42501") and "may no longer run scripts" in run["error"]
     db.execute(f"SET ROLE {alice}")
     for statement in (
-        "SELECT dbml.submit_run('e', 'x', 'y.py')", "SELECT dbml.create_snapshot('{\"a\": \"\"}')", "SELECT dbml_channel._sweep_sources('{}')",
+        "SELECT dbml.submit_run('e', 'x', 'y.py')", "SELECT dbml.create_snapshot('{\"a\": \"\"}')", "SELECT dbml_channel._sweep_inputs_v1('{}')",
         "SELECT * FROM dbml._submissions", "SELECT * FROM dbml._snapshots", "SELECT dbml_channel._sign('x')", "SELECT dbml.replay(NULL)",
         "CREATE FUNCTION dbml_runtime.f() RETURNS int LANGUAGE sql AS 'select 1'", "SELECT dbml_channel._may_submit('x', 1)",
         f"SELECT dbml_channel.take_back('{run_id}')", f"SELECT * FROM dbml.run_log('{run_id}')", f"SELECT dbml.wait_for_run('{run_id}')",
