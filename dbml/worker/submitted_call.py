@@ -11,6 +11,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import IO, Any
 
 import psycopg
@@ -203,17 +204,32 @@ class SubmittedCall:
         return {"name": head["name"], "version": await submissions.add_model(connection, self._record.run_id, head)}
 
     async def _lend(self, script: ScriptCall, head: Mapping[str, Any]) -> Message:
-        """Send the script the model that it asks for; returns the answer."""
+        """Send the script the model that it asks for; returns the answer.
 
-        async def send(connection: Connection) -> dict[str, Any]:
-            key, name, version, digest = await submissions.find_model(connection, self._record.run_id, head["name"])
-            ordinal = 0
-            while (part := await submissions.model_part(connection, self._record.run_id, key, ordinal)) is not None:
-                await script.handle("part", {}, part.hex().encode())
-                ordinal += 1
-            return {"name": name, "version": version, "digest": digest.hex()}
+        No transaction is open while a part is sent: the script may take its time.
+        """
+        run_id = self._record.run_id
 
-        return await self._answer("model", send)
+        async def find(connection: Connection) -> dict[str, Any]:
+            key, name, version, digest = await submissions.find_model(connection, run_id, head["name"])
+            return {"key": key, "name": name, "version": version, "digest": digest.hex()}
+
+        verb, found, body = await self._answer("model", find)
+        if verb == "refused":
+            return verb, found, body
+        key = found.pop("key")
+        ordinal = 0
+        while True:
+            verb, part, body = await self._answer("part", partial(self._part, key, ordinal))
+            if verb == "refused":
+                return verb, part, body
+            if part["content"] is None:
+                return "model", found, b""
+            await script.handle("part", {}, part["content"].hex().encode())
+            ordinal += 1
+
+    async def _part(self, key: int, ordinal: int, connection: Connection) -> dict[str, Any]:
+        return {"content": await submissions.model_part(connection, self._record.run_id, key, ordinal)}
 
     async def _answer(self, verb: str, work: Any) -> Message:
         """Do what the script asked in a transaction; an error of the database's is the answer."""
