@@ -1,6 +1,21 @@
 -- What the worker calls about submitted runs.  Its login may read none of these tables: each function gives what one run
 -- needs, and what is done for a run is done as its submitter might do it at that moment.
 
+create or replace function dbml_channel._may_submit(role text, workspace bigint)
+returns boolean
+language sql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads the private table of grants; for the worker, which asks again before it begins what a role has submitted.
+begin atomic
+    select to_regrole(quote_ident(role)) is not null
+        and has_function_privilege(role, 'dbml.run_script'::regproc::oid, 'execute')
+        and (dbml_channel.is_administrator(role) or exists (
+            select from dbml._workspace_grants g
+            where g.workspace_id = _may_submit.workspace and g.privilege in ('owner', 'contributor')
+              and dbml_channel.is_grantee(role, g.grantee)));
+end;
+comment on function dbml_channel._may_submit(text, bigint) is 'Whether a role may run scripts in a workspace at this moment.';
+
 create or replace function dbml_channel._waiting_runs_v1(held uuid[], most integer)
 returns table (run_id uuid, request text, signature text, pool jsonb)
 language sql stable parallel restricted security definer

@@ -171,18 +171,3 @@ begin atomic
     select encode(sha256(w.outer_key || sha256(w.inner_key || convert_to(message, 'UTF8'))), 'hex') from dbml._worker w;
 end;
 comment on function dbml_channel._sign(text) is 'The signature of a message for the worker.';
-
-create or replace function dbml_channel._may_submit(role text, workspace bigint)
-returns boolean
-language sql stable parallel restricted security definer
-set search_path = pg_catalog, pg_temp
--- Definer: reads the private table of grants; for the worker, which asks again before it begins what a role has submitted.
-begin atomic
-    select to_regrole(quote_ident(role)) is not null
-        and has_function_privilege(role, 'dbml.run_script'::regproc::oid, 'execute')
-        and (dbml_channel.is_administrator(role) or exists (
-            select from dbml._workspace_grants g
-            where g.workspace_id = _may_submit.workspace and g.privilege in ('owner', 'contributor')
-              and dbml_channel.is_grantee(role, g.grantee)));
-end;
-comment on function dbml_channel._may_submit(text, bigint) is 'Whether a role may run scripts in a workspace at this moment.';
