@@ -101,6 +101,10 @@ as $$
 declare
     part bytea;
 begin
+    if exists (select from dbml._models m where m.digest = _send_model.digest and m.format = 'files') then
+        raise exception 'a model must be one pickled estimator to be loaded, and this one is a list of files' using errcode = 'ML022',
+            hint = 'SELECT name, version, path FROM dbml.model_files shows them; dbml.model_part reads them';
+    end if;
     for part in
         select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
         where bc.blob = _send_model.digest order by bc.ordinal
