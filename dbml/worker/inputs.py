@@ -1,7 +1,8 @@
 """Inputs of submitted runs: rows of queries that run as who has submitted the run, in a session of the worker's.
 
 Each query is in a security definer function of the submitter's, which alone decides what it may read: the worker has no
-right to any table, and whatever the query does, it cannot become the worker.
+right to any table, and whatever the query does, it cannot become the worker.  To dbml's own functions its caller is the
+role dbml_worker, which is in no workspace.
 Why: docs/decisions/0009-submitted-runs-wait-in-a-table.md.
 """
 
@@ -30,13 +31,19 @@ async def send_inputs(dsn: str, sources: Sequence[Mapping[str, Any]], user: str,
         connection = await psycopg.AsyncConnection.connect(
             dsn, client_encoding="utf8", application_name="dbml worker", connect_timeout=CONNECT_TIMEOUT_S
         )
-        await channel.lay_down(connection)
+        _, role = await channel.lay_down(connection)
         await connection.commit()
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         await connection.set_read_only(True)
     except psycopg.Error as error:
         raise _failed(error, "the inputs") from None
     try:
+        if role != channel.ROLE:
+            # dbml's functions would take the query for one of the worker's login, which may be an administrator's.
+            raise errors.WorkerError(
+                f"a worker must be able to take the role {channel.ROLE} to read inputs, this one acts as {role}",
+                hint=f"let an administrator run: CREATE ROLE {channel.ROLE} NOLOGIN; then dbml upgrade, and restart the worker",
+            )
         for position, source in enumerate(sources):
             try:
                 await submissions.open_input(connection, source, user)

@@ -58,6 +58,7 @@ class Submissions:
         self._calls: dict[str, SubmittedCall | None] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
         self._swept = False  # what held the inputs of runs that are over is gone
 
     def start(self) -> None:
@@ -104,8 +105,12 @@ class Submissions:
 
     async def _look(self) -> None:
         """Take what waits, and let go what was taken back."""
-        if not self._telemetry.alone:
-            return
+        async with self._looking:  # what one look has found is held before the next
+            if self._telemetry.alone:
+                await self._let_go()
+                await self._take()
+
+    async def _let_go(self) -> None:
         waiting = [run_id for run_id, call in self._calls.items() if call is not None and call.waits]
         if waiting:
             left = await self._telemetry.transact(lambda connection: submissions.remaining(connection, waiting))
@@ -113,6 +118,8 @@ class Submissions:
                 call = self._calls.get(run_id)
                 if run_id not in left and call is not None and call.waits:
                     call.take_back()
+
+    async def _take(self) -> None:
         if not self._swept:
             # Asked for while the connection is ours: no run begins meanwhile, whose function would be taken for an old one.
             await self._telemetry.transact(lambda connection: submissions.sweep_inputs(connection, self._functions()))

@@ -36,11 +36,11 @@ Message = tuple[str, dict[str, Any], bytes]
 def request_of(header: Mapping[str, Any], pool: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request of a script's call for what was submitted."""
     seed = random_seed() if header["seed"] is None else header["seed"]
+    inputs = [{key: source[key] for key in source if key != "function"} for source in header["inputs"]]
     return {
-        **header, "kind": "script", "submitted": {"snapshot": header["snapshot"]}, "pool": pool, "seed": seed,
-        "inputs": [{key: source[key] for key in source if key != "function"} for source in header["inputs"]],
-        "sources": header["inputs"], "expected": None, "split": None,
-"output_name": "OutputDataSet", "result": "none", "backend_pid": None,
+        **header, "kind": "script", "submitted": {"snapshot": header["snapshot"]}, "pool": pool, "seed": seed, "inputs": inputs,
+        "sources": header["inputs"], "expected": None, "split": None, "output_name": "OutputDataSet", "result": "none",
+        "backend_pid": None,
     }  # fmt: skip
 
 

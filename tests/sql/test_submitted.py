@@ -270,13 +270,13 @@ def test_inputs_are_read_as_who_submits_and_when_the_run_begins(db: Db, alice: s
     db.execute("BEGIN")
     run_id = submit(db, READ, inputs={
         "mine": "SELECT x, owner FROM shared ORDER BY x", "many": "SELECT g, NULL::text AS n, g / 3.0 AS f FROM generate_series(1, 30000) g;",
-        "none": 'SELECT 1 AS "a b" WHERE false', "who": "SELECT current_user::text AS c",
+        "none": 'SELECT 1 AS "a b" WHERE false', "who": "SELECT current_user::text || ' ' || dbml_channel.caller() AS c",
     })  # fmt: skip
     db.execute("RESET ROLE; INSERT INTO shared VALUES (5, '" + alice + "')")
     db.execute("COMMIT")
     run = wait(db, run_id)
     assert run["log"] == (
-        f"many ['g', 'n', 'f'] 30000 [1, 2, 3] 30000\nmine ['x', 'owner'] 3 [3, 4, 5] 0\nnone ['a b'] 0 [] 0\nwho ['c'] 1 ['{alice}'] 0\n"
+        f"many ['g', 'n', 'f'] 30000 [1, 2, 3] 30000\nmine ['x', 'owner'] 3 [3, 4, 5] 0\nnone ['a b'] 0 [] 0\nwho ['c'] 1 ['{alice} dbml_worker'] 0\n"
     ), run["error"]
     assert run["rows_in"] == 30004 and run["username"] == alice
     assert [(i["name"], i["relations"], "function" in i) for i in run["inputs"]] == [
