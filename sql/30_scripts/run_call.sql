@@ -101,10 +101,8 @@ begin
                     when 'register' then
                         if request ? 'replay_of' then   -- its bytes are compared, not kept
                             reply := 'registered ' || dbml_channel.pass_over_model(head)::text;
-                            if head ? 'digest' then
-                                literals := array['register', head ->> 'name', head ->> 'digest'];
-                                return next;
-                            end if;
+                            literals := array['register', head ->> 'name', coalesce(head ->> 'digest', dbml_channel.digest_of_files(head))];
+                            return next;
                             i := i + 1;
                             continue;
                         end if;
@@ -278,3 +276,21 @@ begin
 end
 $$;
 comment on function dbml_channel.loaded_then(uuid, text) is 'The version of a model that a run loaded by a name.';
+
+create or replace function dbml_channel.digest_of_files(head jsonb)
+returns text
+language plpgsql stable parallel restricted security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+-- As dbml.register_model_files has it: of one pickle it is the file's own, of a folder that of the list of its files.
+declare
+    listed jsonb;
+begin
+    select jsonb_agg(jsonb_build_object('path', f.path, 'sha256', a.digest, 'size', a.size_bytes) order by f.path) into listed
+    from jsonb_to_recordset(head -> 'files') f(path text, artifact text)
+    left join dbml.artifacts a on (a.run_id, a.name) = ((head ->> 'run_id')::uuid, f.artifact);
+    return case when head ->> 'format' = 'files' then encode(sha256(convert_to(jsonb_build_object('files', listed)::text, 'UTF8')), 'hex')
+        else listed -> 0 ->> 'sha256' end;
+end
+$$;
+comment on function dbml_channel.digest_of_files(jsonb) is 'The digest that a model of these artifacts has.';
