@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from dbml import errors
-from dbml.database.dsn import make_uri, parse
+from dbml.dsn import make_uri, parse
 from dbml.store.channel import ROLE
 
 Connection = psycopg.Connection[tuple[Any, ...]]

@@ -51,7 +51,11 @@ def test_a_script_with_a_query(db: Client, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_function_is_shipped(db: Client) -> None:
     frame = pd.DataFrame({"x": [1.0, 4.0]})
-    assert db.run_script(scaled, frame, params={"factor": 2}).to_dict("list") == {"x": [1.0, 4.0], "y": [2.0, 8.0], "root": [1.0, 2.0]}
+    assert db.run_script(scaled, frame, params={"factor": 2}).to_dict("list") == {
+        "x": [1.0, 4.0],
+        "y": [2.0, 8.0],
+        "root": [1.0, 2.0],
+    }
 
     def both(left: pd.DataFrame, right: pd.DataFrame, run: Any, how: str = "inner") -> pd.DataFrame:
         run.log("left", len(left))
@@ -74,7 +78,12 @@ def test_a_function_that_cannot_be_shipped(db: Client) -> None:
     def wants(frame: pd.DataFrame, missing: int) -> Any:
         return frame
 
-    for function, said in ((uses_global, "uses OFFSET"), (uses_closure, "uses near"), (wants, "'missing'"), (len, "must be text")):
+    for function, said in (
+        (uses_global, "uses OFFSET"),
+        (uses_closure, "uses near"),
+        (wants, "'missing'"),
+        (len, "must be text"),
+    ):
         with pytest.raises(errors.InvalidArgument, match=said):
             db.run_script(function, "SELECT 1 AS x")
 
@@ -95,7 +104,9 @@ def test_frames_come_back_as_they_went(db: Client) -> None:
     })  # fmt: skip
     back = db.run_script("OutputDataSet = InputDataSet", frame)
     assert back.columns.to_list() == frame.columns.to_list()
-    assert back["i"].to_list() == [1, 2**53 + 1] and back["b"].to_list() == [True, False] and back["f"].to_list() == [1.5, math.inf]
+    assert (
+        back["i"].to_list() == [1, 2**53 + 1] and back["b"].to_list() == [True, False] and back["f"].to_list() == [1.5, math.inf]
+    )
     assert back["t"].to_list() == frame["t"].to_list() and back["raw"].to_list() == [b"\0a", b""]
     assert str(back["d"][0]) == "1.10" and back["at"][0] == frame["at"][0] and pd.isna(back["at"][1])
     assert back["zone"].to_list() == frame["zone"].to_list() and back["c"].to_list() == ["x", "y"]

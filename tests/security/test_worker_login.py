@@ -17,10 +17,10 @@ from psycopg import sql
 
 from dbml import errors
 from dbml.cli.supervisor import WorkerProcess
-from dbml.database.dsn import parse
 from dbml.database.install import install
 from dbml.database.verify import verify
 from dbml.database.worker_login import make_login, own_login
+from dbml.dsn import parse
 
 Connection = psycopg.Connection[Any]
 
