@@ -45,6 +45,8 @@ worker raises before the error goes over the wire.  This module knows no other p
     ├── WorkspaceNotFound         ML050
     ├── ScriptNotFound            ML051  no stored script of that name, or no right to run it
     ├── RunNotFound               ML052
+    ├── SnapshotNotFound          ML054  no such snapshot in the workspace
+    ├── NothingFound              ML055  nothing of that name, of whatever kind
     ├── PoolNotFound              ML060
     └── PoolDenied                ML061  the pool is another role's
 """
@@ -349,6 +351,18 @@ class UploadNotFound(DbmlError, code="ML053", name="UPLOAD_NOT_FOUND"):
     """No such upload of the caller: it was used, given up, or is a day old."""
 
     sqlstate = "ML053"
+
+
+class SnapshotNotFound(DbmlError, code="ML054", name="SNAPSHOT_NOT_FOUND"):
+    """The workspace has no such snapshot."""
+
+    sqlstate = "ML054"
+
+
+class NothingFound(DbmlError, code="ML055", name="NOTHING_FOUND"):
+    """Nothing of that name is in the workspace: neither model, dataset, table, environment nor run."""
+
+    sqlstate = "ML055"
 
 
 class PoolNotFound(DbmlError, code="ML060", name="POOL_NOT_FOUND"):

@@ -16,6 +16,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from dbml.worker.script_call import CALLER_LOST, ScriptCall
 from dbml.worker.secret_params import Secrets
 from dbml.worker.settings import WorkerSettings
 from dbml.worker.spawn import bury_strays
+from dbml.worker.submissions import Submissions
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import own_memory_mb
 from dbml.worker.watch import Watch
@@ -240,6 +242,14 @@ class Router:
         script.stop(errors.CallCanceled(f"the script was cancelled by role {request['user']}"))
         return True
 
+    def adopt(self, request: Mapping[str, Any], record: RunRecord, backend: int) -> ScriptCall:
+        """Make the call of a submitted run, which is seen and cancelled like any other; its conversation is another's."""
+        script = ScriptCall(
+            request, self._zygotes, self._telemetry, self._admission, self._limits, self._forget, record=record, backend=backend
+        )
+        self._scripts[script.run_id] = script
+        return script
+
     def scripts(self) -> list[ScriptCall]:
         """Return the scripts that run or wait."""
         return list(self._scripts.values())
@@ -362,6 +372,9 @@ async def serve(settings: WorkerSettings) -> None:
             seen_port = int(advertised)
         await telemetry.register(seen_host, seen_port)
         telemetry.start()
+        submissions = Submissions(settings.dsn, channel.secret, telemetry, zygotes, settings.limits, router.adopt)
+        submissions.start()
+        cleanup.push_async_callback(submissions.stop)
         address = f"{seen_host}:{seen_port}"
         log.info("worker %s listens at %s, process %d", dbml.__version__, address, os.getpid())
         if settings.on_ready is not None:

@@ -49,6 +49,9 @@ class Run:
         self._metrics: dict[str, list[float]] = {}
         self.outputs: dict[str, Any] = {}
         self.first_image: bytes | None = None  # the first picture kept, as PNG
+        self.kept: set[str] = set()  # names of artifacts
+        self.inputs: dict[str, Any] = {}  # of a submitted script, frames by name
+        self._properties: dict[str, str] = {}
 
     @property
     def id(self) -> str:
@@ -90,6 +93,12 @@ class Run:
         # JSON has no NaN; as text, as PostgreSQL reads it.
         sent = number if math.isfinite(number) else repr(number)
         self._say({"tag": "metric", "name": name, "step": step, "value": sent, "time": time.time()})
+
+    def log_values(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Log values as dbml.metrics has them: name, and of kind, step, value and data what there is."""
+        for row in rows:
+            head = {key: row.get(key) for key in ("step", "value", "kind", "data")}
+            self._say({"tag": "metric", "name": _name(row["name"], "a metric's name"), "time": time.time(), **head})
 
     def log_list(self, name: str, values: Sequence[float], description: str = "") -> None:
         """Log several values of a metric, in order."""
@@ -143,6 +152,21 @@ class Run:
     def tag(self, name: str, value: Any = "") -> None:
         """Tag the run; the same name again replaces the value."""
         self._say({"tag": "tags", "tags": {_name(name, "a tag's name"): _text(value)}})
+
+    def add_properties(self, properties: Mapping[str, Any]) -> None:
+        """Give the run properties, which never change.
+
+        Raises: InvalidArgument where one has another value already.
+        """
+        given = {_name(name, "a property's name"): text for name, text in _texts(properties, "properties").items()}
+        for name, text in given.items():
+            if self._properties.get(name, text) != text:
+                raise errors.InvalidArgument(
+                    f"a property must not change: {name} is {self._properties[name]!r}, got {text!r}",
+                    hint="run.tag(name, value) keeps what changes",
+                )
+        self._properties |= given
+        self._say({"tag": "properties", "properties": given})
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Tell how far the script is, as dbml.active_scripts shows it while it runs.
@@ -221,6 +245,25 @@ class Run:
             raise errors.from_fields(answer)
         return int(answer["version"])
 
+    def register_files(
+        self, name: str, files: Mapping[str, str], *, format: str, framework: str | None = None,  # noqa: A002
+        framework_version: str | None = None, tags: Mapping[str, Any] | None = None,
+        properties: Mapping[str, Any] | None = None, description: str | None = None,
+    ) -> int:  # fmt: skip
+        """Register files that the run keeps as the next version of a model; files: paths in the model, and artifacts' names."""
+        listed = [{"path": path, "artifact": _name(artifact, "an artifact's name")} for path, artifact in files.items()]
+        head = {
+            "tag": "register", "name": _name(name, "a model's name"), "files": listed, "format": format,
+            "framework": framework, "framework_version": framework_version, "tags": _texts(tags, "tags"),
+            "properties": _texts(properties, "properties"),
+            "description": None if description is None else _text(description),
+        }  # fmt: skip
+        self._say(head)
+        answer, _ = self._hear()
+        if answer["tag"] == "refused":
+            raise errors.from_fields(answer)
+        return int(answer["version"])
+
     def load_model(self, name: str) -> Any:
         """Load a registered model: 'name', 'name:3' or 'name@alias', in the caller's snapshot.
 
@@ -278,6 +321,7 @@ class Run:
         head = {"name": name, "kind": kind, "content_type": content_type, "digest": digest.hexdigest(), "size": size}
         self._say({"tag": "artifact", **head})
         self._send_parts(stream, digest.hexdigest())
+        self.kept.add(name)
 
     def _send_parts(self, stream: IO[bytes], digest: str) -> None:
         sent = hashlib.sha256()

@@ -4,6 +4,20 @@ language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: writes private tables; reached from register_model and from run.register_model.
 as $$
+begin
+    perform dbml_channel._require_registering(workspace, model_name);
+    return dbml._insert_model(dbml_channel.caller(), workspace, model_name, blob, about);
+end
+$$;
+comment on function dbml._add_model(bigint, text, bytea, jsonb) is
+    'Add the next version of a model whose bytes are stored, for the caller, if it may.';
+
+create or replace function dbml._insert_model(role text, workspace bigint, model_name text, blob bytea, about jsonb)
+returns integer
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: writes private tables; reached from functions that have asked for the role's right.
+as $$
 declare
     made integer;
     policy jsonb;
@@ -12,7 +26,6 @@ begin
         raise exception 'a model''s name must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(model_name), 'NULL')
             using errcode = 'ML009';
     end if;
-    perform dbml_channel._require_registering(workspace, model_name);
     if not exists (select from dbml._environments e where (e.workspace_id, e.environment_id) = (workspace, (about ->> 'environment_id')::bigint))
           and about ->> 'environment_id' is not null then
         raise exception 'a model''s environment must be in the model''s workspace' using errcode = 'ML036',
@@ -26,7 +39,7 @@ begin
            about ->> 'framework', about ->> 'framework_version',
            nullif(about -> 'signature', 'null'), about ->> 'description', coalesce(nullif(about -> 'tags', 'null'), '{}'),
            coalesce(nullif(about -> 'properties', 'null'), '{}'), (about ->> 'run_id')::uuid,
-           (about ->> 'environment_id')::bigint, dbml_channel.caller()
+           (about ->> 'environment_id')::bigint, role
     from dbml._models m where m.workspace_id = workspace and m.name = model_name
     returning version into made;
     if about ->> 'alias' is not null then
@@ -55,7 +68,7 @@ $$;
 comment on function dbml_channel._require_registering(bigint, text) is
     'Refuse who may write neither in the workspace nor the model of that name.';
 
-comment on function dbml._add_model(bigint, text, bytea, jsonb) is 'Add the next version of a model whose bytes are stored.';
+comment on function dbml._insert_model(text, bigint, text, bytea, jsonb) is 'Add the next version of a model whose bytes are stored, for a role.';
 
 create or replace function dbml.register_model(
     name              text,
