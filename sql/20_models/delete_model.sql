@@ -9,16 +9,7 @@ declare
 begin
     select * into gone from dbml_channel.find_model(model, workspace);
     delete from dbml._models m where m.model_id = gone.model_id;
-    -- Bytes that no model and no artifact needs any more go with it.
-    if not exists (select from dbml._models m where m.digest = gone.digest)
-       and not exists (select from dbml._artifacts a where a.digest = gone.digest) then
-        with freed as (
-            delete from dbml._blob_chunks bc where bc.blob = gone.digest returning bc.chunk)
-        delete from dbml._chunks c using freed
-        where c.digest = freed.chunk
-          and not exists (select from dbml._blob_chunks o where o.chunk = c.digest and o.blob <> gone.digest);
-        delete from dbml._blobs b where b.digest = gone.digest;
-    end if;
+    perform dbml._free_blob(gone.digest);
     return gone.version;
 end
 $$;
