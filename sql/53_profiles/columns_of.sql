@@ -30,3 +30,14 @@ begin atomic
 end;
 comment on function dbml_channel._statistics_kind(text, text) is
     'How a column of a type is summed up: integer, float, numeric, boolean, moment, span, text or other.';
+
+create or replace function dbml_channel._double(value numeric)
+returns double precision
+language sql immutable parallel safe security invoker
+begin atomic
+    -- A cast refuses what double precision cannot hold: here what is too large is infinite, and what is too small is 0.
+    select case when value in ('NaN', 'Infinity', '-Infinity') or value = 0 then value::double precision
+                when abs(value) > 1.7976931348623157e308 then sign(value)::double precision * 'Infinity'
+                when abs(value) < 1e-307 then 0 else value::double precision end;
+end;
+comment on function dbml_channel._double(numeric) is 'A number as double precision, infinite where it is too large.';

@@ -37,7 +37,8 @@ begin
         return query
             select shape.names[n.number], shape.types[n.number], (f.found ->> 'count')::bigint, (f.found ->> 'missing')::bigint,
                    (f.found ->> 'nan')::bigint, (f.found ->> 'infinite')::bigint, (f.found ->> 'distinct')::bigint,
-                   f.found ->> 'min', f.found ->> 'max', (f.found ->> 'mean')::double precision, (f.found ->> 'std')::double precision,
+                   f.found ->> 'min', f.found ->> 'max', nullif(abs(dbml_channel._double((f.found ->> 'mean')::numeric)), 'Infinity') * sign((f.found ->> 'mean')::numeric)::float8,
+                   nullif(dbml_channel._double((f.found ->> 'std')::numeric), 'Infinity'),
                    (select jsonb_object_agg(p.probability, f.found -> 'quantiles' -> (p.place::integer - 1))
                     from unnest(probabilities) with ordinality p(probability, place)
                     where jsonb_typeof(f.found -> 'quantiles') = 'array')
@@ -84,7 +85,7 @@ begin atomic
                     'distinct', count(distinct #), 'min', (min(#) filter (where # <> 'NaN'))::text, 'max', (max(#) filter (where # <> 'NaN'))::text,
                     'mean', avg(#) filter (where # not in ('NaN', 'Infinity', '-Infinity')),
                     'std', stddev_samp(#) filter (where # not in ('NaN', 'Infinity', '-Infinity')),
-                    'quantiles', pg_catalog.to_jsonb(percentile_cont($1) within group (order by case when # between -1e308 and 1e308 then #::float8 end)
+                    'quantiles', pg_catalog.to_jsonb(percentile_cont($1) within group (order by dbml_channel._double(#))
                         filter (where # not in ('NaN', 'Infinity', '-Infinity')))$f$
                 when 'boolean' then $f$
                     'distinct', count(distinct #), 'min', bool_and(#)::text, 'max', bool_or(#)::text,
