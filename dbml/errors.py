@@ -338,6 +338,12 @@ class RunNotFound(DbmlError, code="ML052", name="RUN_NOT_FOUND"):
     sqlstate = "ML052"
 
 
+class UploadNotFound(DbmlError, code="ML053", name="UPLOAD_NOT_FOUND"):
+    """No such upload of the caller: it was used, given up, or is a day old."""
+
+    sqlstate = "ML053"
+
+
 class PoolNotFound(DbmlError, code="ML060", name="POOL_NOT_FOUND"):
     """No resource pool of that name."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbml.cli.output import DsnOption, console
-from dbml.database.dsn import find_dsn, without_password
+from dbml.dsn import find_dsn, without_password
 
 if TYPE_CHECKING:
     from dbml.database.install import Installed

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from dbml import errors
 from dbml.cli.output import DsnOption, console, print_table, stderr
-from dbml.database.dsn import find_dsn
+from dbml.dsn import find_dsn
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,9 +24,9 @@ import psycopg
 
 from dbml import __version__, errors
 from dbml.database.address import listening_place
-from dbml.database.dsn import without_password
 from dbml.database.embedded import Cluster
-from dbml.database.home import Home
+from dbml.dsn import without_password
+from dbml.home import Home
 from dbml.temporary import SCRATCH, sweep, temporary_directory
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

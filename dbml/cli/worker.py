@@ -21,8 +21,8 @@ from dbml import errors
 from dbml.cli.output import DsnOption
 from dbml.cli.supervisor import READY, WARM, WorkerProcess, keep_worker
 from dbml.database.address import listening_place
-from dbml.database.dsn import find_dsn
 from dbml.database.reach import wait_for_server
+from dbml.dsn import find_dsn
 
 if TYPE_CHECKING:
     from dbml.worker.sandbox.layers import Wanted

@@ -24,7 +24,7 @@ from typing import Any
 from dbml import errors
 from dbml.database.account import Account, owner, server_account
 from dbml.database.binaries import SHARED, Binaries, find, for_account
-from dbml.database.dsn import make_uri
+from dbml.dsn import make_uri
 
 USER = "postgres"
 DATABASE = "dbml"

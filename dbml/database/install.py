@@ -21,8 +21,8 @@ from sqlalchemy.pool import NullPool
 
 from dbml import __version__, errors
 from dbml.database.binaries import OLDEST
-from dbml.database.dsn import parse
 from dbml.database.schema import is_newer
+from dbml.dsn import parse
 from dbml.store.resources import migrations_path, sql_files
 
 LOCK = 0x64626D6C  # "dbml" in ASCII: the advisory lock of every installer

@@ -54,7 +54,7 @@ where run_id = %(run_id)s"""
 _INTERRUPT = """
 update dbml._runs
 set status = 'interrupted', finished_at = greatest(now(), started_at), sqlstate = 'ML011', error = %s
-where finished_at is null and run_id <> all(%s)"""
+where finished_at is null and source = 'worker' and run_id <> all(%s)"""
 
 
 async def start(connection: AsyncConnection[Any], run: Mapping[str, Any]) -> None:

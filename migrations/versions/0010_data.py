@@ -1,7 +1,7 @@
 """Make datastores, the files of the default one, the files that a dataset's version holds, and what runs used.
 
 Revision ID: 0010
-Revises: 0005
+Revises: 0008
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0010"
-down_revision = "0005"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
@@ -46,9 +46,10 @@ create table dbml._files (
     # What a version was made of stays with it, also when the file of that path is written again.
     """
 create table dbml._dataset_files (
-    dataset_id bigint not null references dbml._datasets on delete cascade,
-    path       text collate "C" not null,
-    digest     bytea not null references dbml._blobs,
+    dataset_id   bigint not null references dbml._datasets on delete cascade,
+    workspace_id bigint not null,
+    path         text collate "C" not null,
+    digest       bytea not null references dbml._blobs,
     primary key (dataset_id, path)
 )""",
     "create index on dbml._dataset_files (digest)",
@@ -63,6 +64,8 @@ create table dbml._run_datasets (
     primary key (run_id, dataset_id, name_in_run)
 )""",
     "create index on dbml._run_datasets (dataset_id)",
+    # The policies are in sql/90_rights.
+    *(f"alter table dbml.{table} enable row level security" for table in ("_datastores", "_files", "_dataset_files", "_run_datasets")),
 )
 
 

@@ -6,10 +6,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     gone record;
+    its_files bytea[];
 begin
-    select * into gone from dbml_channel.find_model(model, workspace);
+    select * into gone from dbml_channel.find_model(model, workspace, 'write');
+    select coalesce(array_agg(distinct f.digest), '{}') into its_files from dbml._model_files f where f.model_id = gone.model_id;
     delete from dbml._models m where m.model_id = gone.model_id;
-    perform dbml._free_blob(gone.digest);
+    -- Bytes that nothing else needs go with it.
+    perform dbml._free_blob(d) from unnest(its_files || gone.digest) d;
     return gone.version;
 end
 $$;

@@ -11,7 +11,7 @@ begin
         raise exception 'workspaceblobstore is the database itself, and stays' using errcode = 'ML009',
             hint = 'dbml.delete_file deletes a file of it';
     end if;
-    home := dbml_channel.find_workspace(workspace);  -- wanted: 'write'
+    home := dbml_channel.find_workspace(workspace, 'write');
     delete from dbml._datastores d where d.workspace_id = home.id and d.name = delete_datastore.name;
     if not found then
         raise exception 'datastore "%" is not in workspace "%"', name, home.name using errcode = 'ML072',

@@ -9,7 +9,7 @@ declare
     home record;
     gone bytea;
 begin
-    home := dbml_channel.find_workspace(workspace);  -- wanted: 'write'
+    home := dbml_channel.find_workspace(workspace, 'write');
     delete from dbml._files f where f.workspace_id = home.id and f.path = plain collate "C" returning f.digest into gone;
     if gone is null then
         return false;

@@ -11,7 +11,7 @@ declare
     found_ bytea;
 begin
     if dataset is null then
-        home := dbml_channel.find_workspace(workspace);
+        home := dbml_channel.find_workspace(workspace, 'read');
         select f.digest into found_ from dbml._files f where f.workspace_id = home.id and f.path = plain collate "C";
     else
         held := dbml_channel.find_dataset(dataset, workspace);

@@ -52,7 +52,7 @@ begin
         raise exception 'a credential must be a reference to a variable or a file, never the secret itself: %', bad
             using errcode = 'ML009', hint = 'credentials => ''{"key": {"env": "MY_KEY"}, "secret": {"file": "/run/secrets/s3"}}''';
     end if;
-    home := dbml_channel.find_workspace(workspace);  -- wanted: 'write'
+    home := dbml_channel.find_workspace(workspace, 'write');
     insert into dbml._datastores as d (workspace_id, name, kind, url, options, credentials, description, tags, created_by)
     values (home.id, name, kind, url, coalesce(options, '{}'), coalesce(credentials, '{}'), description, coalesce(tags, '{}'),
             dbml_channel.caller())

@@ -7,7 +7,7 @@ as $$
 declare
     home record;
 begin
-    home := dbml_channel.find_workspace(workspace);  -- wanted: 'own'
+    home := dbml_channel.find_workspace(workspace, 'own');
     if name is distinct from 'workspaceblobstore'
        and not exists (select from dbml._datastores d where d.workspace_id = home.id and d.name = set_default_datastore.name) then
         raise exception 'datastore "%" is not in workspace "%"', name, home.name using errcode = 'ML072',

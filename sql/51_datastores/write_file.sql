@@ -37,7 +37,7 @@ begin
     if content is null then
         raise exception 'content must be given, got NULL' using errcode = 'ML009';
     end if;
-    home := dbml_channel.find_workspace(workspace);  -- wanted: 'write'
+    home := dbml_channel.find_workspace(workspace, 'write');
     if not coalesce(overwrite, true)
        and exists (select from dbml._files f where f.workspace_id = home.id and f.path = plain collate "C") then
         return false;

@@ -12,7 +12,7 @@ declare
     home record;
     plain constant text := dbml_channel._plain_path(path);
 begin
-    home := dbml_channel.find_workspace(workspace);  -- wanted: 'write'
+    home := dbml_channel.find_workspace(workspace, 'write');
     perform dbml._use_upload(digest);
     if not coalesce(overwrite, true)
        and exists (select from dbml._files f where f.workspace_id = home.id and f.path = plain collate "C") then

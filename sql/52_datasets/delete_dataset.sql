@@ -8,7 +8,7 @@ declare
     gone record;
     held bytea[];
 begin
-    gone := dbml_channel.find_dataset(dataset, workspace);  -- wanted: 'write'
+    gone := dbml_channel.find_dataset(dataset, workspace, 'write');
     select array_agg(distinct f.digest) into held from dbml._dataset_files f where f.dataset_id = gone.dataset_id;
     delete from dbml._datasets d where d.dataset_id = gone.dataset_id;
     perform dbml._free_blob(digest) from unnest(held) digest;

@@ -1,5 +1,5 @@
 create or replace function dbml_channel.find_dataset(
-    dataset text, workspace text, out dataset_id bigint, out workspace_id bigint, out workspace_name text, out name text,
+    dataset text, workspace text, wanted text default 'read', out dataset_id bigint, out workspace_id bigint, out workspace_name text, out name text,
     out version integer, out kind text, out definition jsonb)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
@@ -14,7 +14,7 @@ begin
     if dataset is null then
         raise exception 'dataset must be given, got NULL' using errcode = 'ML009';
     end if;
-    home := dbml_channel.find_workspace(workspace);
+    home := dbml_channel.find_workspace(workspace, wanted);
     select d.dataset_id, d.workspace_id, home.name, d.name, d.version, d.kind, d.definition
     into find_dataset.dataset_id, find_dataset.workspace_id, find_dataset.workspace_name, find_dataset.name,
          find_dataset.version, find_dataset.kind, find_dataset.definition
@@ -29,5 +29,5 @@ begin
     end if;
 end
 $$;
-comment on function dbml_channel.find_dataset(text, text) is
+comment on function dbml_channel.find_dataset(text, text, text) is
     'The version that a reference (name, name:3, name:latest) means now, in the caller''s snapshot.';

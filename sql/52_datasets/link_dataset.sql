@@ -10,7 +10,7 @@ begin
     if name is null or name = '' then
         raise exception 'name must say what the run calls the dataset, got %', coalesce(quote_literal(name), 'NULL') using errcode = 'ML009';
     end if;
-    used := dbml_channel.find_dataset(dataset, workspace);  -- wanted: 'write'
+    used := dbml_channel.find_dataset(dataset, workspace, 'write');
     if not exists (select from dbml._runs r where r.run_id = link_dataset.run_id and r.workspace_id = used.workspace_id) then
         raise exception 'run % is not in workspace "%"', coalesce(run_id::text, 'NULL'), used.workspace_name
             using errcode = 'ML052', hint = 'SELECT run_id FROM dbml.runs';

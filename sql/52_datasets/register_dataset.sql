@@ -38,7 +38,7 @@ begin
         raise exception 'the definition of files must list their paths, got %', definition
             using errcode = 'ML009', hint = '{"format": "delimited", "paths": [{"datastore": "workspaceblobstore", "path": "a.csv"}]}';
     end if;
-    home := dbml_channel.find_workspace(workspace);  -- wanted: 'write'
+    home := dbml_channel.find_workspace(workspace, 'write');
     select string_agg(f.path, ', ' order by f.path) filter (where s.path is null),
            coalesce(jsonb_object_agg(f.path, encode(s.digest, 'hex')) filter (where s.path is not null), '{}')
     into missing, held
@@ -67,8 +67,8 @@ begin
     values (home.id, name, coalesce(newest.version, 0) + 1, kind, definition, nullif(schema, 'null'), description,
             coalesce(tags, '{}'), dbml_channel.caller())
     returning dataset_id into made;
-    insert into dbml._dataset_files (dataset_id, path, digest)
-    select made, e.key, decode(e.value, 'hex') from jsonb_each_text(held) e;
+    insert into dbml._dataset_files (dataset_id, workspace_id, path, digest)
+    select made, home.id, e.key, decode(e.value, 'hex') from jsonb_each_text(held) e;
     return coalesce(newest.version, 0) + 1;
 end
 $$;

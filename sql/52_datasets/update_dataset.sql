@@ -14,7 +14,7 @@ begin
     if jsonb_typeof(tags) <> 'object' then
         raise exception 'tags must be a JSON object, got %', tags using errcode = 'ML009';
     end if;
-    wanted := dbml_channel.find_dataset(dataset, workspace);  -- wanted: 'write'
+    wanted := dbml_channel.find_dataset(dataset, workspace, 'write');
     update dbml._datasets d
     set description = coalesce(update_dataset.description, d.description), tags = coalesce(update_dataset.tags, d.tags)
     where d.dataset_id = wanted.dataset_id;
