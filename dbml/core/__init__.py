@@ -8,9 +8,19 @@ of it is imported before it is used.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbml import __version__ as VERSION  # noqa: N812 - the name that notebooks print
+
+if TYPE_CHECKING:
+    from dbml.core.compute_target import ComputeTarget
+    from dbml.core.environment import Environment
+    from dbml.core.experiment import Experiment
+    from dbml.core.model import Model
+    from dbml.core.run import Run
+    from dbml.core.runconfig import RunConfiguration
+    from dbml.core.script_run_config import ScriptRunConfig
+    from dbml.core.workspace import Workspace
 
 # Where each public name lives.
 _PLACES = {
@@ -33,7 +43,9 @@ _NOT_YET = {
     "Webservice": "dbml.predict scores registered models in the database",
 }
 
-__all__ = ["VERSION"]
+__all__ = [
+    "VERSION", "ComputeTarget", "Environment", "Experiment", "Model", "Run", "RunConfiguration", "ScriptRunConfig", "Workspace",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -47,4 +59,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_PLACES})
+    return sorted(__all__)

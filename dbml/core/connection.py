@@ -97,7 +97,10 @@ class Connection:
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._session is None or self._session.closed:
-            session = psycopg.connect(self.dsn, autocommit=True, client_encoding="utf8", application_name=self.application)
+            # No prepared statements: a pooler may give each transaction another server process.
+            session = psycopg.connect(
+                self.dsn, autocommit=True, client_encoding="utf8", application_name=self.application, prepare_threshold=None
+            )  # fmt: skip
             session.add_notice_handler(self._tell)
             if self._key is not None:
                 from dbml.store.client import runs

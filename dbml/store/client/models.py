@@ -102,11 +102,3 @@ def files(connection: Connection, workspace: str, name: str, version: int) -> li
         " where (workspace, name, version) = (%(workspace)s, %(name)s, %(version)s) order by path"
     )
     return all_rows(connection, query, {"workspace": workspace, "name": name, "version": version})
-
-
-def part(connection: Connection, workspace: str, reference: str, number: int, path: str | None) -> bytes | None:
-    """Return one part of a file, or of the model's own bytes where path is None; None past its end."""
-    row = connection.execute(
-        "select dbml.model_part(%s::text, %s::integer, %s::text, %s::text)", (reference, number, path, workspace), binary=True
-    ).fetchone()
-    return None if row is None else row[0]

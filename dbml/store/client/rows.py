@@ -55,6 +55,12 @@ def where(**wanted: Any) -> tuple[sql.Composable, Row]:
     return sql.SQL(" where ") + sql.SQL(" and ").join(terms), asked
 
 
+def text_of(row: Row, column: str) -> str | None:
+    """Return a column of text, None where it is NULL."""
+    found = row[column]
+    return None if found is None else str(found)
+
+
 def finite(value: float) -> Any:
     """Return a float as JSON can say it: not a number and the infinities as text."""
     if math.isfinite(value):

@@ -6,12 +6,13 @@ Text and JSON come from the views; bytes part by part from functions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import sql
 
-from dbml.store.client.rows import Connection, Row, all_rows, call, jsonb, one_row
+from dbml.store.client.rows import Connection, Row, all_rows, call, jsonb, one_row, value
 
 _COLUMNS = sql.SQL(
     "select run_id, workspace, experiment, parent_run_id, name, source, status, username, started_at, finished_at, seconds,"
@@ -141,9 +142,15 @@ def artifacts(connection: Connection, run_id: UUID, name: str | None = None) -> 
     return all_rows(connection, query + sql.SQL(" order by name"), {"run_id": run_id, "name": name})
 
 
-def artifact_part(connection: Connection, run_id: UUID, name: str, part: int) -> bytes | None:
-    """Return one part of an artifact, None past its end."""
-    row = connection.execute(
-        "select dbml.artifact_part(%s, %s::text, %s::integer)", (run_id, name, part), binary=True
-    ).fetchone()  # fmt: skip
-    return None if row is None else row[0]
+def count_until(connection: Connection, workspace: str, experiment: str | None, moment: datetime) -> int:
+    """Return how many runs of an experiment began by a moment."""
+    query = sql.SQL(
+        "select count(*) from dbml.runs where workspace = %(workspace)s and experiment is not distinct from %(experiment)s"
+        " and started_at <= %(moment)s"
+    )
+    return int(value(connection, query, {"workspace": workspace, "experiment": experiment, "moment": moment}))
+
+
+def stop_script(connection: Connection, run_id: UUID) -> bool:
+    """Stop a script that runs or waits in the worker; returns whether there was one."""
+    return bool(call(connection, "cancel_script", run_id=run_id))

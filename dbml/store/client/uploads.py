@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, LiteralString
 from uuid import UUID
 
 from dbml.store.client.rows import Connection
@@ -45,3 +46,26 @@ def send_whole(connection: Connection, contents: Sequence[bytes]) -> None:
     with connection.pipeline():
         for content in contents:
             connection.execute("select dbml.upload_bytes(%b)", (content,))
+
+
+def send_parts(connection: Connection, upload: UUID, parts: Sequence[tuple[int, bytes]]) -> None:
+    """Send several parts in one round trip; what was sent before may be sent again."""
+    with connection.pipeline():
+        for ordinal, part in parts:
+            send(connection, upload, ordinal, part)
+
+
+def artifact_parts(connection: Connection, wanted: Sequence[tuple[UUID, str, int]]) -> list[bytes | None]:
+    """Return parts of artifacts, (run, name, number), in one round trip; None past an artifact's end."""
+    return _fetch(connection, "select dbml.artifact_part(%s, %s::text, %s::integer)", wanted)
+
+
+def model_parts(connection: Connection, wanted: Sequence[tuple[str, int, str | None, str]]) -> list[bytes | None]:
+    """Return parts of models' files, (reference, number, path or None, workspace), in one round trip."""
+    return _fetch(connection, "select dbml.model_part(%s::text, %s::integer, %s::text, %s::text)", wanted)
+
+
+def _fetch(connection: Connection, statement: LiteralString, wanted: Sequence[Sequence[Any]]) -> list[bytes | None]:
+    with connection.pipeline():
+        cursors = [connection.execute(statement, values, binary=True) for values in wanted]
+    return [None if (row := cursor.fetchone()) is None else row[0] for cursor in cursors]
