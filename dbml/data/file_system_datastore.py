@@ -19,7 +19,7 @@ from dbml.data.abstract_datastore import AbstractDatastore
 from dbml.exceptions import UserErrorException
 
 # The scheme of fsspec, and the extra that brings it.
-_SCHEMES = {"local": ("file", "files"), "s3": ("s3", "s3"), "azure_blob": ("az", "azure"), "gcs": ("gs", "gcs")}
+_SCHEMES = {"local": ("file", ""), "s3": ("s3", "s3"), "azure_blob": ("az", "azure"), "gcs": ("gs", "gcs")}
 
 
 def reference(name: str, given: str | None) -> dict[str, dict[str, str]]:

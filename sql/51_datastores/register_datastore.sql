@@ -37,8 +37,8 @@ begin
         raise exception 'a datastore''s url must hold no credentials: no user, no password, no query' using errcode = 'ML009',
             hint = 'credentials => ''{"key": {"env": "MY_KEY"}}'' names the variable that holds it';
     end if;
-    select string_agg(e.key, ', ' order by e.key) into bad from jsonb_each(coalesce(options, '{}')) e
-    where e.key ~* '(key|secret|token|password|credential|sas|connection_string)';
+    select string_agg(distinct e.key[1], ', ') into bad from regexp_matches(options::text, '"([^"]*)"\s*:', 'g') e(key)
+    where e.key[1] ~* '(key|secret|token|password|credential|sas|connection_string)';
     if bad is not null then
         raise exception 'a datastore''s options must hold no credentials, got %', bad using errcode = 'ML009',
             hint = 'credentials => ''{"key": {"env": "MY_KEY"}}'' names the variable that holds it';
