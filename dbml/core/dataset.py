@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from dbml import errors
 from dbml.data.dataset_factory import FileDatasetFactory, TabularDatasetFactory
@@ -77,6 +78,24 @@ class Dataset:
 def of_row(workspace: Workspace, row: Row) -> TabularDataset | FileDataset:
     """Return the dataset of a row of dbml.datasets."""
     return (FileDataset if row["kind"] == "file" else TabularDataset)._of(workspace, row)
+
+
+def of_run(workspace: Workspace, run_id: UUID) -> dict[str, TabularDataset | FileDataset]:
+    """Return what a run is recorded to use, by its names for it; without what has been deleted since."""
+    found = {}
+    for link in workspace._connection.do_again(datasets.of_run, run_id):
+        rows = workspace._connection.do_again(datasets.list_all, workspace.name, dataset_id=link["dataset_id"])
+        if rows:
+            found[link["name_in_run"]] = of_row(workspace, rows[0])
+    return found
+
+
+def link(workspace: Workspace, run_id: UUID, name: str, dataset: TabularDataset | FileDataset) -> None:
+    """Record that a run uses a registered dataset, under the name that the run has for it.
+
+    Raises: UserErrorException for one that is not registered.
+    """
+    workspace._connection.do(datasets.link, workspace.name, run_id, dataset._reference, name)
 
 
 __all__ = ["Dataset", "FileDatasetFactory", "TabularDatasetFactory"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
 from dbml.data.definition import DATABASE, Definition, require_count, require_seed, require_share, sources
@@ -171,7 +170,3 @@ class AbstractDataset(ABC):
         with connection.transaction():
             for row in datasets.list_all(connection, self._workspace.name, name=name):
                 datasets.delete(connection, self._workspace.name, f"{name}:{row['version']}")
-
-    def _link(self, run_id: UUID, name: str) -> None:
-        """Record that a run used it."""
-        self._workspace._connection.do(datasets.link, self._workspace.name, run_id, self._reference, name)

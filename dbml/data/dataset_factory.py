@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dbml import errors
-from dbml.data import evaluation, paths
+from dbml.data import evaluation, paths, text_files
 from dbml.data.abstract_datastore import AbstractDatastore
 from dbml.data.data_type import DataType, column_types
 from dbml.data.data_reference import DataReference
@@ -225,7 +225,9 @@ def _tabular(format_: str, path: Any, validate: bool, **options: Any) -> Tabular
     dataset = TabularDataset(definition, workspace)
     found = sources(definition, workspace, None)
     if validate:
-        evaluation._read(definition, found)
+        evaluation.read_files(definition, found)
+    if format_ == "delimited":
+        text_files.warn_of_numbers(found[0], options, stacklevel=4)
     return dataset
 
 

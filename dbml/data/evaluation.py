@@ -56,10 +56,11 @@ def opened(dataset: AbstractDataset) -> Iterator[rows.Rows]:
             yield rows.apply(table_rows.read(connection, query_of(connection, definition)), definition.steps)
     else:
         found = sources(definition, dataset._workspace_or_none, dataset._pinned)
-        yield rows.apply(_read(definition, found), definition.steps)
+        yield rows.apply(read_files(definition, found), definition.steps)
 
 
-def _read(definition: Definition, found: list[Source]) -> rows.Rows:
+def read_files(definition: Definition, found: list[Source]) -> rows.Rows:
+    """Return the rows of files, before the steps."""
     options = definition.body["options"]
     match definition.body["format"]:
         case "delimited":
@@ -84,7 +85,7 @@ def _read_parquet(found: list[Source], options: Any) -> rows.Rows:
                 schema = pa.parquet.read_schema(pa.PythonFile(stream, "r"))
             except (pa.ArrowInvalid, OSError) as error:
                 raise errors.InvalidArgument(f"{source.path} must be a Parquet file: {' '.join(str(error).split())[:200]}") from None
-        schemas.append(text_files._with_path(schema.remove_metadata().empty_table(), source.path, options).schema)
+        schemas.append(text_files.with_path(schema.remove_metadata().empty_table(), source.path, options).schema)
     try:
         whole = pa.unify_schemas(schemas, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
@@ -94,7 +95,7 @@ def _read_parquet(found: list[Source], options: Any) -> rows.Rows:
         for source in found:
             with source.open() as stream:
                 for batch in pa.parquet.ParquetFile(pa.PythonFile(stream, "r")).iter_batches():
-                    table = text_files._with_path(pa.Table.from_batches([batch]).replace_schema_metadata(None), source.path, options)
+                    table = text_files.with_path(pa.Table.from_batches([batch]).replace_schema_metadata(None), source.path, options)
                     missing = [field for field in whole if field.name not in table.column_names]
                     for field in missing:
                         table = table.append_column(field, pa.nulls(table.num_rows, field.type))

@@ -58,7 +58,7 @@ def _content(source: Source, encoding: str) -> BinaryIO:
 def read_delimited(sources: Sequence[Source], options: Mapping[str, Any]) -> rows.Rows:
     """Read delimited files one after the other.
 
-    options: as from_delimited_files keeps them.  Warns (HeaderWarning) where the names look like a row of numbers.
+    options: as from_delimited_files keeps them.
     Raises: InvalidArgument for a file that is empty, broken or does not fit the others.
     """
     tables: list[Any] = []
@@ -67,8 +67,6 @@ def read_delimited(sources: Sequence[Source], options: Mapping[str, Any]) -> row
     for position, source in enumerate(sources):
         own_names = _takes_names(options["header"], position)
         table = _one(source, options, None if own_names else names, own_names, texts)
-        if own_names and position == 0:
-            _warn_of_numbers(table.column_names, source.path)
         if options["header"] == "ALL_FILES_HAVE_SAME_HEADERS" and tables and table.column_names != tables[0].column_names:
             raise errors.InvalidArgument(
                 f"all files must have the same column names, {source.path} has {table.column_names} and the first"
@@ -127,7 +125,7 @@ def _one(source: Source, options: Mapping[str, Any], names: list[str] | None, ow
             table = pa.table({name: pa.array([], types.get(name, pa.null())) for name in names})
         else:
             raise _bad(source, error) from None
-    return _with_path(table, source.path, options)
+    return with_path(table, source.path, options)
 
 
 def _said(error: Exception) -> str:
@@ -173,13 +171,17 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _warn_of_numbers(names: Sequence[str], path: str) -> None:
-    if names and all(re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(_\d+)?\s*", name) for name in names):
+def warn_of_numbers(source: Source, options: Mapping[str, Any], stacklevel: int) -> None:
+    """Warn (HeaderWarning) where the first line of a file is taken as column names and looks like a row of numbers."""
+    if not _takes_names(options["header"], 0):
+        return
+    names = _names(source, options, True)
+    if all(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(_\d+)?", name) for name in names):
         warnings.warn(
-            f"the first line of {path} was taken as column names and looks like a row of numbers: {', '.join(names[:5])};"
+            f"the first line of {source.path} was taken as column names and looks like a row of numbers: {', '.join(names[:5])};"
             " header=False keeps it as a row",
             HeaderWarning,
-            stacklevel=6,
+            stacklevel=stacklevel,
         )
 
 
@@ -228,7 +230,7 @@ def read_json_lines(sources: Sequence[Source], options: Mapping[str, Any]) -> ro
         except pa.ArrowInvalid as error:
             advice = "invalid_lines='drop' leaves such lines out"
             raise errors.InvalidArgument(f"{source.path}: {_said(error)}", hint=advice) from None
-        tables.append(_with_path(table, source.path, options))
+        tables.append(with_path(table, source.path, options))
     try:
         return rows.of_table(pa.concat_tables(tables, promote_options="permissive"))
     except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
@@ -242,7 +244,7 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _with_path(table: Any, path: str, options: Mapping[str, Any]) -> Any:
+def with_path(table: Any, path: str, options: Mapping[str, Any]) -> Any:
     """Return the table with what its path says in front: the columns of partition_format, and the path itself."""
     for name, value in reversed(list(partitions(path, options.get("partition_format")).items())):
         table = table.add_column(0, name, pa.repeat(value, table.num_rows))

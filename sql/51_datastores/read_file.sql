@@ -9,20 +9,23 @@ declare
     home record;
     held record;
     found_ bytea;
+    where_ text;
+    listing text;
 begin
     if dataset is null then
         home := dbml_channel.find_workspace(workspace, 'read');
         select f.digest into found_ from dbml._files f where f.workspace_id = home.id and f.path = plain collate "C";
+        where_ := format('the datastore of workspace "%s"', home.name);
+        listing := format('SELECT path FROM dbml.files WHERE workspace = %L', home.name);
     else
         held := dbml_channel.find_dataset(dataset, workspace);
         select f.digest into found_ from dbml._dataset_files f where f.dataset_id = held.dataset_id and f.path = plain collate "C";
+        where_ := format('dataset "%s:%s"', held.name, held.version);
+        listing := format('SELECT path FROM dbml.dataset_files WHERE dataset_id = %s', held.dataset_id);
     end if;
     if found_ is null then
-        raise exception '% has no file %', case when dataset is null then format('the datastore of workspace "%s"', home.name)
-                                                else format('dataset "%s:%s"', held.name, held.version) end, plain
-            using errcode = 'ML073', detail = jsonb_build_object('path', plain, 'dataset', dataset),
-                  hint = case when dataset is null then format('SELECT path FROM dbml.files WHERE workspace = %L', home.name)
-                              else format('SELECT path FROM dbml.dataset_files WHERE dataset_id = %s', held.dataset_id) end;
+        raise exception '% has no file %', where_, plain
+            using errcode = 'ML073', detail = jsonb_build_object('path', plain, 'dataset', dataset), hint = listing;
     end if;
     return found_;
 end
