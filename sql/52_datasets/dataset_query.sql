@@ -18,7 +18,7 @@ begin
             using errcode = 'ML030', hint = 'in Python: Dataset.get_by_name(workspace, name).to_table(''schema.table'')';
     end if;
     return case wanted.kind when 'query' then dbml_channel.plain(wanted.definition ->> 'query')
-                            else 'select * from ' || dbml_channel._table_name(wanted.definition ->> 'table') end;
+                            else 'select * from ' || dbml_channel.table_name(wanted.definition ->> 'table') end;
 end
 $$;
 comment on function dbml.dataset_query(text, text) is
@@ -30,7 +30,7 @@ Errors: ML070 no such dataset; ML030 it is made of files, or has steps that only
 Example: BEGIN; SELECT dbml.register_dataset(''i'', ''query'', ''{"query": "SELECT * FROM demo.iris"}'');
     SELECT dbml.dataset_query(''i''); ROLLBACK;';
 
-create or replace function dbml_channel._table_name(written text)
+create or replace function dbml_channel.table_name(written text)
 returns text
 language plpgsql immutable parallel safe security invoker
 set search_path = pg_catalog, pg_temp
@@ -49,4 +49,4 @@ exception when others then
         using errcode = 'ML009', hint = '{"table": "sales.orders"}, or "sales"."My Orders" where a name needs quotes';
 end
 $$;
-comment on function dbml_channel._table_name(text) is 'A table''s name, quoted where it must be.';
+comment on function dbml_channel.table_name(text) is 'A table''s name, quoted where it must be.';

@@ -1,4 +1,4 @@
-create or replace function dbml_channel._rows_of(input_query text, dataset text, workspace text, arguments text)
+create or replace function dbml_channel.rows_of(input_query text, dataset text, workspace text, arguments text)
 returns text
 language plpgsql stable parallel restricted security invoker
 set search_path = pg_catalog, pg_temp
@@ -11,9 +11,9 @@ begin
     return coalesce(dbml_channel.plain(input_query), dbml.dataset_query(dataset, workspace));
 end
 $$;
-comment on function dbml_channel._rows_of(text, text, text, text) is 'The query that was given, or the one of the dataset that was.';
+comment on function dbml_channel.rows_of(text, text, text, text) is 'The query that was given, or the one of the dataset that was.';
 
-create or replace function dbml_channel._statistics_kind(type text, kind text)
+create or replace function dbml_channel.statistics_kind(type text, kind text)
 returns text
 language sql stable parallel safe security invoker
 begin atomic
@@ -28,10 +28,10 @@ begin atomic
         when kind = 'text' and type = 'money' or kind in ('json', 'jsonb', 'bytea', 'timetz', 'textarray') or kind like 'array:%' then 'other'
         else 'text' end;
 end;
-comment on function dbml_channel._statistics_kind(text, text) is
+comment on function dbml_channel.statistics_kind(text, text) is
     'How a column of a type is summed up: integer, float, numeric, boolean, moment, span, text or other.';
 
-create or replace function dbml_channel._double(value numeric)
+create or replace function dbml_channel.double(value numeric)
 returns double precision
 language sql immutable parallel safe security invoker
 begin atomic
@@ -40,4 +40,4 @@ begin atomic
                 when abs(value) > 1.7976931348623157e308 then sign(value)::double precision * 'Infinity'
                 when abs(value) < 1e-307 then 0 else value::double precision end;
 end;
-comment on function dbml_channel._double(numeric) is 'A number as double precision, infinite where it is too large.';
+comment on function dbml_channel.double(numeric) is 'A number as double precision, infinite where it is too large.';

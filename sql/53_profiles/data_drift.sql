@@ -13,8 +13,8 @@ language plpgsql stable parallel unsafe security invoker
 set jit = off
 as $$
 declare
-    before_ constant text := dbml_channel._rows_of(reference_query, reference_dataset, workspace, 'reference_query and reference_dataset');
-    after_ constant text := dbml_channel._rows_of(input_query, dataset, workspace, 'input_query and dataset');
+    before_ constant text := dbml_channel.rows_of(reference_query, reference_dataset, workspace, 'reference_query and reference_dataset');
+    after_ constant text := dbml_channel.rows_of(input_query, dataset, workspace, 'input_query and dataset');
     at_once constant integer := 40;
     old record; new record;
     pair record;
@@ -25,19 +25,19 @@ begin
     end if;
     old := dbml_channel.describe(before_);
     new := dbml_channel.describe(after_);
-    perform dbml_channel._names_are_distinct(old.names), dbml_channel._names_are_distinct(new.names);
-    -- A column a row, those of the reference first; how they are compared says _drift_kind.
+    perform dbml_channel.names_are_distinct(old.names), dbml_channel.names_are_distinct(new.names);
+    -- A column a row, those of the reference first; how they are compared says drift_kind.
     select array_agg(coalesce(o.name, n.name) order by o.place, n.place) as names,
            array_agg(o.place::integer order by o.place, n.place) as old_places,
            array_agg(n.place::integer order by o.place, n.place) as new_places,
            array_agg(o.type order by o.place, n.place) as old_types, array_agg(n.type order by o.place, n.place) as new_types,
-           array_agg(dbml_channel._drift_kind(o.type, o.kind, n.type, n.kind) order by o.place, n.place) as kinds
+           array_agg(dbml_channel.drift_kind(o.type, o.kind, n.type, n.kind) order by o.place, n.place) as kinds
     into pair
     from unnest(old.names, old.types, old.kinds) with ordinality o(name, type, kind, place)
     full join unnest(new.names, new.types, new.kinds) with ordinality n(name, type, kind, place) on o.name = n.name;
     column_count := cardinality(pair.names);
     for i in 0 .. (column_count - 1) / at_once loop
-        return query execute dbml_channel._drift_statement(before_, after_, cardinality(old.names), cardinality(new.names),
+        return query execute dbml_channel.drift_statement(before_, after_, cardinality(old.names), cardinality(new.names),
             pair.names, pair.old_places, pair.new_places, pair.old_types, pair.new_types, pair.kinds,
             i * at_once + 1, least((i + 1) * at_once, column_count)) using bins;
     end loop;
@@ -60,7 +60,7 @@ Errors: ML009 a query is missing, has a column name twice, or bins are out of ra
 Example: SELECT column_name, change, round(psi::numeric, 2) AS psi FROM dbml.data_drift(
     ''SELECT * FROM demo.iris WHERE species = 0'', ''SELECT * FROM demo.iris WHERE species > 0'');';
 
-create or replace function dbml_channel._names_are_distinct(names text[])
+create or replace function dbml_channel.names_are_distinct(names text[])
 returns boolean
 language plpgsql immutable parallel safe security invoker
 set search_path = pg_catalog, pg_temp
@@ -74,25 +74,25 @@ begin
     return true;
 end
 $$;
-comment on function dbml_channel._names_are_distinct(text[]) is 'True, or an error where a name is there twice.';
+comment on function dbml_channel.names_are_distinct(text[]) is 'True, or an error where a name is there twice.';
 
-create or replace function dbml_channel._drift_kind(reference_type text, reference_kind text, type text, kind text)
+create or replace function dbml_channel.drift_kind(reference_type text, reference_kind text, type text, kind text)
 returns text
 language sql stable parallel safe security invoker
 begin atomic
     -- number: as double precision; category: by its text; NULL: nothing to compare.
     with f as (
-        select dbml_channel._statistics_kind(reference_type, reference_kind) as before_,
-               dbml_channel._statistics_kind(type, kind) as after_)
+        select dbml_channel.statistics_kind(reference_type, reference_kind) as before_,
+               dbml_channel.statistics_kind(type, kind) as after_)
     select case when reference_type is null or type is null then null
                 when before_ in ('integer', 'float', 'numeric') and after_ in ('integer', 'float', 'numeric') then 'number'
                 when before_ in ('moment', 'span') and before_ = after_ then 'number'
                 when before_ = after_ and before_ in ('text', 'boolean', 'other') then 'category' end
     from f;
 end;
-comment on function dbml_channel._drift_kind(text, text, text, text) is 'How the values of two columns are compared.';
+comment on function dbml_channel.drift_kind(text, text, text, text) is 'How the values of two columns are compared.';
 
-create or replace function dbml_channel._drift_value(number text, type text, kind text)
+create or replace function dbml_channel.drift_value(number text, type text, kind text)
 returns text
 language sql stable parallel safe security invoker
 set search_path = pg_catalog, pg_temp
@@ -101,13 +101,13 @@ begin atomic
     select case
         when kind = 'category' then format('null::float8, %s::text collate "C"', number)
         when kind is null then format($f$null::float8, case when %s is not null then '' end$f$, number)
-        when type like 'numeric%' then format('dbml_channel._double(%s::numeric), null::text', number)
+        when type like 'numeric%' then format('dbml_channel.double(%s::numeric), null::text', number)
         when type ~ '^(date|timestamp|time|interval)' then format('extract(epoch from %s)::float8, null::text', number)
         else format('%s::float8, null::text', number) end;
 end;
-comment on function dbml_channel._drift_value(text, text, text) is 'A column as a number and a text, of which one is NULL.';
+comment on function dbml_channel.drift_value(text, text, text) is 'A column as a number and a text, of which one is NULL.';
 
-create or replace function dbml_channel._drift_statement(
+create or replace function dbml_channel.drift_statement(
     before_ text, after_ text, old_width integer, new_width integer, names text[], old_places integer[], new_places integer[],
     old_types text[], new_types text[], kinds text[], first_ integer, last_ integer)
 returns text
@@ -118,9 +118,9 @@ declare
     old_values text; new_values text;
     described text;
 begin
-    select string_agg(format('(%s, %s)', i, dbml_channel._drift_value('c' || old_places[i], old_types[i], kinds[i])), ', ' order by i)
+    select string_agg(format('(%s, %s)', i, dbml_channel.drift_value('c' || old_places[i], old_types[i], kinds[i])), ', ' order by i)
                filter (where old_places[i] is not null),
-           string_agg(format('(%s, %s)', i, dbml_channel._drift_value('c' || new_places[i], new_types[i], kinds[i])), ', ' order by i)
+           string_agg(format('(%s, %s)', i, dbml_channel.drift_value('c' || new_places[i], new_types[i], kinds[i])), ', ' order by i)
                filter (where new_places[i] is not null),
            string_agg(format('(%s, %L, %L, %L, %L)', i, names[i], old_types[i], new_types[i], kinds[i]), ', ' order by i)
     into old_values, new_values, described
@@ -167,20 +167,20 @@ select d.name::text,
        case when d.old_type is not null then coalesce(s.p_rows, 0)::bigint end, case when d.new_type is not null then coalesce(s.q_rows, 0)::bigint end,
        case when d.old_type is not null then coalesce(s.p_missing, 0) / nullif(s.p_rows, 0) end,
        case when d.new_type is not null then coalesce(s.q_missing, 0) / nullif(s.q_rows, 0) end,
-       case when d.kind is not null then y.psi end, z.ks, dbml_channel._kolmogorov(z.ks * z.scale),
+       case when d.kind is not null then y.psi end, z.ks, dbml_channel.kolmogorov(z.ks * z.scale),
        case when d.kind = 'category' then array(select n.t from onesided n where n.k = d.k and n.p = 0 and n.place <= 20 order by n.place) end,
        case when d.kind = 'category' then array(select n.t from onesided n where n.k = d.k and n.q = 0 and n.place <= 20 order by n.place) end
 from (values %3$s) d(k, name, old_type, new_type, kind)
 left join sizes s using (k) left join stability y using (k) left join distance z using (k)
 order by d.k$q$,
-        dbml_channel._drift_side(before_, old_width, old_values, false), dbml_channel._drift_side(after_, new_width, new_values, true),
+        dbml_channel.drift_side(before_, old_width, old_values, false), dbml_channel.drift_side(after_, new_width, new_values, true),
         described);
 end
 $$;
-comment on function dbml_channel._drift_statement(text, text, integer, integer, text[], integer[], integer[], text[], text[], text[],
+comment on function dbml_channel.drift_statement(text, text, integer, integer, text[], integer[], integer[], text[], text[], text[],
     integer, integer) is 'The statement that compares the columns from first_ to last_ of two queries.';
 
-create or replace function dbml_channel._drift_side(rows_ text, width integer, values_ text, after_ boolean)
+create or replace function dbml_channel.drift_side(rows_ text, width integer, values_ text, after_ boolean)
 returns text
 language sql immutable parallel safe security invoker
 set search_path = pg_catalog, pg_temp
@@ -189,9 +189,9 @@ begin atomic
         else format(E'select v.k, v.x, v.t, %s as after_ from (%s\n) r(%s) cross join lateral (values %s) v(k, x, t)', after_::text, rows_,
             (select string_agg('c' || i, ', ' order by i) from generate_series(1, width) i), values_) end;
 end;
-comment on function dbml_channel._drift_side(text, integer, text, boolean) is 'The values of some columns of a query, a row a value.';
+comment on function dbml_channel.drift_side(text, integer, text, boolean) is 'The values of some columns of a query, a row a value.';
 
-create or replace function dbml_channel._kolmogorov(x double precision)
+create or replace function dbml_channel.kolmogorov(x double precision)
 returns double precision
 language sql immutable parallel safe security invoker
 set search_path = pg_catalog, pg_temp
@@ -203,5 +203,5 @@ begin atomic
                                    from generate_series(1, 100) j))) end
     where x is not null;
 end;
-comment on function dbml_channel._kolmogorov(double precision) is
+comment on function dbml_channel.kolmogorov(double precision) is
     'The probability of a distance beyond x in Kolmogorov''s limiting distribution.';

@@ -10,7 +10,7 @@ language plpgsql stable parallel unsafe security invoker
 set jit = off
 as $$
 declare
-    rows_ constant text := dbml_channel._rows_of(input_query, dataset, workspace, 'input_query and dataset');
+    rows_ constant text := dbml_channel.rows_of(input_query, dataset, workspace, 'input_query and dataset');
     at_once constant integer := 40;   -- columns a statement; each of its plans holds some thousand nodes
     shape record;
     numbers integer[];
@@ -27,18 +27,18 @@ begin
     for i in 0 .. (cardinality(shape.names) - 1) / at_once loop
         numbers := array(select n from generate_series(i * at_once + 1, least((i + 1) * at_once, cardinality(shape.names))) n);
         begin
-            execute dbml_channel._profile_statement(rows_, names, shape.types, shape.kinds, numbers, false)
+            execute dbml_channel.profile_statement(rows_, names, shape.types, shape.kinds, numbers, false)
             into found_ using probabilities;
         exception when numeric_value_out_of_range then
             -- A sum left double precision.  Exact, and slower.
-            execute dbml_channel._profile_statement(rows_, names, shape.types, shape.kinds, numbers, true)
+            execute dbml_channel.profile_statement(rows_, names, shape.types, shape.kinds, numbers, true)
             into found_ using probabilities;
         end;
         return query
             select shape.names[n.number], shape.types[n.number], (f.found ->> 'count')::bigint, (f.found ->> 'missing')::bigint,
                    (f.found ->> 'nan')::bigint, (f.found ->> 'infinite')::bigint, (f.found ->> 'distinct')::bigint,
-                   f.found ->> 'min', f.found ->> 'max', nullif(abs(dbml_channel._double((f.found ->> 'mean')::numeric)), 'Infinity') * sign((f.found ->> 'mean')::numeric)::float8,
-                   nullif(dbml_channel._double((f.found ->> 'std')::numeric), 'Infinity'),
+                   f.found ->> 'min', f.found ->> 'max', nullif(abs(dbml_channel.double((f.found ->> 'mean')::numeric)), 'Infinity') * sign((f.found ->> 'mean')::numeric)::float8,
+                   nullif(dbml_channel.double((f.found ->> 'std')::numeric), 'Infinity'),
                    (select jsonb_object_agg(p.probability, f.found -> 'quantiles' -> (p.place::integer - 1))
                     from unnest(probabilities) with ordinality p(probability, place)
                     where jsonb_typeof(f.found -> 'quantiles') = 'array')
@@ -59,7 +59,7 @@ The query is read once for every 40 columns. Statistics that do not fit double p
 Errors: ML009 no query, or bad probabilities; ML070 no such dataset; ML030 a dataset made of files.
 Example: SELECT column_name, missing, min, max, round(mean::numeric, 3) AS mean FROM dbml.profile(''SELECT * FROM demo.iris'');';
 
-create or replace function dbml_channel._profile_statement(
+create or replace function dbml_channel.profile_statement(
     rows_ text, names text, types text[], kinds text[], numbers integer[], exact boolean)
 returns text
 language sql stable parallel safe security invoker
@@ -68,7 +68,7 @@ begin atomic
     select format(E'select array[%s] from (%s\n) q(%s)', string_agg(e.expression, ', ' order by e.place), rows_, names)
     from (
         select n.place, format($f$pg_catalog.jsonb_build_object('count', count(*), 'missing', count(*) - count(%1$s), %2$s)$f$,
-            'c' || n.number, replace(replace(case dbml_channel._statistics_kind(types[n.number], kinds[n.number])
+            'c' || n.number, replace(replace(case dbml_channel.statistics_kind(types[n.number], kinds[n.number])
                 when 'integer' then $f$
                     'nan', 0, 'infinite', 0, 'distinct', count(distinct #), 'min', min(#)::text, 'max', max(#)::text,
                     'mean', avg(#::int8), 'std', stddev_samp(#::int8),
@@ -85,7 +85,7 @@ begin atomic
                     'distinct', count(distinct #), 'min', (min(#) filter (where # <> 'NaN'))::text, 'max', (max(#) filter (where # <> 'NaN'))::text,
                     'mean', avg(#) filter (where # not in ('NaN', 'Infinity', '-Infinity')),
                     'std', stddev_samp(#) filter (where # not in ('NaN', 'Infinity', '-Infinity')),
-                    'quantiles', pg_catalog.to_jsonb(percentile_cont($1) within group (order by dbml_channel._double(#))
+                    'quantiles', pg_catalog.to_jsonb(percentile_cont($1) within group (order by dbml_channel.double(#))
                         filter (where # not in ('NaN', 'Infinity', '-Infinity')))$f$
                 when 'boolean' then $f$
                     'distinct', count(distinct #), 'min', bool_and(#)::text, 'max', bool_or(#)::text,
@@ -104,5 +104,5 @@ begin atomic
             end, '@', case when exact then '(#::float8)::numeric' else '#::float8' end), '#', 'c' || n.number)) as expression
         from unnest(numbers) with ordinality n(number, place)) e;
 end;
-comment on function dbml_channel._profile_statement(text, text, text[], text[], integer[], boolean) is
+comment on function dbml_channel.profile_statement(text, text, text[], text[], integer[], boolean) is
     'The statement that sums up some columns of a query: an array with a JSON object for each.';
