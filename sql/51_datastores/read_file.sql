@@ -39,10 +39,10 @@ set search_path = pg_catalog, pg_temp
 -- Definer: reads private tables.
 as $$
 declare
-    digest constant bytea := dbml._find_file(path, workspace, dataset);
+    its_digest constant bytea := dbml._find_file(path, workspace, dataset);
 begin
     return (select coalesce(string_agg(dbml._read_chunk(c), ''::bytea order by bc.ordinal), '')
-            from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = read_file.digest);
+            from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = its_digest);
 end
 $$;
 comment on function dbml.read_file(text, text, text) is
