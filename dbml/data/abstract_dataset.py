@@ -127,6 +127,7 @@ class AbstractDataset(ABC):
         version = workspace._connection.do(
             datasets.register, workspace.name, name, self._definition.kind, self._definition.to_json(),
             schema=self._columns(), description=description, tags=dict(tags or {}), create_new_version=create_new_version,
+            files_of=self._pinned[1] if self._pinned and held else None,
             files=[one.path for one in held if one.datastore is not None and one.datastore.name == DATABASE],
         )  # fmt: skip
         (row,) = workspace._connection.do_again(datasets.list_all, workspace.name, name=name, version=version)

@@ -62,11 +62,12 @@ def _decimal(precision: int, scale: int) -> Any:
 
 
 _BASE = """
-with recursive base (oid, place) as (
-    select u.oid, u.place from unnest(%s::oid[]) with ordinality u(oid, place)
+with recursive base (oid, place, type) as (
+    select u.oid, u.place, pg_catalog.format_type(u.oid, u.modifier)
+    from unnest(%s::oid[], %s::integer[]) with ordinality u(oid, modifier, place)
     union all
-    select t.typbasetype, b.place from base b join pg_catalog.pg_type t on t.oid = b.oid where t.typtype = 'd')
-select t.typname::text from base b join pg_catalog.pg_type t on t.oid = b.oid where t.typtype <> 'd' order by b.place"""
+    select t.typbasetype, b.place, b.type from base b join pg_catalog.pg_type t on t.oid = b.oid where t.typtype = 'd')
+select t.typname::text, b.type from base b join pg_catalog.pg_type t on t.oid = b.oid where t.typtype <> 'd' order by b.place"""
 
 
 def describe(connection: Connection, query: str) -> list[Field]:
@@ -79,13 +80,16 @@ def describe(connection: Connection, query: str) -> list[Field]:
         found = cursor.description or []
         if not found:
             raise errors.InvalidArgument("a query must have a column at least")
-        bases = [row[0] for row in connection.execute(_BASE, ([column.type_code for column in found],))]
+        result = cursor.pgresult
+        assert result is not None
+        modifiers = [result.fmod(number) for number in range(len(found))]
+        bases = connection.execute(_BASE, ([column.type_code for column in found], modifiers)).fetchall()
     return [
         Field(
-            column.name, base, column.type_display,
+            column.name, base, type_,
             (column.precision, column.scale or 0) if base == "numeric" and column.precision is not None else None,
         )
-        for column, base in zip(found, bases, strict=True)
+        for column, (base, type_) in zip(found, bases, strict=True)
     ]  # fmt: skip
 
 
@@ -101,7 +105,9 @@ def read(connection: Connection, query: str) -> Rows:
     """
     fields = describe(connection, query)
     schema = pa.schema([(f"f{n}", field.arrow() or pa.string()) for n, field in enumerate(fields)])
-    wire = {f"f{n}": pa.string() if field.base in ("bytea", "numeric") else schema.field(n).type for n, field in enumerate(fields)}
+    wire = {
+        f"f{n}": pa.string() if field.base in ("bytea", "numeric") else schema.field(n).type for n, field in enumerate(fields)
+    }
     batches = _converted(_batches(connection, query, fields, wire), fields)
     free = [field.base == "numeric" and field.scale is None for field in fields]
     if any(free):  # their type is known when they have been seen
@@ -110,7 +116,7 @@ def read(connection: Connection, query: str) -> Rows:
 
 
 def _batches(connection: Connection, query: str, fields: Sequence[Field], wire: dict[str, Any]) -> Iterator[Any]:
-    command = f"copy (select * from ({query}\n) q) to stdout (format csv, force_quote *, encoding 'UTF8')"
+    command = f"copy ({query}\n) to stdout (format csv, force_quote *, encoding 'UTF8')"
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(
             "select set_config(s, v, true) from (values ('datestyle', 'ISO'), ('timezone', 'UTC'), ('extra_float_digits', '1'),"
@@ -326,7 +332,7 @@ def create(connection: Connection, rows: Rows, target: sql.Composable, *, tempor
 
 
 def table_name(written: str) -> sql.Composable:
-    """Return a table's name as written in SQL, schema.table or \"My Table\", quoted anew.
+    """Return a table's name, written as in SQL with quotes where it needs them, quoted anew.
 
     Raises: InvalidArgument for what is no name.
     """

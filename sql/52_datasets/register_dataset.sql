@@ -4,6 +4,7 @@ create or replace function dbml.register_dataset(
     definition         jsonb,
     schema             jsonb   default null,
     files              text[]  default '{}',
+    files_of           text    default null,
     description        text    default null,
     tags               jsonb   default '{}',
     create_new_version boolean default false,
@@ -17,6 +18,7 @@ declare
     home record;
     held jsonb;
     missing text;
+    keeper bigint;
     newest dbml._datasets;
     made bigint;
 begin
@@ -39,11 +41,17 @@ begin
             using errcode = 'ML009', hint = '{"format": "delimited", "paths": [{"datastore": "workspaceblobstore", "path": "a.csv"}]}';
     end if;
     home := dbml_channel.find_workspace(workspace, 'write');
+    if files_of is not null then
+        keeper := (dbml_channel.find_dataset(files_of, home.name)).dataset_id;
+    end if;
     select string_agg(f.path, ', ' order by f.path) filter (where s.path is null),
            coalesce(jsonb_object_agg(f.path, encode(s.digest, 'hex')) filter (where s.path is not null), '{}')
     into missing, held
     from (select distinct u.path from unnest(register_dataset.files) u(path)) f
-    left join dbml._files s on s.workspace_id = home.id and s.path = f.path collate "C";
+    left join lateral (
+        select n.path, n.digest from dbml._files n where keeper is null and n.workspace_id = home.id and n.path = f.path collate "C"
+        union all
+        select k.path, k.digest from dbml._dataset_files k where k.dataset_id = keeper and k.path = f.path collate "C") s on true;
     if missing is not null then
         raise exception 'the datastore has no file %', left(missing, 200)
             using errcode = 'ML073', hint = format('SELECT path FROM dbml.files WHERE workspace = %L', home.name);
@@ -72,12 +80,13 @@ begin
     return coalesce(newest.version, 0) + 1;
 end
 $$;
-comment on function dbml.register_dataset(text, text, jsonb, jsonb, text[], text, jsonb, boolean, text) is
+comment on function dbml.register_dataset(text, text, jsonb, jsonb, text[], text, text, jsonb, boolean, text) is
 'Register a dataset by name, so that runs and people mean the same rows by it; returns the version.
 
 kind is table, with the definition {"table": "sales.orders"}; query, with {"query": "SELECT ..."}; tabular or file, with
-{"paths": [...]}, as the Python side writes it. files names what it uses of the default datastore: the version keeps the bytes that these
-have now, whatever is written there later. A table or query has the rows that it has when it is read, as the reader.
+{"paths": [...]}, as the Python side writes it. files names what it uses of the default datastore: the version keeps the bytes
+that these have now, or that the dataset files_of keeps of them, whatever is written there later. A table or query has the rows that it has when it is read, as the reader.
 The same definition again returns the version that is there; another one is refused without create_new_version.
-Errors: ML009 a bad name, kind or definition; ML071 the name has another definition; ML073 no such file; ML050 no such workspace.
+Errors: ML009 a bad name, kind or definition; ML071 the name has another definition; ML073 no such file; ML070 no such
+dataset files_of; ML050 no such workspace.
 Example: SELECT dbml.register_dataset(''iris'', ''table'', ''{"table": "demo.iris"}'', tags => ''{"flowers": true}'');';

@@ -18,14 +18,14 @@ _COLUMNS = sql.SQL(
 
 def register(
     connection: Connection, workspace: str, name: str, kind: str, definition: Mapping[str, Any], *,
-    schema: Sequence[Mapping[str, Any]] | None, files: Sequence[str], description: str | None, tags: Mapping[str, Any],
+    schema: Sequence[Mapping[str, Any]] | None, files: Sequence[str], files_of: str | None, description: str | None, tags: Mapping[str, Any],
     create_new_version: bool,
 ) -> int:  # fmt: skip
     """Register a dataset; returns the version."""
     return int(
         call(
             connection, "register_dataset", name=name, kind=kind, definition=jsonb(dict(definition)),
-            schema=None if schema is None else jsonb(list(schema)), files=list(files), description=description,
+            schema=None if schema is None else jsonb(list(schema)), files=list(files), files_of=files_of, description=description,
             tags=jsonb(dict(tags)), create_new_version=create_new_version, workspace=workspace,
         )
     )  # fmt: skip
