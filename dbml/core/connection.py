@@ -10,7 +10,7 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -30,23 +30,32 @@ class Connection:
     folder or a parent.  Nothing is connected before the first use.
     """
 
-    def __init__(self, dsn: str | None = None, *, application: str = "dbml sdk") -> None:
+    def __init__(
+        self, dsn: str | None = None, *, application: str = "dbml sdk", settings: Mapping[str, str] | None = None
+    ) -> None:
         self.dsn = find_dsn(dsn)
         self.application = application
+        self._settings = dict(settings or {})  # of each session
         self.notice: Callable[[str], object] | None = None  # is told what scripts print
         self._lock = threading.RLock()
         self._session: psycopg.Connection[Any] | None = None
         self._key: int | None = None
         _all.add(self)
 
+    def __del__(self) -> None:
+        # Programs do not close what they did not open: the session ends with the last object that uses it.
+        session = self.__dict__.get("_session")
+        if session is not None:
+            session.close()
+
     def __repr__(self) -> str:
         return f"Connection({without_password(self.dsn)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"dsn": self.dsn, "application": self.application}
+        return {"dsn": self.dsn, "application": self.application, "settings": self._settings}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["dsn"], application=state["application"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     @property
     def place(self) -> str:
@@ -102,6 +111,8 @@ class Connection:
                 self.dsn, autocommit=True, client_encoding="utf8", application_name=self.application, prepare_threshold=None
             )  # fmt: skip
             session.add_notice_handler(self._tell)
+            for name, value in self._settings.items():
+                session.execute("select set_config(%s, %s, false)", (name, value))
             if self._key is not None:
                 from dbml.store.client import runs
 

@@ -115,7 +115,7 @@ def _one_or_many(logged: list[Row]) -> Any:
 
 
 def _name(name: str) -> str:
-    if not isinstance(name, str) or not name:
+    if not name:
         raise errors.InvalidArgument(f"a metric must have a name, got {name!r}")
     return name
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from dbml import errors
 from dbml.core import transfer
@@ -45,6 +45,13 @@ def register_from_path(
     only = next(iter(files.values())) if len(files) == 1 and place.is_file() else None
     pickled = only is not None and holds_pickle(only.name, *_ends(only))
     return _register(workspace, name, listed, "pickle" if pickled else "files", about)
+
+
+def register_from_bytes(workspace: Workspace, name: str, file_name: str, stream: IO[bytes], **about: Any) -> Model:
+    """Upload one pickle, and register it."""
+    (stored,) = transfer.upload(workspace._connection, [stream])
+    listed = [{"path": file_name, "digest": stored.digest.hex()}]
+    return _register(workspace, name, listed, "pickle", about)
 
 
 def register_from_run(run: Run, name: str, path: str | None, **about: Any) -> Model:

@@ -47,20 +47,17 @@ class Workspace:
         self, subscription_id: str | None = None, resource_group: str | None = None, workspace_name: str | None = None,
         auth: AbstractAuthentication | None = None, _location: str | None = None, *, dsn: str | None = None,
     ) -> None:  # fmt: skip
-        name = workspace_name or "default"
         connection = Connection(dsn)
-        row = connection.do_again(workspaces.find, name)
-        if row is None:
-            raise WorkspaceException(
-                f"workspace {name!r} must exist to be opened, and be one that this user may see",
-                hint=f"Workspace.create(name={name!r}), or Workspace.list()",
-            )
-        self._set(connection, row)
+        self._set(connection, _find(connection, workspace_name or "default"))
 
     def _set(self, connection: Connection, row: Row, dsn_given: bool = False) -> None:
         self._connection = connection
         self._row = row
         self._dsn_given = dsn_given
+
+    @classmethod
+    def _open(cls, connection: Connection, name: str) -> Workspace:
+        return cls._of(connection, _find(connection, name))
 
     @classmethod
     def _of(cls, connection: Connection, row: Row, *, dsn_given: bool = False) -> Workspace:
@@ -319,3 +316,13 @@ class Workspace:
 
         row = self._connection.do_again(runs.find, run_id)
         return row if row is not None and row["workspace"] == self.name else None
+
+
+def _find(connection: Connection, name: str) -> Row:
+    row = connection.do_again(workspaces.find, name)
+    if row is None:
+        raise WorkspaceException(
+            f"workspace {name!r} must exist to be opened, and be one that this user may see",
+            hint=f"Workspace.create(name={name!r}), or Workspace.list()",
+        )
+    return row

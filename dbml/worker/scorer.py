@@ -7,6 +7,7 @@ behind the sandbox, and nowhere else, that predictions unpickle anything.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import socket
@@ -99,7 +100,7 @@ class Scorer:
         if hashlib.sha256(content).hexdigest() != digest:
             raise errors.ModelLoadError("the model's bytes do not match their digest", detail={"digest": digest})
         try:
-            estimator = pickle.loads(content)
+            estimator = _unpickle(content)
         except MemoryError:
             raise
         except BaseException as error:  # a pickle may raise anything
@@ -135,6 +136,20 @@ def serve(sock: socket.socket, limits: Limits) -> None:
         Scorer(sock, limits).run()
     except (EOFError, ConnectionError):
         return
+
+
+def _unpickle(content: bytes) -> Any:
+    """Return what a pickle holds: one of pickle or cloudpickle, or of joblib, whose arrays stand between opcodes."""
+    try:
+        return pickle.loads(content)
+    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, IndexError):
+        import joblib
+
+        try:
+            return joblib.load(io.BytesIO(content))
+        except Exception as error:  # of two errors the first says more
+            del error
+        raise
 
 
 def about(engine: PythonEngine) -> dict[str, Any]:

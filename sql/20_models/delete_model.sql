@@ -11,6 +11,10 @@ begin
     select * into gone from dbml_channel.find_model(model, workspace, 'write');
     select coalesce(array_agg(distinct f.digest), '{}') into its_files from dbml._model_files f where f.model_id = gone.model_id;
     delete from dbml._models m where m.model_id = gone.model_id;
+    if not exists (select from dbml._models m where (m.workspace_id, m.name) = (gone.workspace_id, gone.name)) then
+        -- Whoever takes the name next grants for himself.
+        delete from dbml._model_grants g where (g.workspace_id, g.name::text) = (gone.workspace_id, gone.name);
+    end if;
     -- Bytes that nothing else needs go with it.
     perform dbml._free_blob(d) from unnest(its_files || gone.digest) d;
     return gone.version;

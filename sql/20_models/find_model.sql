@@ -9,8 +9,10 @@ begin
         raise exception 'a right on a model must be predict, read or write, got %', coalesce(quote_literal(wanted), 'NULL')
             using errcode = 'ML009';
     end if;
-    return dbml_channel.may(workspace_id, case wanted when 'write' then 'write' else 'read' end)
-        or exists (select from dbml._model_grants g
+    if dbml_channel.may(workspace_id, case wanted when 'write' then 'write' else 'read' end) then
+        return true;
+    end if;
+    return exists (select from dbml._model_grants g
                    where g.workspace_id = may_use_model.workspace_id and g.name::text = may_use_model.name
                      and (wanted = 'predict' or g.privilege = wanted or g.privilege = 'write')
                      and dbml_channel.is_grantee(dbml_channel.caller(), g.grantee));
@@ -99,6 +101,10 @@ as $$
 declare
     part bytea;
 begin
+    if exists (select from dbml._models m where m.digest = _send_model.digest and m.format = 'files') then
+        raise exception 'a model must be one pickled estimator to be loaded, and this one is a list of files' using errcode = 'ML022',
+            hint = 'SELECT name, version, path FROM dbml.model_files shows them; dbml.model_part reads them';
+    end if;
     for part in
         select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
         where bc.blob = _send_model.digest order by bc.ordinal
@@ -119,17 +125,35 @@ declare
     whole constant bytea := decode(head ->> 'digest', 'hex');
     fresh boolean;
     part record;
+    content bytea;
     position integer := 0;
+    total bigint := 0;
 begin
+    perform dbml_channel._require_registering(workspace, head ->> 'name');
+    -- The head is the caller's word.  Bytes that are there already are another's, perhaps: who has not got them gets them
+    -- by no digest.  And what is new must be what its digest says, or who brings the real bytes would find these.
     fresh := dbml._claim_blob(whole, (head ->> 'size')::bigint);
     loop
         select e.tag, e.body into part from dbml_channel.exchange('fetch {}') e;
         exit when part.tag <> 'part';
+        content := decode(part.body, 'hex');
         if fresh then
-            perform dbml._store_chunk(whole, position, decode(part.body, 'hex'));
-            position := position + 1;
+            perform dbml._store_chunk(whole, position, content);
+        elsif not exists (select from dbml._blob_chunks bc
+                          where (bc.blob, bc.ordinal, bc.chunk) = (whole, position, sha256(content))) then
+            exit;
         end if;
+        position := position + 1;
+        total := total + octet_length(content);
     end loop;
+    if part.tag = 'part' or total <> (select b.size from dbml._blobs b where b.digest = whole)
+       -- One value of it; the worker has looked at the larger ones.
+       or fresh and total <= 268435456 and whole <> (
+            select sha256(string_agg(c.data, ''::bytea order by bc.ordinal))
+            from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = whole) then
+        raise exception 'the bytes of model "%" do not match their digest %', head ->> 'name', encode(whole, 'hex')
+            using errcode = 'ML022', hint = 'register them again';
+    end if;
     return dbml._add_model(workspace, head ->> 'name', whole, head);
 end
 $$;

@@ -25,7 +25,7 @@ declare
     blob bytea;
     whole bytea;
     listed jsonb := '[]';
-    version integer;
+    made integer;
     its_id bigint;
 begin
     home := dbml_channel.find_workspace(workspace, 'use');
@@ -67,16 +67,16 @@ begin
     end loop;
     -- A folder's bytes are the list of its files.
     whole := case when format <> 'files' then blob else dbml._store_blob(convert_to(jsonb_build_object('files', listed)::text, 'UTF8')) end;
-    version := dbml._add_model(home.id, name, whole, jsonb_build_object('format', format,
+    made := dbml._add_model(home.id, name, whole, jsonb_build_object('format', format,
         'framework', framework, 'framework_version', framework_version, 'signature', signature, 'description', description,
         'tags', tags, 'properties', properties, 'alias', alias, 'run_id', run_id,
         'environment_id', dbml_channel.find_environment(environment, home.name) ->> 'id'));
     update dbml._models m set details = coalesce(register_model_files.details, '{}')
-    where (m.workspace_id, m.name, m.version) = (home.id, register_model_files.name, register_model_files.version)
+    where (m.workspace_id, m.name, m.version) = (home.id, register_model_files.name, made)
     returning m.model_id into its_id;
     insert into dbml._model_files (model_id, path, digest)
     select its_id, f ->> 'path', decode(f ->> 'sha256', 'hex') from jsonb_array_elements(listed) f;
-    return version;
+    return made;
 end
 $$;
 comment on function dbml.register_model_files(text, jsonb, text, text, text, jsonb, text, jsonb, jsonb, jsonb, text, uuid, text, text) is
