@@ -46,7 +46,8 @@ _NOT_YET = {
 }
 
 __all__ = [
-    "VERSION", "ComputeTarget", "Dataset", "Datastore", "Environment", "Experiment", "Model", "Run", "RunConfiguration", "ScriptRunConfig", "Workspace",
+    "VERSION", "ComputeTarget", "Dataset", "Datastore", "Environment", "Experiment", "Model", "Run", "RunConfiguration",
+    "ScriptRunConfig", "Workspace",
 ]  # fmt: skip
 
 

@@ -58,7 +58,9 @@ class Dataset:
         if str(id).isdecimal():
             rows = workspace._connection.do_again(datasets.list_all, workspace.name, dataset_id=int(id))
         if not rows:
-            raise errors.DatasetNotFound(f"dataset {id!r} is not in workspace {workspace.name!r}", hint="workspace.datasets lists them")
+            raise errors.DatasetNotFound(
+                f"dataset {id!r} is not in workspace {workspace.name!r}", hint="workspace.datasets lists them"
+            )
         return of_row(workspace, rows[0])
 
     @staticmethod

@@ -39,7 +39,9 @@ class AbstractDataset(ABC):
     @property
     def _workspace(self) -> Workspace:
         if self._workspace_or_none is None:
-            raise UserErrorException("a dataset of local files must be registered to have a workspace", hint="dataset.register(…)")
+            raise UserErrorException(
+                "a dataset of local files must be registered to have a workspace", hint="dataset.register(…)"
+            )
         return self._workspace_or_none
 
     @property
@@ -122,7 +124,9 @@ class AbstractDataset(ABC):
         Raises: DatasetExists where the name has another definition, and create_new_version is False.
         """
         if self._workspace_or_none is not None and self._workspace_or_none != workspace:
-            raise UserErrorException(f"the dataset's datastores are of workspace {self._workspace_or_none.name!r}, not {workspace.name!r}")
+            raise UserErrorException(
+                f"the dataset's datastores are of workspace {self._workspace_or_none.name!r}, not {workspace.name!r}"
+            )
         held = [] if self._definition.kind in ("table", "query") else sources(self._definition, workspace, self._pinned)
         version = workspace._connection.do(
             datasets.register, workspace.name, name, self._definition.kind, self._definition.to_json(),

@@ -50,7 +50,8 @@ class AbstractDatastore(ABC):
     @property
     def description(self) -> str | None:
         """Return the sentence for people."""
-        return self._row["description"]
+        found: str | None = self._row["description"]
+        return found
 
     @property
     def tags(self) -> dict[str, str]:
@@ -93,7 +94,7 @@ class AbstractDatastore(ABC):
         if relative_root is None:
             root = os.path.commonpath([file.absolute().parent for file in given]) if given else ""
         else:
-            root = os.path.abspath(relative_root)
+            root = str(Path(relative_root).absolute())
         self._upload(given, root, target_path, overwrite, show_progress)
         return DataReference(self, path_on_datastore=target_path)
 
@@ -109,14 +110,14 @@ class AbstractDatastore(ABC):
         if not folder.is_dir():
             raise UserErrorException(f"src_dir must be a folder, got {str(src_dir)!r}")
         found = sorted(path for path in folder.rglob("*") if path.is_file())
-        self._upload(found, os.path.abspath(folder), target_path, overwrite, show_progress)
+        self._upload(found, str(folder.absolute()), target_path, overwrite, show_progress)
         return DataReference(self, path_on_datastore=target_path)
 
     def _upload(self, given: Sequence[Path], root: str, target_path: str | None, overwrite: bool, show: bool) -> None:
         target = paths.plain(target_path)
         pairs: dict[str, Path] = {}
         for file in given:
-            relative = os.path.relpath(os.path.abspath(file), root or "/").replace(os.sep, "/")
+            relative = os.path.relpath(file.absolute(), root or "/").replace(os.sep, "/")
             if relative.startswith("../"):
                 raise UserErrorException(f"relative_root must be a folder of all files, got {root!r} for {str(file)!r}")
             stored = paths.plain("/".join(part for part in (target, relative) if part))

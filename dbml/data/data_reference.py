@@ -29,7 +29,12 @@ class DataReference:
 
     def _with(self, mode: str, path_on_compute: str | None, overwrite: bool) -> DataReference:
         return DataReference(
-            self.datastore, self.data_reference_name, self.path_on_datastore, mode, path_on_compute or self.path_on_compute, overwrite
+            self.datastore,
+            self.data_reference_name,
+            self.path_on_datastore,
+            mode,
+            path_on_compute or self.path_on_compute,
+            overwrite,
         )
 
     def as_mount(self) -> DataReference:

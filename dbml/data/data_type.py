@@ -53,7 +53,7 @@ class DataType:
         return {"type": self.name, **({"formats": list(self.formats)} if self.formats else {})}
 
 
-def column_types(given: Mapping[str, DataType] | None) -> dict[str, dict[str, Any]]:
+def column_types(given: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     """Return set_column_types as a definition keeps it.
 
     Raises: InvalidArgument for what is no DataType.

@@ -49,7 +49,7 @@ class DatabaseDatastore(AbstractDatastore):
             there |= connection.do_again(files.find_files, self._workspace.name, part)
         wanted = [
             (path, file) for path, file in pairs.items()
-            if path not in there or overwrite and digest_of(file) != there[path]
+            if path not in there or (overwrite and digest_of(file) != there[path])
         ]  # fmt: skip
         small = [(path, file) for path, file in wanted if file.stat().st_size < _BATCH_BYTES]
         with transfer.progress("uploading", sum(file.stat().st_size for _, file in small), show) as advance:
@@ -73,7 +73,7 @@ class DatabaseDatastore(AbstractDatastore):
         asked = []
         for file in wanted:
             place = target / file.path
-            if place.exists() and (not overwrite or place.is_file() and digest_of(place) == file.digest):
+            if place.exists() and (not overwrite or (place.is_file() and digest_of(place) == file.digest)):
                 continue
             assert file.digest is not None
             asked.append(transfer.Wanted(place, file.size, file.digest, (file.path, self._workspace.name, dataset)))

@@ -9,8 +9,8 @@ from uuid import uuid4
 from dbml import errors
 from dbml.data import evaluation, paths, text_files
 from dbml.data.abstract_datastore import AbstractDatastore
-from dbml.data.data_type import DataType, column_types
 from dbml.data.data_reference import DataReference
+from dbml.data.data_type import DataType, column_types
 from dbml.data.datapath import DataPath
 from dbml.data.dataset_type_definitions import FileEncoding, PromoteHeadersBehavior
 from dbml.data.definition import Definition, places, sources
@@ -49,8 +49,10 @@ class TabularDatasetFactory:
         validate: read the files now, so that what is wrong is said at once.
         Raises: UserErrorException for a place without files; InvalidArgument for a file that cannot be read.
         """
-        if not isinstance(separator, str) or len(separator) != 1:
-            raise errors.InvalidArgument(f"separator must be one letter, got {separator!r}", hint="separator='\\t' is a tabulator")
+        if len(separator) != 1:
+            raise errors.InvalidArgument(
+                f"separator must be one letter, got {separator!r}", hint="separator='\\t' is a tabulator"
+            )
         if isinstance(header, bool):
             header = (
                 PromoteHeadersBehavior.ALL_FILES_HAVE_SAME_HEADERS if header else PromoteHeadersBehavior.NO_HEADERS
@@ -111,14 +113,16 @@ class TabularDatasetFactory:
         if isinstance(query, tuple):
             datastore, query = query
             if datastore.datastore_type != "database":
-                raise UserErrorException(f"a query must go to the database, got the datastore {datastore.name!r}", hint="ws.get_default_datastore()")
+                raise UserErrorException(
+                    f"a query must go to the database, got the datastore {datastore.name!r}", hint="ws.get_default_datastore()"
+                )
             workspace = datastore.workspace
         if workspace is None:
             raise UserErrorException("a query must have a workspace", hint="from_sql_query(query, workspace=ws)")
         text = str(query).strip().rstrip("; \n\t")
         if not text:
             raise errors.InvalidArgument("a query must be given, got none")
-        is_name = len(text.split()) == 1 and "(" not in text or text.startswith('"')
+        is_name = (len(text.split()) == 1 and "(" not in text) or text.startswith('"')
         definition = Definition("table", {"table": text}) if is_name else Definition("query", {"query": text})
         dataset = TabularDataset(definition, workspace)
         if validate:
@@ -174,16 +178,16 @@ class TabularDatasetFactory:
             file = Path(beside) / "part-00000.parquet"
             pa.parquet.write_table(table, file, row_group_size=row_group_size)
             datastore.upload_files([file], target_path=within, overwrite=True, show_progress=show_progress)
-        return TabularDatasetFactory.from_parquet_files((datastore, f"{within}/part-00000.parquet" if within else "part-00000.parquet"))
+        return TabularDatasetFactory.from_parquet_files(
+            (datastore, f"{within}/part-00000.parquet" if within else "part-00000.parquet")
+        )
 
 
 class FileDatasetFactory:
     """Makes datasets of files; every method is static."""
 
     @staticmethod
-    def from_files(
-        path: Any, validate: bool = True, partition_format: str | None = None, is_file: bool = False
-    ) -> FileDataset:
+    def from_files(path: Any, validate: bool = True, partition_format: str | None = None, is_file: bool = False) -> FileDataset:
         """Return files as a dataset.
 
         path: as for `Dataset.Tabular`.  validate: look now whether there are any.
@@ -244,5 +248,7 @@ def _target(target: Any) -> tuple[AbstractDatastore, str]:
 def _encoding(given: str | FileEncoding) -> str:
     name = given.name if isinstance(given, FileEncoding) else str(given).replace("-", "").replace("_", "").upper()
     if name not in FileEncoding.__members__:
-        raise errors.InvalidArgument(f"encoding must be one of {', '.join(e.lower() for e in FileEncoding.__members__)}, got {given!r}")
+        raise errors.InvalidArgument(
+            f"encoding must be one of {', '.join(e.lower() for e in FileEncoding.__members__)}, got {given!r}"
+        )
     return name.lower()

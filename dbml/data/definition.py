@@ -144,11 +144,13 @@ def _local_files(pattern: str) -> list[Path]:
         if place.is_dir():
             return sorted(path for path in place.rglob("*") if path.is_file())
         return [place] if place.is_file() else []
-    start = Path(paths.fixed_part(pattern)).parent if not paths.fixed_part(pattern).endswith("/") else Path(paths.fixed_part(pattern))
+    start = (
+        Path(paths.fixed_part(pattern)).parent if not paths.fixed_part(pattern).endswith("/") else Path(paths.fixed_part(pattern))
+    )
     return sorted(path for path in start.rglob("*") if path.is_file() and paths.matches(pattern, str(path)))
 
 
-def require_seed(seed: int | None) -> int:
+def require_seed(seed: object) -> int:
     """Return the seed, or one that is drawn now and kept with the step.
 
     Raises: InvalidArgument for what is no whole number.
@@ -162,7 +164,7 @@ def require_seed(seed: int | None) -> int:
     return seed
 
 
-def require_share(name: str, share: float) -> float:
+def require_share(name: str, share: object) -> float:
     """Return a share of 0 to 1.
 
     Raises: InvalidArgument.
@@ -172,7 +174,7 @@ def require_share(name: str, share: float) -> float:
     return float(share)
 
 
-def require_count(count: int) -> int:
+def require_count(count: object) -> int:
     """Return a number of rows or files.
 
     Raises: InvalidArgument.

@@ -32,7 +32,11 @@ _numbers = count(1)
 def connected(workspace: Workspace) -> Iterator[psycopg.Connection[Any]]:
     """Open a connection of its own to the workspace's database, in autocommit mode."""
     with psycopg.connect(
-        workspace._connection.dsn, autocommit=True, client_encoding="utf8", application_name="dbml dataset", prepare_threshold=None
+        workspace._connection.dsn,
+        autocommit=True,
+        client_encoding="utf8",
+        application_name="dbml dataset",
+        prepare_threshold=None,
     ) as connection:
         yield connection
 
@@ -41,10 +45,11 @@ def query_of(connection: psycopg.Connection[Any], definition: Definition) -> str
     """Return the query of a table or query, without the steps; a table is read in the order of its primary key."""
     if definition.kind == "query":
         return str(definition.body["query"]).rstrip("; \n\t")
-    name = table_rows.table_name(definition.body["table"]).as_string(connection)
-    key = datasets.primary_key(connection, name)
-    order = sql.SQL(", ").join(map(sql.Identifier, key)).as_string(connection)
-    return f"select * from {name}" + (f" order by {order}" if key else "")
+    name = table_rows.table_name(definition.body["table"])
+    key = datasets.primary_key(connection, name.as_string(connection))
+    order = sql.SQL(", ").join(map(sql.Identifier, key))
+    query = sql.SQL("select * from {} order by {}" if key else "select * from {}")
+    return query.format(name, order).as_string(connection)
 
 
 @contextmanager
@@ -84,7 +89,9 @@ def _read_parquet(found: list[Source], options: Any) -> rows.Rows:
             try:
                 schema = pa.parquet.read_schema(pa.PythonFile(stream, "r"))
             except (pa.ArrowInvalid, OSError) as error:
-                raise errors.InvalidArgument(f"{source.path} must be a Parquet file: {' '.join(str(error).split())[:200]}") from None
+                raise errors.InvalidArgument(
+                    f"{source.path} must be a Parquet file: {' '.join(str(error).split())[:200]}"
+                ) from None
         schemas.append(text_files.with_path(schema.remove_metadata().empty_table(), source.path, options).schema)
     try:
         whole = pa.unify_schemas(schemas, promote_options="permissive")
@@ -95,7 +102,9 @@ def _read_parquet(found: list[Source], options: Any) -> rows.Rows:
         for source in found:
             with source.open() as stream:
                 for batch in pa.parquet.ParquetFile(pa.PythonFile(stream, "r")).iter_batches():
-                    table = text_files.with_path(pa.Table.from_batches([batch]).replace_schema_metadata(None), source.path, options)
+                    table = text_files.with_path(
+                        pa.Table.from_batches([batch]).replace_schema_metadata(None), source.path, options
+                    )
                     missing = [field for field in whole if field.name not in table.column_names]
                     for field in missing:
                         table = table.append_column(field, pa.nulls(table.num_rows, field.type))

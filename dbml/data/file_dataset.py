@@ -35,7 +35,7 @@ class FileDataset(AbstractDataset):
         listed = list(found)
         if len(self._definition.body["paths"]) == 1 and len(listed) == 1:
             return {Path(listed[0].path).name: listed[0]}
-        root = os.path.commonpath([os.path.dirname("/" + one.path.lstrip("/")) for one in listed]) if listed else "/"
+        root = os.path.commonpath([Path("/" + one.path.lstrip("/")).parent for one in listed]) if listed else "/"
         return {os.path.relpath("/" + one.path.lstrip("/"), root): one for one in listed}
 
     def to_path(self) -> list[str]:

@@ -30,7 +30,7 @@ def reference(name: str, given: str | None) -> dict[str, dict[str, str]]:
     if given is None:
         return {}
     kind, _, place = given.partition(":")
-    if kind == "env" and place.isidentifier() or kind == "file" and place.startswith(("/", "~")):
+    if (kind == "env" and place.isidentifier()) or (kind == "file" and place.startswith(("/", "~"))):
         return {name: {kind: place}}
     raise UserErrorException(
         f"{name} must say where the credential is found, env:NAME or file:/path, and was given as such: it is not stored",
@@ -79,11 +79,12 @@ class FileSystemDatastore(AbstractDatastore):
             system = fsspec.get_filesystem_class(scheme)
         except ImportError:
             raise errors.NotSupportedYet(
-                f"a datastore of kind {self.datastore_type} needs a package that is not installed", hint=f"pip install 'dbml[{extra}]'"
+                f"a datastore of kind {self.datastore_type} needs a package that is not installed",
+                hint=f"pip install 'dbml[{extra}]'",
             ) from None
         credentials = self._row["credentials"]
         if self.datastore_type == "gcs" and "file" in credentials.get("token", {}):
-            secrets = {"token": os.path.expanduser(credentials["token"]["file"])}  # gcsfs reads the file itself
+            secrets = {"token": str(Path(credentials["token"]["file"]).expanduser())}  # gcsfs reads the file itself
         else:
             secrets = resolve(credentials, self.name)
         opened = system(**{**self._row["options"], **secrets})
@@ -118,7 +119,9 @@ class FileSystemDatastore(AbstractDatastore):
                     system.put_file(str(file), place)
                     kept = system.info(place)["size"]
                     if kept != size:
-                        raise errors.DbmlError(f"{path} must have {size} bytes in the datastore, got {kept}", hint="upload it again")
+                        raise errors.DbmlError(
+                            f"{path} must have {size} bytes in the datastore, got {kept}", hint="upload it again"
+                        )
                 advance(size)
 
     def _fetch(

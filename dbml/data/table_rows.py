@@ -9,7 +9,6 @@ with the column's name.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -58,7 +57,13 @@ class Field:
 
 def _decimal(precision: int, scale: int) -> Any:
     precision = max(precision, scale, 1)
-    return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale) if precision <= 76 else pa.string()
+    return (
+        pa.decimal128(precision, scale)
+        if precision <= 38
+        else pa.decimal256(precision, scale)
+        if precision <= 76
+        else pa.string()
+    )
 
 
 _BASE = """
@@ -76,7 +81,7 @@ def describe(connection: Connection, query: str) -> list[Field]:
     Raises: InvalidArgument for a query without columns.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_plain(f"select * from ({query}\n) q limit 0"))
+        cursor.execute(_plain(f"select * from ({query}\n) q limit 0"))  # noqa: S608 - a query is what is asked for
         found = cursor.description or []
         if not found:
             raise errors.InvalidArgument("a query must have a column at least")
@@ -323,7 +328,7 @@ def create(connection: Connection, rows: Rows, target: sql.Composable, *, tempor
     if not rows.schema.names:
         raise errors.InvalidArgument("a table must have a column at least, the dataset has none")
     columns = [
-        sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(postgres_type(field.name, field.type)))  # type: ignore[arg-type]
+        sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(postgres_type(field.name, field.type)))
         for field in rows.schema
     ]
     connection.execute(
@@ -341,5 +346,3 @@ def table_name(written: str) -> sql.Composable:
         raise errors.InvalidArgument(f"a table must be named as in SQL, got {written!r}", hint="to_table('sales.orders')")
     plain = [p[1:-1].replace('""', '"') if p.startswith('"') else p.lower() for p in parts.groups() if p]
     return sql.Identifier(*plain)
-
-

@@ -121,7 +121,9 @@ class TabularDataset(AbstractDataset):
     def _during(self, start: _Moment | None, end: _Moment | None, include_boundary: bool, validate: bool) -> Self:
         column = self.timestamp_columns[0]
         if column is None:
-            raise UserErrorException("a dataset must have a timestamp column for that", hint="dataset.with_timestamp_columns('day')")
+            raise UserErrorException(
+                "a dataset must have a timestamp column for that", hint="dataset.with_timestamp_columns('day')"
+            )
         step: dict[str, Any] = {"step": "time", "column": column, "include_boundary": include_boundary}
         for name, value in (("start", start), ("end", end)):
             if value is not None:
@@ -138,9 +140,7 @@ class TabularDataset(AbstractDataset):
         """Return the rows from a moment on."""
         return self._during(start_time, None, include_boundary, validate)
 
-    def time_between(
-        self, start_time: _Moment, end_time: _Moment, include_boundary: bool = True, validate: bool = True
-    ) -> Self:
+    def time_between(self, start_time: _Moment, end_time: _Moment, include_boundary: bool = True, validate: bool = True) -> Self:
         """Return the rows from one moment to another."""
         return self._during(start_time, end_time, include_boundary, validate)
 
@@ -226,7 +226,7 @@ def _described(found: rows.Rows) -> list[dict[str, str]]:
 
 def _by_query(connection: Any, query: str, name: sql.Composable, mode: str) -> int:
     """Let the database write a query's rows; returns how many."""
-    text = sql.SQL(query)  # type: ignore[arg-type]
+    text = sql.SQL(query)
     if mode == "append":
         listed = sql.SQL(", ").join(sql.Identifier(field.name) for field in table_rows.describe(connection, query))
         statement = sql.SQL("insert into {} ({}) {}").format(name, listed, text)

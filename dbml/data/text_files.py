@@ -36,7 +36,10 @@ class HeaderWarning(UserWarning):
 class Source(Protocol):
     """A file to read: its path, for messages and for columns made of it, and its bytes."""
 
-    path: str
+    @property
+    def path(self) -> str:
+        """Return its path."""
+        ...
 
     def open(self) -> BinaryIO:
         """Open it for reading."""
@@ -281,8 +284,10 @@ def partitions(path: str, partition_format: str | None) -> dict[str, Any]:
     for name, parts in kinds.items():
         if parts:
             digits = dict(zip(parts, re.findall(r"\d+", found[name]), strict=True))
-            year, month, day, *clock = (int(digits.get(p, d)) for p, d in zip(_CLOCK, (1970, 1, 1, 0, 0, 0), strict=True))
-            values[name] = pa.scalar(datetime.datetime(year, month, day, *clock), pa.timestamp("us"))
+            year, month, day, hour, minute, second = (
+                int(digits.get(p, d)) for p, d in zip(_CLOCK, (1970, 1, 1, 0, 0, 0), strict=True)
+            )
+            values[name] = pa.scalar(datetime.datetime(year, month, day, hour, minute, second), pa.timestamp("us"))
         else:
             values[name] = pa.scalar(found[name])
     return values

@@ -65,7 +65,10 @@ create table dbml._run_datasets (
 )""",
     "create index on dbml._run_datasets (dataset_id)",
     # The policies are in sql/90_rights.
-    *(f"alter table dbml.{table} enable row level security" for table in ("_datastores", "_files", "_dataset_files", "_run_datasets")),
+    *(
+        f"alter table dbml.{table} enable row level security"
+        for table in ("_datastores", "_files", "_dataset_files", "_run_datasets")
+    ),
 )
 
 

@@ -75,11 +75,23 @@ def test_the_first_line_is_the_header_also_of_bare_numbers(ws: Workspace, tmp_pa
 def test_types_are_inferred_and_only_an_empty_field_is_missing(ws: Workspace) -> None:
     data = delimited(ws, "n,x,word,flag,day,at\n1,1.5,NA,true,2020-02-01,2020-02-01T10:00:00\n,nan,,false,,\n")
     assert [str(t) for t in data.to_arrow().schema.types] == ["int64", "double", "string", "bool", "date32[day]", "timestamp[s]"]
-    assert data.to_arrow().to_pylist()[1] == {"n": None, "x": pytest.approx(float("nan"), nan_ok=True), "word": None, "flag": False, "day": None, "at": None}
+    assert data.to_arrow().to_pylist()[1] == {
+        "n": None,
+        "x": pytest.approx(float("nan"), nan_ok=True),
+        "word": None,
+        "flag": False,
+        "day": None,
+        "at": None,
+    }
     assert data.to_pandas_dataframe().word[0] == "NA"
     assert delimited(ws, "a,b\n,x\n1,\n", empty_as_string=True).to_pandas_dataframe().b.tolist() == ["x", ""]
     assert delimited(ws, "a,b\n01,x\n", infer_column_types=False).to_pandas_dataframe().a.tolist() == ["01"]
-    typed = delimited(ws, "a;b\n1;01.02.2020\n", separator=";", set_column_types={"a": DataType.to_string(), "b": DataType.to_datetime("%d.%m.%Y")})
+    typed = delimited(
+        ws,
+        "a;b\n1;01.02.2020\n",
+        separator=";",
+        set_column_types={"a": DataType.to_string(), "b": DataType.to_datetime("%d.%m.%Y")},
+    )
     assert typed.to_arrow().to_pylist() == [{"a": "1", "b": datetime.datetime(2020, 2, 1)}]
     large = delimited(ws, f"n\n{2**60 + 1}\n\n2\n").to_pandas_dataframe()
     assert large.n.tolist()[0] == 2**60 + 1
@@ -144,7 +156,10 @@ def test_parquet_and_json_lines(ws: Workspace) -> None:
     pa.parquet.write_table(pa.table({"n": pa.array([3], pa.int32()), "more": [True]}), "b.parquet")
     pa.parquet.write_table(pa.table({"n": [4.5]}), "c.parquet")
     store.upload_files(["b.parquet", "c.parquet"], target_path="pq")
-    assert Dataset.Tabular.from_parquet_files((store, "pq/**")).to_arrow().to_pylist() == [{"n": 3.0, "more": True}, {"n": 4.5, "more": None}]
+    assert Dataset.Tabular.from_parquet_files((store, "pq/**")).to_arrow().to_pylist() == [
+        {"n": 3.0, "more": True},
+        {"n": 4.5, "more": None},
+    ]
     with pytest.raises(errors.InvalidArgument, match="must be a Parquet file"):
         Dataset.Tabular.from_parquet_files((store, "data/a.jsonl"))
 
@@ -152,7 +167,12 @@ def test_parquet_and_json_lines(ws: Workspace) -> None:
 # Steps
 
 
-@given(n=st.integers(0, 400), seed=st.integers(-(2**70), 2**70), share=st.floats(0, 1), cuts=st.lists(st.integers(1, 50), max_size=20))
+@given(
+    n=st.integers(0, 400),
+    seed=st.integers(-(2**70), 2**70),
+    share=st.floats(0, 1),
+    cuts=st.lists(st.integers(1, 50), max_size=20),
+)
 def test_a_split_depends_on_row_and_seed_alone(n: int, seed: int, share: float, cuts: list[int]) -> None:
     whole = pa.table({"x": np.arange(n)})
 
@@ -189,7 +209,9 @@ def test_steps_one_after_the_other(ws: Workspace) -> None:
     assert numbers(timed.time_after(datetime.datetime(2020, 1, 29, tzinfo=datetime.UTC))) == [29, 30]
     assert numbers(timed.time_recent(datetime.timedelta(days=1))) == []
     first, rest = data.random_split(0.4, seed=3)
-    assert sorted(numbers(first) + numbers(rest)) == list(range(1, 31)) and numbers(first) == numbers(data.random_split(0.4, 3)[0])
+    assert sorted(numbers(first) + numbers(rest)) == list(range(1, 31)) and numbers(first) == numbers(
+        data.random_split(0.4, 3)[0]
+    )
     assert numbers(data.take_sample(0.5, seed=1)) == numbers(data.sample(0.5, seed=1)) != list(range(1, 31))
     for call, said in (
         (lambda: data.keep_columns("q", validate=True), "got 'q'"), (lambda: data.random_split(1.5), "percentage must be 0 to 1"),
@@ -233,30 +255,44 @@ def test_a_version_stays_what_it_was(ws: Workspace) -> None:
 
 def test_queries_and_tables_are_read_as_the_reader(ws: Workspace, db: psycopg.Connection[Any], table: str) -> None:
     store = ws.get_default_datastore()
-    db.execute(f"CREATE TABLE {table} (k int PRIMARY KEY, n numeric, s text); INSERT INTO {table} VALUES (3, 1.50, NULL), (1, 2, ''), (2, NULL, E'a\\n\"b,')")  # type: ignore[arg-type]
+    db.execute(
+        f"CREATE TABLE {table} (k int PRIMARY KEY, n numeric, s text); INSERT INTO {table} VALUES (3, 1.50, NULL), (1, 2, ''), (2, NULL, E'a\\n\"b,')"
+    )  # type: ignore[arg-type]
     data = Dataset.Tabular.from_sql_query((store, table)).register(ws, "tab")
     assert data.to_arrow().to_pylist() == [
         {"k": 1, "n": 2, "s": ""}, {"k": 2, "n": None, "s": 'a\n"b,'}, {"k": 3, "n": pa.scalar("1.50").cast(pa.decimal128(3, 2)).as_py(), "s": None},
     ]  # fmt: skip
     query = Dataset.Tabular.from_sql_query(f"SELECT k FROM {table} ORDER BY k DESC", workspace=ws)
-    assert query.to_pandas_dataframe().k.tolist() == [3, 2, 1] and query.register(ws, "q").schema == [{"name": "k", "type": "integer"}]
+    assert query.to_pandas_dataframe().k.tolist() == [3, 2, 1] and query.register(ws, "q").schema == [
+        {"name": "k", "type": "integer"}
+    ]
     with pytest.raises(psycopg.errors.UndefinedTable):
         Dataset.Tabular.from_sql_query("SELECT * FROM nowhere_at_all", workspace=ws)
     with pytest.raises(errors.UnsupportedType, match="column 'x' of type timestamp has the value infinity"):
         Dataset.Tabular.from_sql_query("SELECT 'infinity'::timestamp AS x", workspace=ws).to_arrow()
     with pytest.raises(errors.InvalidArgument, match="must be named as in SQL"):
-        db.execute("SELECT dbml.register_dataset('x', 'table', '{\"table\": \"a; drop b\"}', workspace => %s), dbml.dataset_query('x', %s)", (ws.name, ws.name))
+        db.execute(
+            "SELECT dbml.register_dataset('x', 'table', '{\"table\": \"a; drop b\"}', workspace => %s), dbml.dataset_query('x', %s)",
+            (ws.name, ws.name),
+        )
 
 
 cells = st.one_of(
     st.tuples(st.just(pa.int64()), st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=8)),
     st.tuples(st.just(pa.float64()), st.lists(st.none() | st.floats(), min_size=1, max_size=8)),
-    st.tuples(st.just(pa.string()), st.lists(st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=8)),
+    st.tuples(
+        st.just(pa.string()),
+        st.lists(st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=8),
+    ),
     st.tuples(st.just(pa.bool_()), st.lists(st.none() | st.booleans(), min_size=1, max_size=8)),
     st.tuples(st.just(pa.binary()), st.lists(st.none() | st.binary(), min_size=1, max_size=8)),
-    st.tuples(st.just(pa.timestamp("us")), st.lists(st.none() | st.datetimes(datetime.datetime(1000, 1, 1)), min_size=1, max_size=8)),
+    st.tuples(
+        st.just(pa.timestamp("us")), st.lists(st.none() | st.datetimes(datetime.datetime(1000, 1, 1)), min_size=1, max_size=8)
+    ),
     st.tuples(st.just(pa.date32()), st.lists(st.none() | st.dates(datetime.date(1000, 1, 1)), min_size=1, max_size=8)),
-    st.tuples(st.just(pa.decimal128(20, 4)), st.lists(st.none() | st.decimals(-(10**15), 10**15, places=4), min_size=1, max_size=8)),
+    st.tuples(
+        st.just(pa.decimal128(20, 4)), st.lists(st.none() | st.decimals(-(10**15), 10**15, places=4), min_size=1, max_size=8)
+    ),
 )
 
 
@@ -302,12 +338,14 @@ def test_to_table_and_into_a_script(ws: Workspace, db: psycopg.Connection[Any], 
     assert kept.filter(kept["n"] == 1).to_table(table, mode="replace") == 2, "out of itself"
     Dataset.Tabular.from_sql_query(f"TABLE {table}", workspace=ws).register(ws, "train")
     row = db.execute(
-        "SELECT * FROM dbml.run_script('OutputDataSet = {\"s\": [int(train.n.sum())], \"id\": [run.id]}',"
-        " inputs => '{\"train\": {\"dataset\": \"train:1\"}}', workspace => %s) AS t(s int, id uuid)",
+        'SELECT * FROM dbml.run_script(\'OutputDataSet = {"s": [int(train.n.sum())], "id": [run.id]}\','
+        ' inputs => \'{"train": {"dataset": "train:1"}}\', workspace => %s) AS t(s int, id uuid)',
         (ws.name,),
     ).fetchone()
     assert row is not None and row[0] == 2
-    assert db.execute("SELECT dataset, name_in_run FROM dbml.run_datasets WHERE run_id = %s", (row[1],)).fetchall() == [("train:1", "train")]
+    assert db.execute("SELECT dataset, name_in_run FROM dbml.run_datasets WHERE run_id = %s", (row[1],)).fetchall() == [
+        ("train:1", "train")
+    ]
     data.register(ws, "files")
     for reference, said in (("files", "is made of files"), ("nope", "is not in workspace")):
         with pytest.raises(errors.DbmlError, match=said):
@@ -350,7 +388,10 @@ def test_files(ws: Workspace, tmp_path: Path) -> None:
     put(ws, a_txt="changed")
     assert isinstance(Dataset.get_by_name(ws, "texts"), FileDataset)
     down = kept.download(tmp_path / "down")
-    assert [Path(p).read_text() for p in down] == ["a", "b"] and sorted(p.name for p in (tmp_path / "down").iterdir()) == ["a.txt", "b.txt"]
+    assert [Path(p).read_text() for p in down] == ["a", "b"] and sorted(p.name for p in (tmp_path / "down").iterdir()) == [
+        "a.txt",
+        "b.txt",
+    ]
     with pytest.raises(UserErrorException, match="is there"):
         kept.download(tmp_path / "down")
     assert [Path(p).read_text() for p in data.download(tmp_path / "down", overwrite=True)] == ["changed", "b"]

@@ -73,7 +73,11 @@ def test_no_rows_one_row_and_names_to_quote(db: Db) -> None:
 
 
 def test_as_many_columns_as_a_table_has(db: Db) -> None:
-    db.execute("CREATE TEMP TABLE wide AS SELECT " + ", ".join(f"(g * {n})::int2 AS c{n}" for n in range(1600)) + " FROM generate_series(1, 3) g")
+    db.execute(
+        "CREATE TEMP TABLE wide AS SELECT "
+        + ", ".join(f"(g * {n})::int2 AS c{n}" for n in range(1600))
+        + " FROM generate_series(1, 3) g"
+    )
     found = profile(db, "TABLE wide")
     assert len(found) == 1600 and found["c1599"]["mean"] == 2 * 1599
     drift = rows(db, "SELECT * FROM dbml.data_drift('TABLE wide', 'TABLE wide')")
@@ -147,7 +151,9 @@ def test_drift_of_categories_and_of_the_columns_themselves(db: Db) -> None:
 def test_drift_where_a_side_is_empty_or_not_a_number(db: Db) -> None:
     found = rows(db, "SELECT * FROM dbml.data_drift('SELECT 1 AS x WHERE false', 'SELECT 1 AS x')")["x"]
     assert (found["psi"], found["ks"], found["reference_count"], found["reference_missing"]) == (None, None, 0, None)
-    found = rows(db, "SELECT * FROM dbml.data_drift('SELECT ''NaN''::float8 AS x UNION ALL SELECT 1', 'SELECT ''Infinity''::float8 AS x')")["x"]
+    found = rows(
+        db, "SELECT * FROM dbml.data_drift('SELECT ''NaN''::float8 AS x UNION ALL SELECT 1', 'SELECT ''Infinity''::float8 AS x')"
+    )["x"]
     assert (found["reference_missing"], found["missing"], found["ks"]) == (0.5, 0, 1)
     with pytest.raises(errors.InvalidArgument, match="is there twice"):
         db.execute("SELECT * FROM dbml.data_drift('SELECT 1 AS x, 2 AS x', 'SELECT 1 AS x')")
@@ -156,7 +162,10 @@ def test_drift_where_a_side_is_empty_or_not_a_number(db: Db) -> None:
 def test_it_runs_as_the_caller(db: Db, role: str) -> None:
     db.execute("CREATE TABLE IF NOT EXISTS not_yours (x int)")
     db.execute(f"GRANT dbml_scripter TO {role}; SET ROLE {role}")  # type: ignore[arg-type]
-    for statement in ("SELECT * FROM dbml.profile('TABLE not_yours')", "SELECT * FROM dbml.data_drift('SELECT 1 AS x', 'TABLE not_yours')"):
+    for statement in (
+        "SELECT * FROM dbml.profile('TABLE not_yours')",
+        "SELECT * FROM dbml.data_drift('SELECT 1 AS x', 'TABLE not_yours')",
+    ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="not_yours"):
             db.execute(statement)  # type: ignore[arg-type]
     assert len(profile(db, "SELECT 1 AS x")) == 1

@@ -18,8 +18,8 @@ _COLUMNS = sql.SQL(
 
 def register(
     connection: Connection, workspace: str, name: str, kind: str, definition: Mapping[str, Any], *,
-    schema: Sequence[Mapping[str, Any]] | None, files: Sequence[str], files_of: str | None, description: str | None, tags: Mapping[str, Any],
-    create_new_version: bool,
+    schema: Sequence[Mapping[str, Any]] | None, files: Sequence[str], files_of: str | None, description: str | None,
+    tags: Mapping[str, Any], create_new_version: bool,
 ) -> int:  # fmt: skip
     """Register a dataset; returns the version."""
     return int(
