@@ -47,6 +47,11 @@ worker raises before the error goes over the wire.  This module knows no other p
     ├── RunNotFound               ML052
     ├── SnapshotNotFound          ML054  no such snapshot in the workspace
     ├── NothingFound              ML055  nothing of that name, of whatever kind
+    ├── DatasetError              (datasets and datastores)
+    │   ├── DatasetNotFound       ML070
+    │   ├── DatasetExists         ML071  with another definition
+    │   ├── DatastoreNotFound     ML072
+    │   └── FileMissing           ML073  a datastore, or a dataset's version, has no such file
     ├── PoolNotFound              ML060
     └── PoolDenied                ML061  the pool is another role's
 """
@@ -375,6 +380,34 @@ class PoolDenied(DbmlError, code="ML061", name="POOL_DENIED"):
     """No rule lets the role use that resource pool."""
 
     sqlstate = "ML061"
+
+
+class DatasetError(DbmlError):
+    """A dataset, a datastore or a file of one cannot be found or registered."""
+
+
+class DatasetNotFound(DatasetError, code="ML070", name="DATASET_NOT_FOUND"):
+    """No dataset of that name and version in the workspace."""
+
+    sqlstate = "ML070"
+
+
+class DatasetExists(DatasetError, code="ML071", name="DATASET_EXISTS"):
+    """The name has another definition, and no new version was asked for."""
+
+    sqlstate = "ML071"
+
+
+class DatastoreNotFound(DatasetError, code="ML072", name="DATASTORE_NOT_FOUND"):
+    """No datastore of that name in the workspace."""
+
+    sqlstate = "ML072"
+
+
+class FileMissing(DatasetError, code="ML073", name="FILE_MISSING"):
+    """A datastore, or a version of a dataset, has no such file."""
+
+    sqlstate = "ML073"
 
 
 class WorkspaceNotFound(DbmlError, code="ML050", name="WORKSPACE_NOT_FOUND"):

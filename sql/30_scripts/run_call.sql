@@ -37,6 +37,8 @@ begin
             then dbml_channel.piece_query(input.query, shape.names, split, request -> 'order_by')
             else dbml_channel.plain(input.query) end;
     end loop;
+    inputs := dbml_channel.with_datasets(inputs, request);
+    request := request - 'datasets';
     loop
         select o.tag, o.head into opened from dbml_channel.open_call(request - 'queries' || jsonb_build_object('inputs', inputs)) o;
         exit when opened.tag <> 'need_environment';

@@ -9,6 +9,7 @@ import sys
 
 import psycopg
 import pytest
+from dbml.database.home import Home
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -16,7 +17,6 @@ import dbml
 from dbml import errors
 from dbml.cli import supervisor
 from dbml.cli.app import app
-from dbml.database.home import Home
 
 COMMANDS = sorted(get_command(app).commands)
 DEAD = "postgresql://somebody:geheim@127.0.0.1:1/none"
