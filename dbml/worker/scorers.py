@@ -300,7 +300,11 @@ class ScorerPool:
             if upload is None:
                 raise ModelNeeded(digest)
             upload.seek(0)
-            answer = await self._load(scorer, [({"tag": "load", "digest": digest}, b"")], upload)
+            try:
+                answer = await self._load(scorer, [({"tag": "load", "digest": digest}, b"")], upload)
+            except errors.DbmlError:
+                scorer.stop()  # what does not load may have left something all the same
+                raise
         scorer.holds = True
         return answer
 
