@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
 
 PROTOCOL = 1  # of the messages between SQL and worker; sql/10_channel speaks the same
@@ -19,6 +21,21 @@ class Channel:
     port: int | None
     password: str = field(repr=False)
     secret: bytes = field(repr=False)
+
+
+ROLE = "dbml_worker"  # holds what the statements of dbml.store need, sql/90_rights/worker.sql
+
+
+async def lay_down(connection: AsyncConnection[Any]) -> tuple[str, str]:
+    """Give up what the login may beyond what a worker needs, where it may; returns the login and the role that acts from now.
+
+    They are the same where the role dbml_worker is not there, or is not granted to the login.
+    """
+    with contextlib.suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege):
+        await connection.execute(f"set role {ROLE}")
+    row = await (await connection.execute("select session_user::text, current_user::text")).fetchone()
+    assert row is not None
+    return str(row[0]), str(row[1])
 
 
 async def read(connection: AsyncConnection[Any]) -> Channel | None:

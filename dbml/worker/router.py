@@ -387,6 +387,11 @@ async def _channel(telemetry: Telemetry) -> Channel:
         channel = await telemetry.read_channel()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         channel = None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise errors.SchemaError(
+            f"the worker's login must have the rights of the role dbml_worker in this database: {str(error).strip()}",
+            hint="dbml upgrade gives the role its rights, dbml install --worker-login NAME makes a login that has it",
+        ) from None
     if channel is None:
         raise errors.SchemaMissing("the database has no schema dbml", hint="dbml install --dsn …")
     return channel
