@@ -150,7 +150,10 @@ def looking_at_other_models(arena: Arena) -> str | None:
         held.word = arena.canary
         _register(connection, "held", held)
         _predict(connection, "held")
-        return _seen(arena, "import gc\nprint([getattr(held, 'word', None) for held in gc.get_objects() if type(held).__name__ == 'LinearRegression'])")
+        return _seen(
+            arena,
+            "import gc\nprint([getattr(held, 'word', None) for held in gc.get_objects() if type(held).__name__ == 'LinearRegression'])",
+        )
 
 
 @attack
@@ -210,7 +213,13 @@ def a_prediction_that_does_not_end(arena: Arena) -> str | None:
 def computing_while_nobody_asks(arena: Arena) -> str | None:
     """Leave threads that compute in the scorer after the answer, for as long as the model is kept."""
     with arena.connect() as connection:
-        _register(connection, "miner", Model("import threading\ndef spin():\n    while True: pass\nfor _ in range(2): threading.Thread(target=spin, daemon=True).start()"))
+        _register(
+            connection,
+            "miner",
+            Model(
+                "import threading\ndef spin():\n    while True: pass\nfor _ in range(2): threading.Thread(target=spin, daemon=True).start()"
+            ),
+        )
         _predict(connection, "miner")
         (before,) = connection.execute("select scorers from dbml.worker_status").fetchone()  # type: ignore[misc]
         for _ in range(120):
