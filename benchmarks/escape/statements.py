@@ -82,8 +82,8 @@ def _furnish(arena: Arena, victim: psycopg.Connection[Any]) -> dict[str, Any]:
         "OutputDataSet = {'x': [run.id]}"
     )
     (run,) = victim.execute(RUN, (script, Jsonb({"p": word}), "theirs")).fetchone()  # type: ignore[misc]
-    victim.execute("select dbml.create_script('script', %s, workspace => 'theirs')", (f"OutputDataSet = {{'x': [{word!r}]}}",))
-    row = victim.execute("select encode(m.sha256, 'hex') from dbml.models m where m.name = 'secret'").fetchone()
+    victim.execute("select dbml.create_script('script', 'python', %s, workspace => 'theirs')", (f"OutputDataSet = {{'x': [{word!r}]}}",))
+    row = victim.execute("select encode(sha256(dbml.model_bytes('secret', workspace => 'theirs')), 'hex')").fetchone()
     return {"run": run, "digest": None if row is None else row[0]}
 
 
@@ -129,7 +129,7 @@ def replayed_and_altered_requests(arena: Arena) -> str | None:
             header.replace("victim", "postgres"),
             header.replace("ping", "active"),
             header + " ",
-            header.replace("60", "61"),
+            header.replace('"expires": ', '"expires": 1'),
         ):
             if attacker(send, (f"open {signature} {altered}",)).startswith("["):
                 return f"an altered request was answered: {altered[:80]}"
@@ -226,7 +226,7 @@ def functions_found_before_postgresqls_own(arena: Arena) -> str | None:
         attacker("set dbml.workspace = 'mine'")
         for statement in (
             WHO, "select dbml.predict('own', array[1.0]::float8[])", "select * from dbml.models", "select * from dbml.runs",
-            "select dbml.set_model_alias('own', 'a', 1)", "select dbml.create_script('s', 'x = 1')", "select dbml_channel.ping()",
+            "select dbml.set_model_alias('own', 'a', 1)", "select dbml.create_script('s', 'python', 'x = 1')", "select dbml_channel.ping()",
             "select * from dbml.predict_json('own', 'select 1.0::float8 as x')", "select dbml.cancel_script(gen_random_uuid())",
             "select * from dbml.active_scripts", "select dbml_channel.connect()", "select dbml.grant_model('own', 'victim', 'predict')",
             "select dbml.grant_workspace('mine', 'victim', 'reader')", "select dbml.delete_model('own')",
@@ -249,6 +249,11 @@ def views_and_leaky_functions(arena: Arena) -> str | None:
             "create function attack.leak_too(text, text) returns boolean language sql immutable cost 0.0000001 as 'select attack.leak($1)'"
         )
         attacker("create operator attack.@@@ (function = attack.leak_too, leftarg = text, rightarg = text)")
+        # Without a cast, which would make it dearer than the view's own condition, and so the second to be asked.
+        attacker(
+            "create function attack.leak_any(anyelement) returns boolean language plpgsql immutable cost 0.0000001"
+            " as $$ begin raise notice '%', $1; return true; end $$"
+        )
         views = owner.execute(
             "select c.oid::regclass::text from pg_class c where c.relnamespace = 'dbml'::regnamespace and c.relkind = 'v'"
         )
@@ -263,6 +268,7 @@ def views_and_leaky_functions(arena: Arena) -> str | None:
                 "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0", (view,)
             ).fetchall()
             for (column,) in columns:
+                attacker(f'select count(*) from {view} v where attack.leak_any(v."{column}")')
                 attacker(f'select 1 / (length(v."{column}"::text) - length(v."{column}"::text)) from {view} v')
                 attacker(f'select v."{column}"::text::integer from {view} v')
         return _learned(arena, attacker)
