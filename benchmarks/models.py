@@ -35,7 +35,9 @@ def main() -> None:
         began = time.monotonic()
         for start in range(0, count, 500):
             with connection.transaction(), connection.cursor() as cursor:
-                cursor.executemany("select dbml.register_model(%s, %s)", [_model(i) for i in range(start, min(start + 500, count))])
+                cursor.executemany(
+                    "select dbml.register_model(%s, %s)", [_model(i) for i in range(start, min(start + 500, count))]
+                )
         registered_s = time.monotonic() - began
         order = random.Random(7).sample(range(count), count)
         wrong, most_processes, peak_mb, times = 0, 0, 0.0, []

@@ -39,24 +39,27 @@ class Attack:
     """One attack; description is its docstring.
 
     harmless: only reads or connects, so that it may be tried without a sandbox, where it must get through.
+    layered: the sandbox contains it, and so each of its layers must.
     """
 
     name: str
     description: str
     work: Callable[[Arena], str | None]
     harmless: bool = False
+    layered: bool = True
 
 
 ATTACKS: list[Attack] = []
 
 
-def attack(work: Callable[[Arena], str | None], *, harmless: bool = False) -> Callable[[Arena], str | None]:
+def attack(work: Callable[[Arena], str | None], *, harmless: bool = False, layered: bool = True) -> Callable[[Arena], str | None]:
     """Add a function to the list."""
-    ATTACKS.append(Attack(work.__name__.replace("_", " "), (work.__doc__ or "").strip(), work, harmless))
+    ATTACKS.append(Attack(work.__name__.replace("_", " "), (work.__doc__ or "").strip(), work, harmless, layered))
     return work
 
 
 harmless_attack = partial(attack, harmless=True)
+attack_elsewhere = partial(attack, layered=False)  # on the database or the router, whatever the sandbox
 
 
 def judge(arena: Arena, found: Attack) -> str | None:

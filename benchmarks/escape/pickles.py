@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 
 from benchmarks.escape import bombs, files, network, processes, secrets
 from benchmarks.escape.arena import Arena
-from benchmarks.escape.attack import ATTACKS, Attack, attack
+from benchmarks.escape.attack import ATTACKS, Attack, attack_elsewhere
 
 # What scripts try, tried again by a model that is loaded.
 CARRIED = (
@@ -88,7 +88,7 @@ def _answers(arena: Arena, script: str, *, again: int = 3) -> str | None:
     return None
 
 
-@attack
+@attack_elsewhere
 def poisoning_the_model_cache(arena: Arena) -> str | None:
     """Replace the functions that score, in the process that loads the model, and the models it holds."""
     return _answers(arena, """
@@ -105,7 +105,7 @@ for held in gc.get_objects():
 """)  # fmt: skip
 
 
-@attack
+@attack_elsewhere
 def poisoning_libraries_of_the_scorers(arena: Arena) -> str | None:
     """Change scikit-learn, numpy and the pickle module for whatever is loaded next."""
     return _answers(arena, """
@@ -116,7 +116,7 @@ numpy.dot = numpy.matmul = lambda *a: numpy.array([666.0])
 """)  # fmt: skip
 
 
-@attack
+@attack_elsewhere
 def answers_given_ahead(arena: Arena) -> str | None:
     """Write answers to the router's socket before they are asked for."""
     return _answers(arena, """
@@ -127,7 +127,7 @@ for _ in range(20):
 """)  # fmt: skip
 
 
-@attack
+@attack_elsewhere
 def claiming_another_models_digest(arena: Arena) -> str | None:
     """Pose as the holder of every model: change the digests under which the scorer keeps what it has loaded."""
     return _answers(arena, """
@@ -142,7 +142,7 @@ for held in gc.get_objects():
 """)  # fmt: skip
 
 
-@attack
+@attack_elsewhere
 def looking_at_other_models(arena: Arena) -> str | None:
     """Find other models in the scorer's memory."""
     with arena.connect() as connection:
@@ -156,7 +156,7 @@ def looking_at_other_models(arena: Arena) -> str | None:
         )
 
 
-@attack
+@attack_elsewhere
 def rows_of_others(arena: Arena) -> str | None:
     """Keep the rows that another caller scores with another model."""
     with arena.connect() as connection:
@@ -181,7 +181,7 @@ def _seen(arena: Arena, script: str) -> str | None:
     return f"learned the canary: {seen[:100]}" if arena.canary in seen else None
 
 
-@attack
+@attack_elsewhere
 def a_prediction_that_does_not_end(arena: Arena) -> str | None:
     """Hold as many scorers as there are by models that loop in C, so that nobody else can predict."""
     loop = Predicts("import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nsum(iter(int, 1))")
@@ -209,7 +209,7 @@ def a_prediction_that_does_not_end(arena: Arena) -> str | None:
     return None
 
 
-@attack
+@attack_elsewhere
 def computing_while_nobody_asks(arena: Arena) -> str | None:
     """Leave threads that compute in the scorer after the answer, for as long as the model is kept."""
     with arena.connect() as connection:
@@ -230,7 +230,7 @@ def computing_while_nobody_asks(arena: Arena) -> str | None:
     return "it computes still"
 
 
-@attack
+@attack_elsewhere
 def imports_hidden_from_a_look(arena: Arena) -> str | None:
     """Reach exec by names that a list of forbidden imports does not know: reduce chains, extension codes, nested pickles."""
     inner = pickle.dumps(Predicts("pass"))

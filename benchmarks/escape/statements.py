@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 from sklearn.linear_model import LinearRegression
 
 from benchmarks.escape.arena import Arena
-from benchmarks.escape.attack import attack
+from benchmarks.escape.attack import attack_elsewhere
 
 RUN = """select * from dbml.run_script(%s, params => %s, workspace => %s, experiment => 'theirs') as t(x text)"""
 WHO = "select * from dbml.run_script('OutputDataSet = {\"u\": [run.user]}') as t(u text)"
@@ -82,12 +82,14 @@ def _furnish(arena: Arena, victim: psycopg.Connection[Any]) -> dict[str, Any]:
         "OutputDataSet = {'x': [run.id]}"
     )
     (run,) = victim.execute(RUN, (script, Jsonb({"p": word}), "theirs")).fetchone()  # type: ignore[misc]
-    victim.execute("select dbml.create_script('script', 'python', %s, workspace => 'theirs')", (f"OutputDataSet = {{'x': [{word!r}]}}",))
+    victim.execute(
+        "select dbml.create_script('script', 'python', %s, workspace => 'theirs')", (f"OutputDataSet = {{'x': [{word!r}]}}",)
+    )
     row = victim.execute("select encode(sha256(dbml.model_bytes('secret', workspace => 'theirs')), 'hex')").fetchone()
     return {"run": run, "digest": None if row is None else row[0]}
 
 
-@attack
+@attack_elsewhere
 def forged_requests(arena: Arena) -> str | None:
     """Send requests on the open connection to the worker: unsigned, with a signature made up, in another's name."""
     with _sides(arena) as (attacker, _, known):
@@ -110,7 +112,7 @@ def forged_requests(arena: Arena) -> str | None:
         return _learned(arena, attacker)
 
 
-@attack
+@attack_elsewhere
 def replayed_and_altered_requests(arena: Arena) -> str | None:
     """Send a request that was signed for another again, and altered in one place."""
     with _sides(arena) as (attacker, owner, _):
@@ -136,7 +138,7 @@ def replayed_and_altered_requests(arena: Arena) -> str | None:
         return None
 
 
-@attack
+@attack_elsewhere
 def requests_that_claim_more(arena: Arena) -> str | None:
     """Have the channel's own functions sign requests that claim another caller, pool, workspace, stored script or right."""
     with _sides(arena) as (attacker, owner, known):
@@ -197,7 +199,7 @@ TRAPS = (
 )  # fmt: skip
 
 
-@attack
+@attack_elsewhere
 def functions_found_before_postgresqls_own(arena: Arena) -> str | None:
     """Put functions and operators that match better on every search_path, the schema of dblink too, and call everything."""
     with _sides(arena) as (attacker, owner, known):
@@ -237,7 +239,7 @@ def functions_found_before_postgresqls_own(arena: Arena) -> str | None:
         return got[0][:200] if got else _learned(arena, attacker)
 
 
-@attack
+@attack_elsewhere
 def views_and_leaky_functions(arena: Arena) -> str | None:
     """Ask every public view through a cheap function and an operator of one's own that tell of the rows they are shown."""
     with _sides(arena) as (attacker, owner, _):
@@ -274,7 +276,7 @@ def views_and_leaky_functions(arena: Arena) -> str | None:
         return _learned(arena, attacker)
 
 
-@attack
+@attack_elsewhere
 def every_function_on_anothers_things(arena: Arena) -> str | None:
     """Call every function of dbml and of its channel with the names, numbers and ids of another's things."""
     with _sides(arena) as (attacker, owner, known):
@@ -340,7 +342,7 @@ def _state(owner: psycopg.Connection[Any]) -> list[Any]:
     ).fetchall()
 
 
-@attack
+@attack_elsewhere
 def roles_set_inside_the_input_query(arena: Arena) -> str | None:
     """Become another role within the input query: SET ROLE, set_config, session_authorization, query_to_xml, dblink, COPY."""
     with _sides(arena) as (attacker, owner, _):
@@ -374,7 +376,7 @@ def roles_set_inside_the_input_query(arena: Arena) -> str | None:
             owner.execute("drop table public.payroll")
 
 
-@attack
+@attack_elsewhere
 def wrappers_with_the_rights_of_others(arena: Arena) -> str | None:
     """Call through SECURITY DEFINER functions, of one's own and of the owner's, and pose as their owners."""
     with _sides(arena) as (attacker, owner, _):
@@ -407,7 +409,7 @@ def wrappers_with_the_rights_of_others(arena: Arena) -> str | None:
             owner.execute("drop function public.wrapped(), public.asked()")
 
 
-@attack
+@attack_elsewhere
 def private_tables_and_functions(arena: Arena) -> str | None:
     """Read and write every private table, and call every private function."""
     with _sides(arena) as (attacker, owner, _):
@@ -429,7 +431,7 @@ def private_tables_and_functions(arena: Arena) -> str | None:
         return _learned(arena, attacker)
 
 
-@attack
+@attack_elsewhere
 def speaking_with_the_worker_directly(arena: Arena) -> str | None:
     """Connect to the worker's listener: without a password, with a guessed one, and past the login."""
     with _sides(arena) as (attacker, owner, _):

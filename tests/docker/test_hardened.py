@@ -77,7 +77,7 @@ def test_the_layer_that_holds_is_told(db: psycopg.Connection) -> None:
     (found,) = db.execute("SELECT sandbox FROM dbml.worker_status").fetchone()  # type: ignore[misc]
     assert found["layer"] == "landlock" and "bubblewrap" in found["passed_over"]
     assert found["user"] == 10001 and found["capabilities"] == 0 and found["no_new_privileges"] and found["filter"]
-    assert found["landlock"] >= 1
+    assert found["landlock"] >= 1 and found["namespaces"] == []
 
 
 def test_a_script_sees_neither_the_secrets_nor_a_network(db: psycopg.Connection) -> None:
