@@ -58,7 +58,7 @@ class Scorer:
     @property
     def pid(self) -> int | None:
         """Return the process id, None while there is none."""
-        return self._child.pid if self._child is not None else None
+        return self._child.pid if self._child is not None and not self._child.is_over else None
 
     @property
     def memory_mb(self) -> float:
