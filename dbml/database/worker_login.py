@@ -29,9 +29,11 @@ select r.rolname::text, case
     when pg_has_role(r.oid, n.nspowner, 'member') then 'the owner of the schema dbml or a member of it'
     when r.rolcreaterole then 'a role that makes roles'
     when r.rolbypassrls then 'a role that row-level security does not bind'
-    when not pg_has_role(r.oid, 'dbml_worker', 'member') then 'not a member of dbml_worker'
-    else (select 'a member of ' || string_agg(g.rolname, ', ' order by g.rolname) || ' too' from pg_roles g
-          where g.rolname not in ('dbml_worker', r.rolname) and pg_has_role(r.oid, g.oid, 'member')) end
+    when exists (select from pg_shdepend d where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o')
+        then 'an owner of things'
+    else coalesce((select 'a member of ' || string_agg(g.rolname, ', ' order by g.rolname) from pg_roles g
+                   where g.rolname not in ('dbml_worker', r.rolname) and pg_has_role(r.oid, g.oid, 'member')),
+                  case when not pg_has_role(r.oid, 'dbml_worker', 'member') then 'not a member of dbml_worker' end) end
 from pg_roles r, pg_namespace n
 where n.nspname = 'dbml' and r.rolname = %s"""
 

@@ -9,8 +9,10 @@ begin
         raise exception 'a right on a model must be predict, read or write, got %', coalesce(quote_literal(wanted), 'NULL')
             using errcode = 'ML009';
     end if;
-    return dbml_channel.may(workspace_id, case wanted when 'write' then 'write' else 'read' end)
-        or exists (select from dbml._model_grants g
+    if dbml_channel.may(workspace_id, case wanted when 'write' then 'write' else 'read' end) then
+        return true;
+    end if;
+    return exists (select from dbml._model_grants g
                    where g.workspace_id = may_use_model.workspace_id and g.name::text = may_use_model.name
                      and (wanted = 'predict' or g.privilege = wanted or g.privilege = 'write')
                      and dbml_channel.is_grantee(dbml_channel.caller(), g.grantee));
@@ -123,6 +125,7 @@ declare
     position integer := 0;
     total bigint := 0;
 begin
+    perform dbml_channel._require_registering(workspace, head ->> 'name');
     -- The head is the caller's word.  Bytes that are there already are another's, perhaps: who has not got them gets them
     -- by no digest.  And what is new must be what its digest says, or who brings the real bytes would find these.
     insert into dbml._blobs (digest, size) values (whole, (head ->> 'size')::bigint) on conflict do nothing;

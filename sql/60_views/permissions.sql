@@ -1,4 +1,7 @@
 create or replace view dbml.permissions as
+select p.role, p.action, p.object_type, w.name::text as workspace, coalesce(p.object, w.name::text) as object, p.reason,
+       p.granted_by, p.granted_at
+from (
 with recursive holders(role, held, steps) as (
     -- Every role, and what it is a member of.  Not pg_has_role, by which a superuser is a member of every role.
     select r.oid, r.oid, 0 from pg_roles r
@@ -41,18 +44,18 @@ with recursive holders(role, held, steps) as (
     where c.relnamespace = (select n.oid from pg_namespace n where n.nspname = 'dbml') and c.relname !~ '^_'
       and c.relkind = 'v' and a.privilege_type = 'SELECT'
 )
-select coalesce(holder.rolname::text, g.grantee) as role, g.action, g.object_type, w.name::text as workspace,
-       coalesce(g.object, w.name::text) as object,
+select coalesce(holder.rolname::text, g.grantee) as role, g.action, g.object_type, g.workspace_id, g.object,
        case when h.steps > 0 then 'member of ' || g.grantee || ', which ' || g.reason else g.reason end as reason,
        g.granted_by, g.granted_at
 from given g
 left join pg_roles held on held.rolname = g.grantee
 left join (select h.role, h.held, min(h.steps) as steps from holders h group by h.role, h.held) h on h.held = held.oid
 left join pg_roles holder on holder.oid = h.role
-left join dbml._workspaces w on w.workspace_id = g.workspace_id
+) p
+left join dbml._workspaces w using (workspace_id)
 where (select dbml_channel.is_administrator(dbml_channel.caller()))
-   or g.workspace_id = any (array(select dbml_channel.workspaces('own')))
-   or coalesce(holder.rolname::text, g.grantee) = any (array(
+   or p.workspace_id = any (array(select dbml_channel.workspaces('own')))
+   or p.role = any (array(
         select r.rolname::text from pg_roles r where pg_has_role((select dbml_channel.caller()), r.oid, 'member') union all select 'public'));
 comment on view dbml.permissions is
     'Who may do what on what, and why: by ownership, by a grant, or as a member of a role that has it.
