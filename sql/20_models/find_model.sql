@@ -9,7 +9,7 @@ begin
         raise exception 'a right on a model must be predict, read or write, got %', coalesce(quote_literal(wanted), 'NULL')
             using errcode = 'ML009';
     end if;
-    if dbml_channel.may(workspace_id, case wanted when 'write' then 'write' else 'read' end) then
+    if dbml_channel.may(workspace_id, wanted) then
         return true;
     end if;
     return exists (select from dbml._model_grants g
