@@ -1,4 +1,4 @@
-"""The watch: holds against a script, or a model, what all its processes take together, where the kernel holds it against each alone.
+"""The watch: holds against a script, or a model, what all its processes take together; the kernel holds it against each alone.
 
 RLIMIT_DATA, RLIMIT_CPU and RLIMIT_FSIZE are a process' own, RLIMIT_NPROC is the account's and nothing to root.  So four
 times a second the trees of the running satellites are looked at, in a thread, and a script that is over a limit of its

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 from dbml.worker.sandbox import kernel
 from dbml.worker.sandbox.kernel import (
@@ -53,7 +54,7 @@ def identities() -> dict[str, str]:
     found = {}
     for kind in KINDS:
         with contextlib.suppress(OSError):
-            found[kind] = os.readlink(f"/proc/self/ns/{kind}")
+            found[kind] = str(Path(f"/proc/self/ns/{kind}").readlink())
     return found
 
 
