@@ -29,7 +29,8 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── ModelLoadError        ML022
     │   ├── PredictionError       ML023
     │   ├── ScorerLost            ML024
-    │   └── ModelExists           ML025
+    │   ├── ModelExists           ML025
+    │   └── ModelRefused          ML026  it holds what is not trusted, or the workspace's policy forbids
     ├── NotSupportedYet           ML030
     ├── LanguageMissing           ML031  the worker's machine lacks what runs the script's language
     ├── EnvironmentFailed         (an environment of packages)
@@ -262,6 +263,12 @@ class ModelExists(ModelError, code="ML025", name="MODEL_EXISTS"):
     sqlstate = "ML025"
 
 
+class ModelRefused(ModelError, code="ML026", name="MODEL_REFUSED"):
+    """The model's format, or a type in it, is not trusted or not allowed by the workspace's policy; the message names it."""
+
+    sqlstate = "ML026"
+
+
 class NotSupportedYet(DbmlError, code="ML030", name="NOT_SUPPORTED_YET"):
     """A documented argument that this release does not implement; it is never ignored."""
 
@@ -370,11 +377,19 @@ def from_fields(fields: Mapping[str, Any]) -> DbmlError:
     """Make the error that `DbmlError.fields` described; an unknown SQLSTATE gives DbmlError."""
     detail = fields.get("detail")
     if isinstance(detail, str):
-        detail = json.loads(detail)
+        try:
+            detail = json.loads(detail) if detail else None
+        except (ValueError, RecursionError):
+            detail = {"said": detail}
     sqlstate = str(fields.get("sqlstate") or "ML000")
     error = BY_SQLSTATE.get(sqlstate, DbmlError)(
-        fields.get("message") or "", detail=detail, hint=fields.get("hint"), context=fields.get("context")
-    )
+        str(fields.get("message") or ""), detail=detail if isinstance(detail, Mapping) else None,
+        hint=_text_or_none(fields.get("hint")), context=_text_or_none(fields.get("context")),
+    )  # fmt: skip
     if sqlstate not in BY_SQLSTATE:
         error._foreign_sqlstate = sqlstate
     return error
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)

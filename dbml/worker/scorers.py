@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import IO, Any
 
@@ -30,6 +30,7 @@ Frame = tuple[dict[str, Any], bytes]
 PART_BYTES = 1 << 20
 MOST_PROCESSES = 32
 IDLE_LOOKS_S = 1.0
+PICKLE: Mapping[str, Any] = {"format": "pickle", "policy": None}  # how a model is loaded where nothing is said
 
 
 class ModelNeeded(Exception):
@@ -39,7 +40,7 @@ class ModelNeeded(Exception):
 class Scorer:
     """One scorer process, started when first asked and again after it died.
 
-    digest: of the one model that it may hold; None while it was only made ahead.  holds: whether it has loaded it.
+    key: of the one model that it may hold; None while it was only made ahead.  holds: whether it has loaded it.
     """
 
     def __init__(self, zygote: Zygote, limits: Limits) -> None:
@@ -48,7 +49,7 @@ class Scorer:
         self._child: Child | None = None
         self._watched: list[Idler] = []
         self._verdict: errors.DbmlError | None = None
-        self.digest: str | None = None
+        self.key: str | None = None
         self.holds = False
         self.size = 0  # of the model's bytes
         self.busy = False
@@ -188,17 +189,20 @@ class ScorerPool:
         """Return all there are, which are watched like scripts."""
         return list(self._scorers)
 
-    async def describe(self, digest: str, upload: IO[bytes] | None, role: str = "") -> dict[str, Any]:
+    async def describe(
+        self, digest: str, upload: IO[bytes] | None, role: str = "", loading: Mapping[str, Any] = PICKLE
+    ) -> dict[str, Any]:
         """Return what a model takes and gives: features, n_features, prediction, classes, has_proba.
 
-        upload: the model's bytes from the start, where SQL has sent them; role: whose turn is waited for.
+        upload: the model's bytes from the start, where SQL has sent them; role: whose turn is waited for; loading: the
+        model's format and its workspace's policy.
         Raises: ModelNeeded; errors.ModelLoadError; errors.ScorerLost; errors.LimitExceeded.
         """
-        self._look_for(digest, upload)
+        self._look_for(digest, upload, loading)
         await self._turns.acquire(role)
         try:
-            with self._using(digest) as scorer:
-                return await self._known(scorer, upload)
+            with self._using(_key(digest, loading)) as scorer:
+                return await self._known(scorer, digest, upload, loading)
         finally:
             self._turns.release(role)
 
@@ -206,12 +210,13 @@ class ScorerPool:
         self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None, role: str = ""
     ) -> Frame:
         """Score one request with a model; errors as `describe`, and errors.PredictionError."""
-        self._look_for(digest, upload)
+        loading = {name: head.get(name) or PICKLE[name] for name in PICKLE}
+        self._look_for(digest, upload, loading)
         await self._turns.acquire(role)
         try:
-            with self._using(digest) as scorer:
+            with self._using(_key(digest, loading)) as scorer:
                 if upload is not None:
-                    await self._known(scorer, upload)
+                    await self._known(scorer, digest, upload, loading)
                 answer, scores = await scorer.exchange([(head, body)])
                 if answer["tag"] == "need":
                     scorer.holds = False
@@ -220,15 +225,16 @@ class ScorerPool:
         finally:
             self._turns.release(role)
 
-    def _look_for(self, digest: str, upload: IO[bytes] | None) -> None:
+    def _look_for(self, digest: str, upload: IO[bytes] | None, loading: Mapping[str, Any]) -> None:
         """Ask for the bytes of a model that no process holds before one is taken for it."""
-        if upload is None and not any(scorer.holds and scorer.digest == digest for scorer in self._scorers):
+        key = _key(digest, loading)
+        if upload is None and not any(scorer.holds and scorer.key == key for scorer in self._scorers):
             raise ModelNeeded(digest)
 
     @contextlib.contextmanager
-    def _using(self, digest: str) -> Iterator[Scorer]:
+    def _using(self, key: str) -> Iterator[Scorer]:
         """Use a process for one model, an idle one that holds it or one that never held another."""
-        scorer = self._take(digest)
+        scorer = self._take(key)
         scorer.busy = True
         try:
             yield scorer
@@ -236,19 +242,19 @@ class ScorerPool:
             scorer.busy = False
             self._make_room()
 
-    def _take(self, digest: str) -> Scorer:
+    def _take(self, key: str) -> Scorer:
         idle = [scorer for scorer in self._scorers if not scorer.busy]
-        held = [scorer for scorer in idle if scorer.digest == digest]
+        held = [scorer for scorer in idle if scorer.key == key]
         if held:
             scorer = max(held, key=lambda scorer: scorer.holds)
             self._scorers.remove(scorer)
         else:
-            scorer = next((scorer for scorer in idle if scorer.digest is None), None) or Scorer(self._zygote, self._limits)
+            scorer = next((scorer for scorer in idle if scorer.key is None), None) or Scorer(self._zygote, self._limits)
             if scorer in self._scorers:
                 self._scorers.remove(scorer)
             elif len(self._scorers) >= self._most:
                 self._end(idle[0])
-            scorer.digest = digest
+            scorer.key = key
             if self._ahead is None or self._ahead.done():
                 self._ahead = asyncio.create_task(self._fork_ahead())
                 self._ahead.add_done_callback(_take_note)
@@ -257,7 +263,7 @@ class ScorerPool:
 
     async def _fork_ahead(self) -> None:
         """Start the process for the next model, unless there is one."""
-        if any(scorer.digest is None for scorer in self._scorers):
+        if any(scorer.key is None for scorer in self._scorers):
             return
         if len(self._scorers) >= self._most:
             idle = [scorer for scorer in self._scorers if not scorer.busy]
@@ -284,24 +290,22 @@ class ScorerPool:
                 most_mb is None or sum(each.memory_mb for each in self._scorers) <= most_mb
             ):
                 return
-            if not scorer.busy and scorer.digest is not None:
+            if not scorer.busy and scorer.key is not None:
                 self._end(scorer)
 
     def _end(self, scorer: Scorer) -> None:
         scorer.stop()
         self._scorers.remove(scorer)
 
-    async def _known(self, scorer: Scorer, upload: IO[bytes] | None) -> dict[str, Any]:
-        digest = scorer.digest
-        assert digest is not None
-        answer, _ = await scorer.exchange([({"tag": "describe", "digest": digest}, b"")])
+    async def _known(self, scorer: Scorer, digest: str, upload: IO[bytes] | None, loading: Mapping[str, Any]) -> dict[str, Any]:
+        answer, _ = await scorer.exchange([({"tag": "describe", "digest": digest, **loading}, b"")])
         if answer["tag"] == "need":
             scorer.holds = False
             if upload is None:
                 raise ModelNeeded(digest)
             upload.seek(0)
             try:
-                answer = await self._load(scorer, [({"tag": "load", "digest": digest}, b"")], upload)
+                answer = await self._load(scorer, [({"tag": "load", "digest": digest, **loading}, b"")], upload)
             except errors.DbmlError:
                 scorer.stop()  # what does not load may have left something all the same
                 raise
@@ -316,6 +320,11 @@ class ScorerPool:
         answer, _ = await scorer.exchange(frames)
         scorer.size = upload.tell()
         return answer
+
+
+def _key(digest: str, loading: Mapping[str, Any]) -> str:
+    """Return what a model is known by: the same bytes as a pickle and as data are two."""
+    return f"{digest} {loading['format']}"
 
 
 def _take_note(task: asyncio.Task[None]) -> None:

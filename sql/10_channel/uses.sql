@@ -16,7 +16,7 @@ begin atomic
         or n.nspname = 'dbml_channel' and (_routines_for.use = 'stored' or p.proname not in ('receive_model', 'run_call', 'keep_script'))
         or n.nspname = 'dbml' and case _routines_for.use
             when 'predict' then p.proname ~ '^predict'
-            when 'read' then p.proname ~ '^(predict|model_bytes$|artifact_bytes$|run_output$)'
+            when 'read' then p.proname ~ '^(predict|model_bytes$|inspect_model$|artifact_bytes$|run_output$)'
             when 'stored' then p.proname in ('run_stored', 'run_stored_json')
             when 'write' then p.proname !~ '^(run_script|run_plot|run_stored|execute_script|create_workspace)|_pool$' end);
 end;
