@@ -113,6 +113,7 @@ class Scorer:
         prediction that does not end.
         """
         self._uses += 1
+        self._verdict = None
         try:
             child = await self._tell(frames)
             answer, body = await child.receive()
@@ -124,7 +125,6 @@ class Scorer:
                 hint="the next call starts another; if it dies again, the model does it: try run.load_model in a script",
             ) from None
         except asyncio.CancelledError:
-            self._verdict = None
             self.stop()
             raise
         if answer["tag"] == "error":
