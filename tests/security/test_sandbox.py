@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -119,3 +120,13 @@ def test_the_filter_is_well_formed() -> None:
                 for position, (kind, yes, no, _) in enumerate(code):
                     if kind in (0x15, 0x35, 0x45):
                         assert position + 1 + max(yes, no) < len(code)
+
+
+def test_the_containers_profile_refuses_what_the_filter_refuses() -> None:
+    profile = json.loads((Path(__file__).parents[2] / "docker/seccomp.json").read_text())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    allowed = {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    assert not allowed & {*seccomp._REFUSED, *seccomp._ABSENT}
+    assert {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp", "prctl", "execve"} <= allowed
+    (clone,) = [rule for rule in profile["syscalls"] if rule["names"] == ["clone"]]
+    assert clone["args"] == [{"index": 0, "value": seccomp._NEW_NAMESPACE, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
