@@ -191,7 +191,7 @@ def open_arena(layer: str, major: int | None = None) -> Iterator[Arena]:
         options = ("--unsafe-no-sandbox",) if layer == "none" else ("--sandbox", layer)
         worker = WorkerProcess(dsn, folder / "worker", options=options)
         worker.start()
-        worker.wait_ready()
+        worker.wait_ready(timeout_s=300)  # on a machine that is busy with other things
         arena = Arena(dsn, worker, folder, canary)
         with _witnesses(arena):
             arena.targets |= {
