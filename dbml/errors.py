@@ -46,12 +46,16 @@ worker raises before the error goes over the wire.  This module knows no other p
     ├── ScriptNotFound            ML051  no stored script of that name, or no right to run it
     ├── RunNotFound               ML052
     ├── SnapshotNotFound          ML054  no such snapshot in the workspace
+    ├── ImageNotFound             ML056  no such image, or it has no such file
     ├── NothingFound              ML055  nothing of that name, of whatever kind
     ├── DatasetError              (datasets and datastores)
     │   ├── DatasetNotFound       ML070
     │   ├── DatasetExists         ML071  with another definition
     │   ├── DatastoreNotFound     ML072
     │   └── FileMissing           ML073  a datastore, or a dataset's version, has no such file
+    ├── ServiceError              (web services)
+    │   ├── ServiceNotFound       ML080
+    │   └── ServiceExists         ML081
     ├── PoolNotFound              ML060
     └── PoolDenied                ML061  the pool is another role's
 """
@@ -370,6 +374,12 @@ class NothingFound(DbmlError, code="ML055", name="NOTHING_FOUND"):
     sqlstate = "ML055"
 
 
+class ImageNotFound(DbmlError, code="ML056", name="IMAGE_NOT_FOUND"):
+    """There is no such image in the workspace, or it has no such file."""
+
+    sqlstate = "ML056"
+
+
 class PoolNotFound(DbmlError, code="ML060", name="POOL_NOT_FOUND"):
     """No resource pool of that name."""
 
@@ -408,6 +418,22 @@ class FileMissing(DatasetError, code="ML073", name="FILE_MISSING"):
     """A datastore, or a version of a dataset, has no such file."""
 
     sqlstate = "ML073"
+
+
+class ServiceError(DbmlError):
+    """A web service cannot be found or made."""
+
+
+class ServiceNotFound(ServiceError, code="ML080", name="SERVICE_NOT_FOUND"):
+    """No service of that name in the workspace."""
+
+    sqlstate = "ML080"
+
+
+class ServiceExists(ServiceError, code="ML081", name="SERVICE_EXISTS"):
+    """The name is another service's, and it was not to be replaced."""
+
+    sqlstate = "ML081"
 
 
 class WorkspaceNotFound(DbmlError, code="ML050", name="WORKSPACE_NOT_FOUND"):

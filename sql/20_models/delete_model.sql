@@ -7,8 +7,15 @@ as $$
 declare
     gone record;
     its_files bytea[];
+    held text;
 begin
     select * into gone from dbml_channel.find_model(model, workspace, 'write');
+    select string_agg(quote_literal(i.name || ':' || i.version), ', ' order by i.name, i.version) into held
+    from dbml._image_models im join dbml._images i using (image_id) where im.model_id = gone.model_id;
+    if held is not null then
+        raise exception 'a model must be in no image to be deleted, "%:%" is in %', gone.name, gone.version, held
+            using errcode = 'ML009', hint = 'SELECT dbml.delete_image(''...'') first';
+    end if;
     select coalesce(array_agg(distinct f.digest), '{}') into its_files from dbml._model_files f where f.model_id = gone.model_id;
     delete from dbml._models m where m.model_id = gone.model_id;
     if not exists (select from dbml._models m where (m.workspace_id, m.name) = (gone.workspace_id, gone.name)) then
@@ -25,5 +32,5 @@ comment on function dbml.delete_model(text, text) is
 
 model: ''name'' means the latest version. Aliases of that version go too.
 The deletion belongs to the transaction: rolled back, the model is there again.
-Errors: ML020 no such model.
+Errors: ML020 no such model; ML009 an image has it.
 Example: BEGIN; SELECT dbml.delete_model(''demo-iris:1''); ROLLBACK;';

@@ -18,6 +18,12 @@ begin
         raise exception 'an environment must have no models to be deleted, "%:%" has %', gone ->> 'name', gone ->> 'version', held
             using errcode = 'ML009', hint = 'SELECT dbml.delete_model(''...'') first';
     end if;
+    select string_agg(quote_literal(i.name || ':' || i.version), ', ' order by i.name, i.version) into held
+    from dbml._images i where i.environment_id = (gone ->> 'id')::bigint;
+    if held is not null then
+        raise exception 'an environment must have no images to be deleted, "%:%" has %', gone ->> 'name', gone ->> 'version', held
+            using errcode = 'ML009', hint = 'SELECT dbml.delete_image(''...'') first';
+    end if;
     delete from dbml._environments e where e.environment_id = (gone ->> 'id')::bigint;
     return (gone ->> 'version')::integer;
 end
@@ -27,5 +33,5 @@ comment on function dbml.delete_environment(text, text) is
 
 environment: ''name'' means the newest version. Runs keep its name and the digest of its lock.
 What the worker has built of it stays in its cache directory.
-Errors: ML036 no such environment; ML009 a model was registered under it.
+Errors: ML036 no such environment; ML009 a model was registered under it, or an image is of it.
 Example: BEGIN; SELECT dbml.create_environment(''gone'', ''joblib''); SELECT dbml.delete_environment(''gone''); ROLLBACK;';
