@@ -1,0 +1,84 @@
+"""Web services, by clients and by the runners that serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import sql
+
+from dbml.store.client.rows import Connection, Row, all_rows, call, jsonb, one_row
+
+_COLUMNS = sql.SQL(
+    "select workspace, name, models, image, target, compute_type, state, scoring_uri, swagger_uri, auth_enabled, error, log,"
+    " generation, serving_generation, failed_generation, restarts, config, tags, properties, description, node, seen_at,"
+    " created_at, created_by, updated_at from dbml.services where workspace = %(workspace)s"
+)
+
+
+def deploy(
+    connection: Connection, workspace: str, name: str, *, model: str | None = None, image: str | None = None,
+    target: str = "process", compute_type: str = "Local", config: Mapping[str, Any] | None = None, auth_enabled: bool = False,
+    description: str | None = None, tags: Mapping[str, Any] | None = None, properties: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> int:  # fmt: skip
+    """Ask for a service of a model or an image; returns its generation."""
+    return int(
+        call(
+            connection, "deploy", model=model, service=name, target=target, image=image, compute_type=compute_type,
+            config=jsonb(dict(config or {})), auth_enabled=auth_enabled, description=description, tags=jsonb(dict(tags or {})),
+            properties=jsonb(dict(properties or {})), overwrite=overwrite, workspace=workspace,
+        )
+    )  # fmt: skip
+
+
+def update(
+    connection: Connection, workspace: str, name: str, *, model: str | None = None, image: str | None = None,
+    config: Mapping[str, Any] | None = None, auth_enabled: bool | None = None, description: str | None = None,
+    tags: Mapping[str, Any] | None = None, properties: Mapping[str, Any] | None = None,
+) -> int:  # fmt: skip
+    """Ask for another version, or another configuration; returns the new generation."""
+    said = {"config": config, "tags": tags, "properties": properties}
+    objects = {key: None if value is None else jsonb(dict(value)) for key, value in said.items()}
+    return int(
+        call(
+            connection, "update_service", service=name, model=model, image=image, auth_enabled=auth_enabled,
+            description=description, workspace=workspace, **objects,
+        )
+    )  # fmt: skip
+
+
+def delete(connection: Connection, workspace: str, name: str) -> bool:
+    """Delete a service; returns whether it was there."""
+    return bool(call(connection, "delete_service", service=name, workspace=workspace))
+
+
+def find(connection: Connection, workspace: str, name: str) -> Row | None:
+    """Return a service's row, None where there is none."""
+    return one_row(connection, _COLUMNS + sql.SQL(" and name = %(name)s"), {"workspace": workspace, "name": name})
+
+
+def list_all(connection: Connection, workspace: str) -> list[Row]:
+    """Return the services of a workspace by name."""
+    return all_rows(connection, _COLUMNS + sql.SQL(" order by name"), {"workspace": workspace})
+
+
+def keys(connection: Connection, workspace: str, name: str) -> tuple[str, str]:
+    """Return the two keys."""
+    query = sql.SQL("select primary_key, secondary_key from dbml.service_keys(service => %s, workspace => %s)")
+    row = one_row(connection, query, [name, workspace])
+    assert row is not None
+    return str(row["primary_key"]), str(row["secondary_key"])
+
+
+def regenerate_key(connection: Connection, workspace: str, name: str, key: str, value: str | None = None) -> str:
+    """Replace the key Primary or Secondary; returns the new one."""
+    return str(call(connection, "regenerate_key", service=name, key=key, value=value, workspace=workspace))
+
+
+def report(connection: Connection, workspace: str, name: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Say how a service is served; returns what is wanted of it."""
+    query = sql.SQL("select dbml_channel.report_service(service => %s, report => %s, workspace => %s) as wanted")
+    row = one_row(connection, query, [name, jsonb(dict(said)), workspace])
+    assert row is not None
+    return dict(row["wanted"])
