@@ -101,9 +101,11 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of all that goes in, in hex: the same plan makes the same image again."""
+        """Return the SHA-256 of all that goes in, in hex, but for the service's version: the same plan makes the same image."""
+        service = self.service_json()
+        del service["version"]
         told = {
-            "service": self.service_json(), "lock": self.lock, "python": self.python_version,
+            "service": service, "lock": self.lock, "python": self.python_version,
             "source": {path: file.sha256 for path, file in sorted(self.source.items())},
             "models": {m.reference: {path: file.sha256 for path, file in sorted(m.files.items())} for m in self.models},
         }  # fmt: skip

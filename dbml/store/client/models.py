@@ -102,3 +102,9 @@ def files(connection: Connection, workspace: str, name: str, version: int) -> li
         " where (workspace, name, version) = (%(workspace)s, %(name)s, %(version)s) order by path"
     )
     return all_rows(connection, query, {"workspace": workspace, "name": name, "version": version})
+
+
+def inspect(connection: Connection, workspace: str, reference: str) -> list[Row]:
+    """Return what a model's bytes import or hold, found without loading them: module, name, verdict, allowed."""
+    query = sql.SQL("select module, name, calls, verdict, allowed, note from dbml.inspect_model(%s, %s)")
+    return all_rows(connection, query, (reference, workspace))
