@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dbml.core.datastore import Datastore
     from dbml.core.environment import Environment
     from dbml.core.experiment import Experiment
+    from dbml.core.image import Image
     from dbml.core.model import Model
     from dbml.core.run import Run
     from dbml.core.runconfig import RunConfiguration
@@ -31,6 +32,7 @@ _PLACES = {
     "Datastore": "dbml.core.datastore",
     "Environment": "dbml.core.environment",
     "Experiment": "dbml.core.experiment",
+    "Image": "dbml.core.image",
     "Model": "dbml.core.model",
     "Run": "dbml.core.run",
     "RunConfiguration": "dbml.core.runconfig",
@@ -40,13 +42,12 @@ _PLACES = {
 
 # What is not there yet, and the nearest thing that is.
 _NOT_YET = {
-    "Image": "dbml.predict scores registered models in the database",
     "Keyvault": 'variables of the environment, and secret parameters of scripts: {"$secret": "…"}',
     "Webservice": "dbml.predict scores registered models in the database",
 }
 
 __all__ = [
-    "VERSION", "ComputeTarget", "Dataset", "Datastore", "Environment", "Experiment", "Model", "Run", "RunConfiguration",
+    "VERSION", "ComputeTarget", "Dataset", "Datastore", "Environment", "Experiment", "Image", "Model", "Run", "RunConfiguration",
     "ScriptRunConfig", "Workspace",
 ]  # fmt: skip
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dbml.core import transfer
+from dbml.core.inference_config import InferenceConfig as InferenceConfig
 from dbml.core.model_lookup import asked_pairs, in_service, version_number, warn_of_another_version
 from dbml.core.model_registration import register_from_path
 from dbml.core.resource_configuration import ResourceConfiguration
@@ -23,6 +24,7 @@ from dbml.store.client.rows import Row, text_of
 
 if TYPE_CHECKING:
     from dbml.core.lineage import Lineage
+    from dbml.core.model_package import ModelPackage
     from dbml.core.run import Run
     from dbml.core.workspace import Workspace
 
@@ -373,9 +375,22 @@ class Model:
         raise NotImplementedError(f"Model.deploy is not there yet; {_NEAREST}")
 
     @staticmethod
-    def package(*args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: images are not there yet."""
-        raise NotImplementedError(f"Model.package is not there yet; {_NEAREST}")
+    def package(
+        workspace: Workspace, models: Sequence[Model], inference_config: InferenceConfig | None = None,
+        generate_dockerfile: bool = False, image_name: str | None = None, image_label: str | None = None,
+    ) -> ModelPackage:  # fmt: skip
+        """Keep models, with what scores them, as an image, and return what writes its folder or builds it.
+
+        Without an inference config score.py and the environment are made from the framework of the one model.
+        generate_dockerfile: `save` writes the folder that `docker build` takes; else `pull` builds the image here.
+        image_name: by default the first model's name; image_label: the tag after the colon, by default the version.
+        Raises: EnvironmentUnresolvable with the resolver's own words; InvalidArgument where a score.py is needed.
+        """
+        from dbml.core.model_package import ModelPackage
+        from dbml.core.packaging import keep_plan, plan_models
+
+        plan = keep_plan(workspace, plan_models(workspace, models, inference_config, name=image_name))
+        return ModelPackage(workspace, plan, generate_dockerfile=generate_dockerfile, label=image_label)
 
     @staticmethod
     def profile(*args: Any, **kwargs: Any) -> NoReturn:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dbml.core.compute_target import ComputeTarget
     from dbml.core.environment import Environment
     from dbml.core.experiment import Experiment
+    from dbml.core.image import Image
     from dbml.core.model import Model
     from dbml.core.run import Run
     from dbml.data.abstract_datastore import AbstractDatastore
@@ -297,9 +298,11 @@ class Workspace:
         raise NotImplementedError("services are not there yet; dbml.predict scores registered models in the database")
 
     @property
-    def images(self) -> Listing[Any]:
-        """Refuse: images are not there yet."""
-        raise NotImplementedError("images are not there yet; dbml.predict scores registered models in the database")
+    def images(self) -> Listing[Image]:
+        """Return the newest version of each image by name."""
+        from dbml.core.image import Image
+
+        return Listing("images", lambda: {image.name: image for image in reversed(Image.list(self))})
 
     def get_default_compute_target(self, type: str = "CPU") -> ComputeTarget | None:  # noqa: A002 - the SDK's name
         """Return the oldest compute target, None where there is none."""

@@ -119,11 +119,15 @@ def of_image(ask: Ask, workspace: str, reference: str) -> Plan:
     name, version = str(row["name"]), int(row["version"])
     served = tuple(models.planned(ask, workspace, models.find(ask, workspace, model)) for model in row["models"])
     source = {
-        str(file["path"]): _kept(ask, workspace, f"{name}:{version}", str(file["path"]), str(file["digest"]), int(file["size_bytes"]))
+        str(file["path"]): _kept(
+            ask, workspace, f"{name}:{version}", str(file["path"]), str(file["digest"]), int(file["size_bytes"])
+        )
         for file in ask(images.files, workspace, name, version)
     }
     tags = {key: str(value) for key, value in row["tags"].items()}
-    plan = Plan(name, str(version), served, source, str(row["entry_script"]), str(row["lock"]), str(row["python_version"]), tags=tags)
+    plan = Plan(
+        name, str(version), served, source, str(row["entry_script"]), str(row["lock"]), str(row["python_version"]), tags=tags
+    )
     if row["digest"] is not None and row["digest"] != plan.digest:
         raise ContentWrong(f"image {name}:{version} must have the digest {row['digest']}, and what is kept has {plan.digest}")
     return plan
@@ -155,15 +159,22 @@ def source_of(entry_script: Path, folder: Path | None = None) -> tuple[dict[str,
         if not entry_script.is_file():
             raise errors.InvalidArgument(f"the entry script must be a file, got {str(entry_script)!r}", hint="ls")
         return {entry_script.name: _of_disk(entry_script)}, entry_script.name
-    found = {
+    found = files_of(folder)
+    inside = entry_script.as_posix()
+    if inside not in found:
+        raise errors.InvalidArgument(
+            f"the entry script {inside!r} must be in the source directory {str(folder)!r}", hint=f"ls {folder}"
+        )
+    return found, inside
+
+
+def files_of(folder: Path) -> dict[str, File]:
+    """Return the files of a folder by relative path, without hidden ones and caches of Python."""
+    return {
         path.relative_to(folder).as_posix(): _of_disk(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
     }
-    inside = entry_script.as_posix()
-    if inside not in found:
-        raise errors.InvalidArgument(f"the entry script {inside!r} must be in the source directory {str(folder)!r}", hint=f"ls {folder}")
-    return found, inside
 
 
 def _of_disk(path: Path) -> File:
@@ -192,7 +203,9 @@ def _as_it_is(model: PlannedModel) -> PlannedModel:
     """Return a model of one file under the format that its name tells."""
     only = next(iter(model.files)) if len(model.files) == 1 else ""
     endings: Iterable[tuple[str, str]] = ((".onnx", "onnx"), (".skops", "safe"))
-    kept_as = next((known for ending, known in endings if model.format == "files" and only.lower().endswith(ending)), model.format)
+    kept_as = next(
+        (known for ending, known in endings if model.format == "files" and only.lower().endswith(ending)), model.format
+    )
     return replace(model, format=kept_as)
 
 
@@ -220,6 +233,7 @@ def _trusted(ask: Ask, workspace: str, model: PlannedModel) -> list[str]:
     refused = [f"{row['module']}.{row['name']}" for row in held if not row["allowed"] and row["module"]]
     if refused:
         raise errors.ModelRefused(
-            f"the workspace's policy does not allow {refused[0]}", hint=f"SELECT * FROM dbml.inspect_model('{model.reference}')"
+            f"the workspace's policy does not allow {refused[0]}, which {model.reference} holds",
+            hint="SELECT dbml.inspect_model(…)",
         )
     return sorted({*CHECKED, *(f"{row['module']}.{row['name']}" for row in held if row["verdict"] == "untrusted")})

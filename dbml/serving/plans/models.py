@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from dbml import errors
 from dbml.serving.export.plan import File, PlannedModel
@@ -30,7 +29,9 @@ def find(ask: Ask, workspace: str, reference: str) -> Row:
     name, _, alias = reference.partition("@")
     name, _, mark = name.partition(":")
     if mark and not re.fullmatch(r"\d{1,9}", mark):
-        raise errors.InvalidArgument(f"a model's version must be a number, got {mark!r}", hint="models are name, name:3 or name@alias")
+        raise errors.InvalidArgument(
+            f"a model's version must be a number, got {mark!r}", hint="models are name, name:3 or name@alias"
+        )
     rows = ask(models.list_all, workspace, name=name, version=int(mark) if mark else None, alias=alias or None)
     if not rows:
         raise errors.ModelNotFound(
@@ -92,5 +93,3 @@ def look(model: PlannedModel) -> Seen:
             sklearn = told[1].decode()
         before = part[-_OVERLAP:]
     return Seen(frozenset(packages), sklearn, compressed)
-
-

@@ -87,9 +87,10 @@ def lock_for(
         if said is None:
             raise
         here = _installed(said)
-        other = [one if _name(one) != said else f"{said}=={here}" if here else said for one in needed]
-        say(f"{next(one for one in needed if _name(one) == said)} cannot be had, {other[needed.index(_pinned(needed, said))]} is taken:"
-            f" {error.message}")  # fmt: skip
+        instead = f"{said}=={here}" if here else said
+        wanted = next(one for one in needed if _name(one) == said)
+        say(f"{wanted} cannot be had, {instead} is taken: {error.message}")
+        other = [instead if one == wanted else one for one in needed]
         return _made(ask, workspace, name, [*other, *app], python_version, say)
 
 
@@ -155,10 +156,6 @@ def _made(ask: Ask, workspace: str, name: str, needed: Sequence[str], python_ver
     made: Any = ask(environments.create, workspace, called, "\n".join(needed) + "\n", python_version=python_version)
     row = find(ask, workspace, f"{called}:{made}")
     return row, asked_for(str(row["lock"]))
-
-
-def _pinned(needed: Sequence[str], name: str) -> str:
-    return next(one for one in needed if _name(one) == name)
 
 
 def _name(requirement: str) -> str:
