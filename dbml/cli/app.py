@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dbml import __version__
-from dbml.cli import demo, down, export, install, psql, run, serve, status, up, verify, worker
+from dbml.cli import demo, deploy, down, export, install, psql, run, serve, serve_service, services, status, up, verify, worker
 
 app = typer.Typer(
     name="dbml",
@@ -43,6 +43,9 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 app.command()(run.run)
 app.command()(export.export)
 app.command()(serve.serve)
+app.command()(deploy.deploy)
+app.add_typer(services.services, name="services")
+app.command("serve-service")(serve_service.serve_service)
 app.command()(worker.worker)
 app.command()(install.install)
 app.command()(install.upgrade)

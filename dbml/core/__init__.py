@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dbml.core.run import Run
     from dbml.core.runconfig import RunConfiguration
     from dbml.core.script_run_config import ScriptRunConfig
+    from dbml.core.webservice import Webservice
     from dbml.core.workspace import Workspace
 
 # Where each public name lives.
@@ -37,18 +38,18 @@ _PLACES = {
     "Run": "dbml.core.run",
     "RunConfiguration": "dbml.core.runconfig",
     "ScriptRunConfig": "dbml.core.script_run_config",
+    "Webservice": "dbml.core.webservice",
     "Workspace": "dbml.core.workspace",
 }
 
 # What is not there yet, and the nearest thing that is.
 _NOT_YET = {
     "Keyvault": 'variables of the environment, and secret parameters of scripts: {"$secret": "…"}',
-    "Webservice": "dbml.predict scores registered models in the database",
 }
 
 __all__ = [
     "VERSION", "ComputeTarget", "Dataset", "Datastore", "Environment", "Experiment", "Image", "Model", "Run", "RunConfiguration",
-    "ScriptRunConfig", "Workspace",
+    "ScriptRunConfig", "Webservice", "Workspace",
 ]  # fmt: skip
 
 

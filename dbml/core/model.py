@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dbml.core.lineage import Lineage
     from dbml.core.model_package import ModelPackage
     from dbml.core.run import Run
+    from dbml.core.webservice import Webservice, WebserviceDeploymentConfiguration
     from dbml.core.workspace import Workspace
 
 _NEAREST = "what is there: dbml.predict scores a registered model in SQL, and dbml.connect().predict from Python"
@@ -370,9 +371,21 @@ class Model:
         print(json.dumps(self.serialize(), indent=4, ensure_ascii=False))
 
     @staticmethod
-    def deploy(*args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: services are not there yet."""
-        raise NotImplementedError(f"Model.deploy is not there yet; {_NEAREST}")
+    def deploy(
+        workspace: Workspace, name: str, models: Sequence[Model], inference_config: InferenceConfig | None = None,
+        deployment_config: WebserviceDeploymentConfiguration | None = None, deployment_target: Any = None,
+        overwrite: bool = False, show_output: bool = False,
+    ) -> Webservice:  # fmt: skip
+        """Deploy models as a web service, and return it at once; `run` waits until it answers.
+
+        inference_config: None: a score.py is made for the one model, and the packages that are here serve it.
+        deployment_config: of AciWebservice, AksWebservice or LocalWebservice; None: a local service.  overwrite: a service
+        of that name serves these models from now on.
+        Raises: WebserviceException where the name is taken.
+        """
+        from dbml.core.webservice.deploying import deploy
+
+        return deploy(workspace, name, models, inference_config, deployment_config, deployment_target, overwrite, show_output)
 
     @staticmethod
     def package(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dbml.core.image import Image
     from dbml.core.model import Model
     from dbml.core.run import Run
+    from dbml.core.webservice import Webservice
     from dbml.data.abstract_datastore import AbstractDatastore
     from dbml.data.file_dataset import FileDataset
     from dbml.data.tabular_dataset import TabularDataset
@@ -293,9 +294,11 @@ class Workspace:
         Datastore.get(self, name).set_as_default()
 
     @property
-    def webservices(self) -> Listing[Any]:
-        """Refuse: services are not there yet."""
-        raise NotImplementedError("services are not there yet; dbml.predict scores registered models in the database")
+    def webservices(self) -> Listing[Webservice]:
+        """Return the web services by name."""
+        from dbml.core.webservice import Webservice
+
+        return Listing("webservices", lambda: {service.name: service for service in Webservice.list(self)})
 
     @property
     def images(self) -> Listing[Image]:

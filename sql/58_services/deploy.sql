@@ -22,7 +22,7 @@ declare
     made integer;
 begin
     home := dbml_channel.find_workspace(workspace, 'write');
-    served := dbml_channel._models_of_service(model, image, home.name);
+    served := dbml_channel._models_of_service(model, image, config, home.name);
     perform dbml_channel._check_service(config, tags, properties);
     insert into dbml._services as s (workspace_id, name, models, image, target, compute_type, config, auth_enabled, description, tags,
                                      properties, primary_key, secondary_key, created_by)
@@ -56,23 +56,32 @@ dbml serve-service NAME starts one on any machine that reaches this database.
 Errors: ML009 a name, a target or a config that is not valid; ML020 no such model; ML050 no such workspace; ML081 the service exists.
 Example: BEGIN; SELECT dbml.deploy(''demo-diabetes'', ''my-service''); ROLLBACK;';
 
-create or replace function dbml_channel._models_of_service(model text, image text, workspace text)
+create or replace function dbml_channel._models_of_service(model text, image text, config jsonb, workspace text)
 returns text[]
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
--- Definer: finds a model, for definers.
+-- Definer: finds models, for definers.
 as $$
 declare
-    one record;
+    one text;
+    found_model record;
+    served text[] := '{}';
 begin
-    if model is null and image is null then
+    for one in select model where model is not null
+               union all select jsonb_array_elements_text(config -> 'models') where jsonb_typeof(config -> 'models') = 'array' loop
+        -- Each by its version: what an alias means may change, what is deployed does not.
+        found_model := dbml_channel.find_model(one, workspace, 'read');
+        if found_model.name || ':' || found_model.version <> all (served) then
+            served := served || (found_model.name || ':' || found_model.version);
+        end if;
+    end loop;
+    if cardinality(served) = 0 and image is null then
         raise exception 'a service must have a model or an image, got neither' using errcode = 'ML009';
-    elsif model is null then
-        return '{}';
+    elsif cardinality(served) > 1 and not config ? 'snapshot' then
+        raise exception 'a service of several models must have a score.py that says which answers, got %', array_to_string(served, ', ')
+            using errcode = 'ML009';
     end if;
-    -- Each by its version: what an alias means may change, what is deployed does not.
-    one := dbml_channel.find_model(model, workspace, 'read');
-    return array[one.name || ':' || one.version];
+    return served;
 end
 $$;
-comment on function dbml_channel._models_of_service(text, text, text) is 'The models that a service is to serve, by name and version.';
+comment on function dbml_channel._models_of_service(text, text, jsonb, text) is 'The models that a service is to serve, by name and version.';

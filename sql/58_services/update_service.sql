@@ -15,6 +15,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     known dbml._services;
+    fresh boolean;
+    wanted jsonb;
     made integer;
 begin
     known := dbml_channel._find_service(service, workspace, 'write');
@@ -22,17 +24,20 @@ begin
     if properties is not null and exists (select from jsonb_each(properties) e where known.properties -> e.key <> e.value) then
         raise exception 'a property of service "%" must stay what it is, got %', service, properties using errcode = 'ML009';
     end if;
+    -- Another model or image comes with its own score.py, or with the one that is made for it.
+    fresh := model is not null or image is not null or config ? 'models';
+    wanted := case when fresh then known.config - array['snapshot', 'entry_script', 'models'] else known.config end || coalesce(config, '{}');
     update dbml._services s
-    set models = case when model is null and update_service.image is null then s.models
-                 else dbml_channel._models_of_service(model, update_service.image, (select w.name from dbml._workspaces w where w.workspace_id = s.workspace_id)) end,
-        image = case when model is null then coalesce(update_service.image, s.image) else update_service.image end,
-        config = s.config || coalesce(update_service.config, '{}'),
+    set models = case when fresh then dbml_channel._models_of_service(update_service.model, update_service.image, wanted, w.name) else s.models end,
+        image = case when fresh then update_service.image else s.image end,
+        config = wanted,
         auth_enabled = coalesce(update_service.auth_enabled, s.auth_enabled),
         description = coalesce(update_service.description, s.description),
         tags = coalesce(update_service.tags, s.tags),
         properties = s.properties || coalesce(update_service.properties, '{}'),
         generation = s.generation + 1, error = null, updated_at = now()
-    where s.service_id = known.service_id
+    from dbml._workspaces w
+    where s.service_id = known.service_id and w.workspace_id = s.workspace_id
     returning s.generation into made;
     return made;
 end

@@ -27,7 +27,10 @@ def interpreter(lock: str, python_version: str, cache: Path, say: Callable[[str]
     """
     differing = _differing(lock)
     if python_version == HERE and not differing:
-        say(f"served by this Python {HERE}, " + ("all of whose packages are as locked" if packages(lock) else "for there is no lock"))
+        say(
+            f"served by this Python {HERE}, "
+            + ("all of whose packages are as locked" if packages(lock) else "for there is no lock")
+        )
         return Path(sys.executable)
     why = ", ".join(differing[:3]) or f"Python {HERE} is here"
     folder = cache / "services" / hashlib.sha256(f"{python_version}\n{lock}".encode()).hexdigest()[:24]
@@ -96,4 +99,6 @@ def require_app() -> None:
     missing = [name for name in ("starlette", "uvicorn", "orjson", "prometheus_client", "werkzeug")
                if importlib.util.find_spec(name) is None]  # fmt: skip
     if missing:
-        raise errors.DbmlError(f"a service needs what is not installed here: {', '.join(missing)}", hint="pip install 'dbml[serving]'")
+        raise errors.DbmlError(
+            f"a service needs what is not installed here: {', '.join(missing)}", hint="pip install 'dbml[serving]'"
+        )

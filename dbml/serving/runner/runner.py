@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from dbml import errors
-from dbml.serving.export.folder import write
+from dbml.serving.export.folder import ContentWrong, write
 from dbml.serving.runner.interpreters import interpreter, require_app
 from dbml.serving.runner.log import Tail
 from dbml.serving.runner.plans import plan_of
@@ -109,7 +109,9 @@ class Runner:
             return listen(self._host, port)
         except OSError as error:
             text = f"port {port} of {self._host} must be free to be listened at: {error.strerror}"
-            self._reports.exchange({"state": "Unschedulable", "error": text, "failed_generation": wanted["generation"], "release": True})
+            self._reports.exchange(
+                {"state": "Unschedulable", "error": text, "failed_generation": wanted["generation"], "release": True}
+            )
             raise errors.ServiceError(text, hint="dbml deploy --port 0 takes any that is free") from None
 
     @property
@@ -167,7 +169,7 @@ class Runner:
     def _build(self, wanted: dict[str, Any]) -> Serving:
         """Make the folder and the interpreter, in the builder's thread."""
         with self._reports.connect() as session:
-            plan = plan_of(session, self._workspace, self._name, wanted)
+            plan = plan_of(session, self._workspace, self._name, wanted, self._say)
             folder = write(plan, self._scratch / f"generation-{wanted['generation']}")
         python = interpreter(plan.lock, plan.python_version, self._cache, self._say)
         keys = None if wanted["keys"] is None else self._scratch / "keys" / "keys"
@@ -192,8 +194,10 @@ class Runner:
         built, self._built = self._built, None
         try:
             serving = built.result()
-        except (errors.DbmlError, psycopg.Error, OSError, ValueError) as error:
-            diagnosis = error.diag.message_primary if isinstance(error, psycopg.Error) and error.diag.message_primary else str(error)
+        except (errors.DbmlError, psycopg.Error, OSError, ValueError, ContentWrong) as error:
+            diagnosis = (
+                error.diag.message_primary if isinstance(error, psycopg.Error) and error.diag.message_primary else str(error)
+            )
             self._fail(diagnosis)
             return
         if serving.generation == self._goal:
@@ -215,7 +219,12 @@ class Runner:
                 former.stop(self._drain_s)
                 self._draining.append(former)
             self._say(f"generation {candidate.generation} answers at {self._uri}")
-            self._news |= {"state": "Healthy", "serving_generation": candidate.generation, "scoring_uri": self._uri, "error": None}
+            self._news |= {
+                "state": "Healthy",
+                "serving_generation": candidate.generation,
+                "scoring_uri": self._uri,
+                "error": None,
+            }
         elif (how := candidate.ended()) is not None:
             self._next = None
             self._buried(candidate, how)
@@ -243,7 +252,9 @@ class Runner:
     def _pause(self, how: str) -> None:
         assert self._serving is not None
         never = self._serving.config.get("restart") == "never"
-        self._say(f"the scoring app has ended: {how}; it is {'not started again' if never else f'started again in {self._pause_s:g} s'}")
+        self._say(
+            f"the scoring app has ended: {how}; it is {'not started again' if never else f'started again in {self._pause_s:g} s'}"
+        )
         self._news |= {"state": "Unhealthy", "error": f"the scoring app has ended: {how}"}
         self._again_at = float("inf") if never else time.monotonic() + self._pause_s
         if not never:
@@ -272,5 +283,7 @@ class Runner:
             self._buried(one, one.ended() or "")
         with contextlib.suppress(Gone):
             self._say("the runner ends")
-            self._reports.exchange({**self._news, "state": "Unhealthy", "error": "its runner was stopped", "log": self._tail.text(), "release": True})
+            self._reports.exchange(
+                {**self._news, "state": "Unhealthy", "error": "its runner was stopped", "log": self._tail.text(), "release": True}
+            )
         self._reports.close()

@@ -1,0 +1,51 @@
+"""`dbml serve-service`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from dbml.cli.confinement import confinement
+from dbml.cli.output import DsnOption
+from dbml.dsn import find_dsn
+from dbml.temporary import SCRATCH, temporary_directory
+
+WorkspaceOption = Annotated[str, typer.Option(help="Its workspace.")]
+
+
+def serve_service(
+    name: Annotated[str, typer.Argument(help="The service, which dbml deploy or dbml.deploy has made.")],
+    dsn: DsnOption = None,
+    workspace: WorkspaceOption = "default",
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Where environments are kept; by default dbml in the user's cache directory.", envvar="DBML_CACHE"),
+    ] = None,
+) -> None:
+    """Serve a web service from this machine until it is deleted: keep its scoring app up, update it, say how it is.
+
+    dbml deploy starts one in the background. Where that is gone, this brings the service back.
+
+    Example: dbml serve-service diabetes
+    """
+    from dbml.serving.runner.runner import Runner
+    from dbml.worker.sandbox import conceal
+
+    found = find_dsn(dsn)
+    conceal()  # the login is not for what it serves to read
+    kept = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dbml"
+    with temporary_directory(SCRATCH) as folder:
+        folder.chmod(0o711)
+        runner = Runner(found, workspace, name, cache=kept, confine=confinement(folder, typer.echo), say=typer.echo)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            runner.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, stop)
+        runner.run()

@@ -1,0 +1,73 @@
+"""`dbml services`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dbml.cli.output import DsnOption, JsonOption, print_json, print_table
+from dbml.cli.serve_service import WorkspaceOption
+
+if TYPE_CHECKING:
+    from dbml.core.workspace import Workspace
+
+services = typer.Typer(no_args_is_help=True, help="List web services, read what they print, show their keys, delete them.")
+NameArgument = Annotated[str, typer.Argument(help="The service.")]
+_SHOWN = ("name", "state", "models", "image", "target", "scoring_uri", "error")
+
+
+def _workspace(dsn: str | None, name: str) -> Workspace:
+    from dbml.core.connection import Connection
+    from dbml.core.workspace import Workspace
+
+    return Workspace._open(Connection(dsn), name)
+
+
+@services.command("list")
+def list_(dsn: DsnOption = None, workspace: WorkspaceOption = "default", json: JsonOption = False) -> None:
+    """List the services of a workspace, and how they are.
+
+    Example: dbml services list
+    """
+    from dbml.store.client import services as stored
+
+    rows = (ws := _workspace(dsn, workspace))._connection.do(stored.list_all, ws.name)
+    if json:
+        print_json([{key: value for key, value in row.items() if key != "log"} for row in rows])
+    else:
+        print_table(_SHOWN, ([", ".join(row[key]) if key == "models" else row[key] for key in _SHOWN] for row in rows))
+
+
+@services.command()
+def logs(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption = "default") -> None:
+    """Print the last lines of what a service has printed.
+
+    Example: dbml services logs diabetes
+    """
+    from dbml.core.webservice import Webservice
+
+    typer.echo(Webservice(_workspace(dsn, workspace), name).get_logs(), nl=False)
+
+
+@services.command()
+def keys(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption = "default") -> None:
+    """Print the two keys of a service, to who may write in its workspace.
+
+    Example: dbml services keys diabetes
+    """
+    from dbml.core.webservice import Webservice
+
+    for key in Webservice(_workspace(dsn, workspace), name).get_keys():
+        typer.echo(key)
+
+
+@services.command()
+def delete(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption = "default") -> None:
+    """Delete a service: what runs answers what it has begun, and ends.
+
+    Example: dbml services delete diabetes
+    """
+    from dbml.core.webservice import Webservice
+
+    Webservice(_workspace(dsn, workspace), name).delete()

@@ -1,0 +1,206 @@
+"""Services by the SDK, on the process target: deployed, asked, updated without a failed request, killed, refused, deleted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import pickle
+import signal
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from sklearn.datasets import load_diabetes
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import Ridge
+
+from dbml.core import Dataset, Datastore, Experiment, Model, Webservice, Workspace
+from dbml.core.model import InferenceConfig
+from dbml.core.resource_configuration import ResourceConfiguration
+from dbml.core.webservice import AciWebservice, AksWebservice, LocalWebservice
+from dbml.exceptions import WebserviceException
+
+ROWS = json.dumps({"data": [[0.0]], "method": "predict"})
+
+
+@pytest.fixture
+def deployed(ws: Workspace) -> Iterator[Callable[[Webservice], Webservice]]:
+    """What is deployed is deleted in the end, and its runner with it."""
+    yield lambda service: service
+    for service in ws.webservices.values():
+        service.delete()
+
+
+def constant(ws: Workspace, value: float, name: str = "m") -> Model:
+    """Register a model that says one number."""
+    path = Path(f"{name}-{value}.pkl")
+    path.write_bytes(pickle.dumps(DummyRegressor(strategy="constant", constant=value).fit([[0.0]], [value])))
+    return Model.register(ws, path, name)
+
+
+@pytest.mark.usefixtures("deployed")
+def test_the_walk_through_to_its_prediction(place: Path, ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    features, labels = load_diabetes(return_X_y=True)
+    np.savetxt("features.csv", features, delimiter=",")
+    np.savetxt("labels.csv", labels, delimiter=",")
+    Path("sklearn_regression_model.pkl").write_bytes(pickle.dumps(Ridge().fit(features, labels)))
+
+    datastore: Datastore = ws.get_default_datastore()
+    datastore.upload_files(files=["./features.csv", "./labels.csv"], target_path="sklearn_regression/", overwrite=True)
+    with pytest.warns(UserWarning):  # bare numbers: the first line becomes the header
+        input_dataset = Dataset.Tabular.from_delimited_files(path=[(datastore, "sklearn_regression/features.csv")])
+        output_dataset = Dataset.Tabular.from_delimited_files(path=[(datastore, "sklearn_regression/labels.csv")])
+    with pytest.warns(UserWarning, match=r"0\.19\.1"):
+        model = Model.register(
+            workspace=ws, model_name="my-sklearn-model", model_path="./sklearn_regression_model.pkl",
+            model_framework=Model.Framework.SCIKITLEARN, model_framework_version="0.19.1",
+            sample_input_dataset=input_dataset, sample_output_dataset=output_dataset,
+            resource_configuration=ResourceConfiguration(cpu=1, memory_in_gb=0.5),
+            description="Ridge regression model to predict diabetes progression.",
+            tags={"area": "diabetes", "type": "regression"},
+        )  # fmt: skip
+    service = Model.deploy(ws, "my-sklearn-service", [model])
+    input_payload = json.dumps({"data": [[1, 2, 3, 4, 5, 4, 3, 2, 9, 187]], "method": "predict"})
+    capsys.readouterr()
+    output = service.run(input_payload)  # straight after deploy: it waits
+    print(output)
+    assert capsys.readouterr().out == "[24718.712200131304]\n"
+    run = Experiment(workspace=ws, name="walk").start_logging()
+    run.log("trial", 1)
+    run.complete()
+    assert type(service) is LocalWebservice and type(Webservice(ws, "my-sklearn-service")) is LocalWebservice
+    assert service.state == "Healthy" and service.port == urlsplit(service.scoring_uri or "").port and not service.auth_enabled
+    with urllib.request.urlopen(service.swagger_uri or "") as answer:
+        assert json.load(answer)["paths"]
+    with pytest.raises(WebserviceException, match="exists"):
+        Model.deploy(ws, "my-sklearn-service", [model])
+    assert "generation 1 of my-sklearn-service" in service.get_logs()
+    port = service.port
+    service.delete()
+    with pytest.raises(OSError):  # noqa: PT011 - nobody listens any more
+        http.client.HTTPConnection("127.0.0.1", port or 0, timeout=5).request("GET", "/")
+    with pytest.raises(WebserviceException, match="no service"):
+        Webservice(ws, "my-sklearn-service")
+
+
+@pytest.mark.usefixtures("deployed")
+def test_an_update_loses_no_request(ws: Workspace, db: psycopg.Connection[Any]) -> None:
+    """16 connections ask all the time while the model changes: every answer is 200, and of one version or the other."""
+    service = Model.deploy(ws, "steady", [constant(ws, 1.0)])
+    service.wait_for_deployment()
+    place = urlsplit(service.scoring_uri or "")
+    stop = threading.Event()
+    answers: Counter[tuple[int, str]] = Counter()
+    broken: list[str] = []
+
+    def ask() -> None:
+        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+        while not stop.is_set():
+            try:
+                connection.request("POST", "/score", ROWS, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+                answers[answer.status, answer.read().decode()] += 1
+            except (OSError, http.client.HTTPException) as error:
+                broken.append(repr(error))
+        connection.close()
+
+    clients = [threading.Thread(target=ask) for _ in range(16)]
+    for client in clients:
+        client.start()
+    time.sleep(1)
+    service.update(models=[constant(ws, 2.0)])
+    service.wait_for_deployment()
+    time.sleep(1)
+    stop.set()
+    for client in clients:
+        client.join()
+    assert broken == [] and set(answers) == {(200, "[1.0]"), (200, "[2.0]")}, (broken[:3], answers)
+    assert service.run(ROWS) == [2.0] and service.scoring_uri == f"http://{place.netloc}/score"
+    former = db.execute("SELECT generation, ended_by FROM dbml.containers WHERE workspace = %s ORDER BY started_at", [ws.name])
+    assert [row[0] for row in former.fetchall()] == [1, 2]
+
+
+@pytest.mark.usefixtures("deployed")
+def test_what_is_killed_is_seen_and_comes_back(ws: Workspace, db: psycopg.Connection[Any]) -> None:
+    service = Model.deploy(ws, "killed", [constant(ws, 3.0)])
+    service.wait_for_deployment()
+    query = "SELECT identity FROM dbml.containers WHERE workspace = %s AND ended_at IS NULL"
+    for _ in range(2):  # the second time it rests a moment
+        seen = set()
+        (pid,) = db.execute(query, [ws.name]).fetchone()  # type: ignore[misc]
+        os.kill(int(pid), signal.SIGKILL)
+        until = time.monotonic() + 60
+        while "Healthy" not in seen or "Unhealthy" not in seen:
+            state = service.state
+            if state == "Unhealthy" or seen:
+                seen.add(state)
+            assert time.monotonic() < until, (seen, service.get_logs())
+            time.sleep(0.05)
+        assert seen == {"Unhealthy", "Healthy"} and service.run(ROWS) == [3.0] and service.error is None
+    ended = db.execute("SELECT ended_by FROM dbml.containers WHERE workspace = %s AND ended_at IS NOT NULL", [ws.name]).fetchall()
+    assert [row[0] for row in ended] == ["killed by SIGKILL"] * 2 and service._row["restarts"] == 2
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_script_that_does_not_load_fails_with_its_log(ws: Workspace) -> None:
+    Path("score.py").write_text("def init():\n    raise RuntimeError('no such thing')\n\ndef run(data):\n    return data\n")
+    model = constant(ws, 1.0)
+    service = Model.deploy(
+        ws, "bad", [model], InferenceConfig(entry_script="score.py"), AciWebservice.deploy_configuration(cpu_cores=1)
+    )
+    assert type(service) is AciWebservice
+    with pytest.raises(WebserviceException, match="RuntimeError: no such thing"):
+        service.run(ROWS)
+    assert service.state == "Failed" and "did not come up" in (service.error or "")
+    # An update mends it; one that does not come up leaves what serves alone.
+    Path("score.py").write_text("def init():\n    pass\n\ndef run(data):\n    return {'length': len(data)}\n")
+    service.update(models=[model], inference_config=InferenceConfig(entry_script="score.py"))
+    assert service.run("12345") == {"length": 5}
+    Path("score.py").write_text("import nothing_of_that_name\n")
+    service.update(models=[model], inference_config=InferenceConfig(entry_script="score.py"))
+    with pytest.raises(WebserviceException, match="nothing_of_that_name"):
+        service.wait_for_deployment()
+    assert service.state == "Healthy" and "did not come up" in (service.error or "")
+
+
+@pytest.mark.usefixtures("deployed")
+def test_keys_on_and_off(ws: Workspace) -> None:
+    service = Model.deploy(
+        ws, "locked", [constant(ws, 4.0)], deployment_config=AksWebservice.deploy_configuration(num_replicas=1)
+    )
+    assert type(service) is AksWebservice and service.auth_enabled
+    assert service.run(ROWS) == [4.0]
+    first, second = service.get_keys()
+    assert first != second and status(service, None) == 401 and status(service, "wrong") == 403
+    assert status(service, first) == status(service, second) == 200
+    service.regen_key("Primary")
+    fresh = service.get_keys()[0]
+    assert fresh != first and service.run(ROWS) == [4.0]
+    assert status(service, first) == 403 and status(service, second) == 200
+    service.update(auth_enabled=False)
+    assert service.run(ROWS) == [4.0] and status(service, None) == 200
+    assert [found.name for found in Webservice.list(ws, compute_type="AKS")] == ["locked"] and not Webservice.list(
+        ws, compute_type="ACI"
+    )
+
+
+def status(service: Webservice, key: str | None) -> int:
+    place = urlsplit(service.scoring_uri or "")
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+    connection.request(
+        "POST", "/score", ROWS, {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    )
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status
