@@ -21,6 +21,7 @@ from dbml.store.client import environments
 from dbml.store.client.rows import Row
 
 _ASKED = "-r specification"  # as the worker names the file when it resolves
+_BROUGHT = re.compile(r"\s+#\s{2,}([A-Za-z0-9].*)$")  # a line of what brought a package in
 _FRAMEWORKS = {
     "scikitlearn": "scikit-learn", "sklearn": "scikit-learn", "onnx": "onnxruntime", "onnxruntime": "onnxruntime",
     "xgboost": "xgboost", "lightgbm": "lightgbm", "tensorflow": "tensorflow", "pytorch": "torch", "catboost": "catboost",
@@ -129,7 +130,8 @@ def asked_for(lock: str, also: Iterable[str] = ()) -> str:
         growing = bool(more)
         wanted |= more
     kept = [block.rstrip("\n") for block in blocks if _name(block) in wanted or not re.match(r"[A-Za-z0-9]", block)]
-    return "\n".join(kept) + "\n"
+    lines = "\n".join(kept).splitlines()
+    return "\n".join(line for line in lines if not ((by := _BROUGHT.match(line)) and _name(by[1]) not in wanted)) + "\n"
 
 
 def _via(block: str) -> list[str]:
