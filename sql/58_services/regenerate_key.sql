@@ -11,8 +11,8 @@ begin
     known := dbml_channel._find_service(service, workspace, 'write');
     if key is null or lower(key) not in ('primary', 'secondary') then
         raise exception 'a key of a service must be Primary or Secondary, got %', coalesce(quote_literal(key), 'NULL') using errcode = 'ML009';
-    elsif fresh !~ '^[!-~]{8,256}$' then
-        raise exception 'a key must be 8 to 256 printable characters without spaces, got %', length(fresh) using errcode = 'ML009';
+    elsif fresh !~ '^[!-~]{8,255}$' then
+        raise exception 'a key must be 8 to 255 printable characters without spaces, got %', length(fresh) using errcode = 'ML009';
     end if;
     update dbml._services s
     set primary_key = case lower(key) when 'primary' then fresh else s.primary_key end,

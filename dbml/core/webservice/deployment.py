@@ -54,6 +54,6 @@ def refuse_what_does_not_exist(target: Any) -> None:
     said = " ".join(str(getattr(target, name, "")) for name in ("name", "type", "vm_size", "settings")) if target else ""
     if "fpga" in said.lower() or "standard_pb" in said.lower():
         raise WebserviceException(
-            "there is no FPGA to deploy to; a model is accelerated by ONNX Runtime's execution providers (CUDA, TensorRT, OpenVINO)",
-            hint="register the model as ONNX, and deploy it where the provider is: the scoring app takes the providers that are there",
+            "there is no FPGA to deploy to; ONNX Runtime's execution providers (CUDA, TensorRT) accelerate a model here",
+            hint="register the model as ONNX, and deploy it where a provider is installed: the service takes what is there",
         )

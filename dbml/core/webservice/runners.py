@@ -18,7 +18,7 @@ def start(dsn: str, workspace: str, name: str) -> None:
     if key in _started and _started[key][0].poll() is None:
         return
     forget(*key)
-    said = tempfile.TemporaryFile()
+    said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
     process = subprocess.Popen(
         [sys.executable, "-m", "dbml.cli", "serve-service", name, "--workspace", workspace], cwd="/", stdin=subprocess.DEVNULL,
         stdout=said, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "DBML_DSN": dsn},

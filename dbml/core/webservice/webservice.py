@@ -39,7 +39,7 @@ class Webservice:
     workspace: Workspace
     _row: Row
 
-    def __new__(cls, workspace: Workspace, name: str) -> Webservice:
+    def __new__(cls, workspace: Workspace, name: str) -> Webservice:  # noqa: D102 - the class says it
         row = workspace._connection.do_again(services.find, workspace.name, name)
         if row is None:
             raise WebserviceException(

@@ -25,14 +25,18 @@ def interpreter(lock: str, python_version: str, cache: Path, say: Callable[[str]
     lock: a pip requirements text with hashes; empty: what is here must do.  cache: where venvs are kept, one a lock.
     Raises: EnvironmentBuildFailed with what uv said.
     """
-    differing = _differing(lock)
-    if python_version == HERE and not differing:
-        say(
-            f"served by this Python {HERE}, "
-            + ("all of whose packages are as locked" if packages(lock) else "for there is no lock")
-        )
+    locked = packages(lock)
+    if not locked:
+        say(f"served by this Python {HERE}: there is no lock")
         return Path(sys.executable)
-    why = ", ".join(differing[:3]) or f"Python {HERE} is here"
+    differing = _differing(lock)
+    wanted = ".".join(python_version.split(".")[:2])
+    if wanted != HERE:
+        differing.insert(0, f"Python {HERE} is here, and {wanted} in the lock")
+    if not differing:
+        say(f"served by this Python {HERE}, whose packages are as the lock's {len(locked)}")
+        return Path(sys.executable)
+    why = ", ".join(differing[:3])
     folder = cache / "services" / hashlib.sha256(f"{python_version}\n{lock}".encode()).hexdigest()[:24]
     python = folder / "bin" / "python"
     if (folder / "whole").is_file():
@@ -79,8 +83,10 @@ def _uv() -> str:
     beside = Path(sys.executable).with_name("uv")
     found = str(beside) if beside.is_file() else shutil.which("uv")
     if found is None:
-        raise errors.EnvironmentBuildFailed("the service's packages are not installed here as they are locked, and uv is not here",
-                                            hint="pip install 'dbml[worker]'")  # fmt: skip
+        raise errors.EnvironmentBuildFailed(
+            "the service's packages are not installed here as they are locked, and uv is not here",
+            hint="pip install 'dbml[worker]'",
+        )
     return found
 
 
