@@ -12,7 +12,11 @@ from dbml.cli.serve_service import WorkspaceOption
 if TYPE_CHECKING:
     from dbml.core.workspace import Workspace
 
-services = typer.Typer(no_args_is_help=True, help="List web services, read what they print, show their keys, delete them.")
+services = typer.Typer(
+    no_args_is_help=True,
+    help="List web services (list), print what they print (logs NAME) and their keys (keys NAME), delete them (delete NAME).\n\n"
+    "Example: dbml services list",
+)
 NameArgument = Annotated[str, typer.Argument(help="The service.")]
 _SHOWN = ("name", "state", "models", "image", "target", "scoring_uri", "error")
 

@@ -16,6 +16,12 @@ begin
         raise exception 'a model must be in no image to be deleted, "%:%" is in %', gone.name, gone.version, held
             using errcode = 'ML009', hint = 'SELECT dbml.delete_image(''...'') first';
     end if;
+    select string_agg(quote_literal(s.name), ', ' order by s.name) into held
+    from dbml._services s where s.workspace_id = gone.workspace_id and gone.name || ':' || gone.version = any (s.models);
+    if held is not null then
+        raise exception 'a model must serve nothing to be deleted, "%:%" serves %', gone.name, gone.version, held
+            using errcode = 'ML009', hint = 'SELECT dbml.delete_service(''...'') first';
+    end if;
     select coalesce(array_agg(distinct f.digest), '{}') into its_files from dbml._model_files f where f.model_id = gone.model_id;
     delete from dbml._models m where m.model_id = gone.model_id;
     if not exists (select from dbml._models m where (m.workspace_id, m.name) = (gone.workspace_id, gone.name)) then

@@ -1,14 +1,15 @@
-create or replace function dbml.service_keys(service text, workspace text default null, out primary_key text, out secondary_key text)
+create or replace function dbml.service_keys(service text, workspace text default null)
+returns table (primary_key text, secondary_key text)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: reads a private table.
+rows 1
 as $$
 declare
     known dbml._services;
 begin
     known := dbml_channel._find_service(service, workspace, 'write');
-    primary_key := known.primary_key;
-    secondary_key := known.secondary_key;
+    return query select known.primary_key, known.secondary_key;
 end
 $$;
 comment on function dbml.service_keys(text, text) is

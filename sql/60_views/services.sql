@@ -1,6 +1,6 @@
+-- That a service answers is its runner's word, which comes every few seconds.
 create or replace view dbml.services as
 select w.name as workspace, s.name, s.models, s.image, s.target, s.compute_type,
-       -- Nothing says that it serves but its runner, every few seconds.
        case when s.state = 'Healthy' and s.seen_at < now() - interval '30 s' then 'Unhealthy' else s.state end as state,
        s.scoring_uri, regexp_replace(s.scoring_uri, '/score$', '/swagger.json') as swagger_uri, s.auth_enabled, s.error, s.log,
        s.generation, s.serving_generation, s.failed_generation, s.restarts, s.config, s.tags, s.properties, s.description,
@@ -8,3 +8,4 @@ select w.name as workspace, s.name, s.models, s.image, s.target, s.compute_type,
 from dbml._services s join dbml._workspaces w using (workspace_id)
 where s.workspace_id = any (array(select dbml_channel.workspaces('read')));
 comment on view dbml.services is 'Web services of models: what is wanted, what runs, and where it answers. dbml.deploy makes one.';
+comment on column dbml.services.state is 'Transitioning, Unhealthy, Unschedulable, Failed or Healthy; Healthy is what was heard of in the last 30 seconds.';

@@ -97,6 +97,22 @@ def staged(connection: Connection) -> Iterator[Cast]:
             " values (%s, %s, 1, 'requirements', 'joblib', '3.11', %s, %s) returning environment_id",
             [workspace, mark, LOCK + f"# {mark}", hashlib.sha256(f"{LOCK}# {mark}".encode()).hexdigest()],
         ).fetchone()
+        connection.execute(
+            "with served as (insert into dbml._services (workspace_id, name, models, target, compute_type, auth_enabled, primary_key,"
+            " secondary_key, created_by) values (%s, %s, array[%s || ':9'], 'process', 'Local', true, 'p', 's', 'x')"
+            " returning workspace_id, service_id)"
+            " insert into dbml._containers (workspace_id, service_id, generation, kind, identity)"
+            " select workspace_id, service_id, 1, 'process', '1' from served",
+            [workspace, mark, mark],
+        )
+        (image,) = connection.execute(  # type: ignore[misc]
+            "insert into dbml._images (workspace_id, name, version, entry_script, environment_id, lock, created_by)"
+            " values (%s, %s, 1, 'score.py', %s, %s, current_user) returning image_id",
+            [workspace, mark, environment, LOCK],
+        ).fetchone()
+        connection.execute(
+            "insert into dbml._image_files (image_id, path, digest) values (%s, 'score.py', dbml._store_blob('pass'))", [image]
+        )  # fmt: skip
         made = [workspace]
         yield Cast(mark, workspace, str(run_id), environment, roles)
     finally:
@@ -104,6 +120,7 @@ def staged(connection: Connection) -> Iterator[Cast]:
         for workspace in made:
             connection.execute("delete from dbml._runs where workspace_id = %s", [workspace])
             connection.execute("delete from dbml._experiments where workspace_id = %s", [workspace])
+            connection.execute("delete from dbml._images where workspace_id = %s", [workspace])
             connection.execute("delete from dbml._models where workspace_id = %s", [workspace])
         connection.execute("delete from dbml._workspaces where name = %s", [mark])
         for role in roles.values():

@@ -36,6 +36,11 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.artifact_bytes(uuid,text)": ("select dbml.artifact_bytes('{run}', 'mark.txt') is not null", READERS),
     "dbml.cancel_script(uuid)": ("select dbml.cancel_script('{run}')", ADMINISTRATORS),  # it has ended; one that runs: below
     "dbml.create_environment(text,text,text,text,text,jsonb)": ("select dbml.create_environment('e', '!', workspace => '{w}')", WRITERS),
+    "dbml.create_image(text,text[],jsonb,text,text,text,text,text,jsonb,jsonb,text)": (
+        """select dbml.create_image('new', array['{w}'], '[{{"path": "score.py", "text": "x"}}]', environment => '{w}', workspace => '{w}')""",
+        WRITERS),
+    "dbml.delete_image(text,text)": ("select dbml.delete_image('{w}', '{w}')", WRITERS),
+    "dbml.image_part(text,text,integer,text)": ("select dbml.image_part('{w}', 'score.py', 0, '{w}') is not null", READERS),
     "dbml.create_script(text,text,text,text,jsonb,jsonb,text)": (
         "select dbml.create_script('new', 'python', 'x = 1', workspace => '{w}')", WRITERS),
     "dbml.create_workspace(text,text,text,text,text,jsonb,boolean)": ("select dbml.create_workspace('{w}', exist_ok => true)", READERS),
@@ -71,6 +76,15 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.run_stored_json(text,text,jsonb,jsonb,text,text,text[],text[],integer,integer,text,text,interval,text,text)": (
         "select dbml.run_stored_json('{w}', workspace => '{w}')", {"owner", "clerk"}),
     "dbml.set_model_alias(text,text,text)": ("select dbml.set_model_alias('{w}', 'best', '{w}')", MODEL_WRITERS),
+    "dbml.delete_service(text,text)": ("select dbml.delete_service('{w}', '{w}')", WRITERS),
+    "dbml.deploy(text,text,text,text,text,jsonb,boolean,text,jsonb,jsonb,boolean,text)": (
+        "select dbml.deploy('{w}', 'fresh', workspace => '{w}')", WRITERS),
+    "dbml.regenerate_key(text,text,text,text)": ("select dbml.regenerate_key('{w}', 'Primary', workspace => '{w}')", WRITERS),
+    "dbml.service_keys(text,text)": ("select primary_key from dbml.service_keys('{w}', '{w}')", WRITERS),
+    "dbml.update_service(text,text,text,jsonb,boolean,text,jsonb,jsonb,text)": (
+        "select dbml.update_service('{w}', workspace => '{w}')", WRITERS),
+    "dbml_channel.report_service(text,jsonb,text)": (
+        """select dbml_channel.report_service('{w}', '{{"claim": "x"}}', '{w}')""", WRITERS),
     # Pools belong to no workspace, and to administrators.
     "dbml.alter_pool(text,jsonb)": ("select dbml.alter_pool('default', '{{}}') is not null", ADMINISTRATORS),
     "dbml.create_pool(text,integer,integer,integer,integer,integer,interval,integer,boolean)": (
