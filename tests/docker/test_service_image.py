@@ -1,0 +1,229 @@
+"""A service's image, made of what the database keeps and of wheels alone, and what runs it: limits, rights, the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import Ridge
+
+from dbml.serving.export.plan import packages
+from dbml.serving.export.score import ARROW, NEEDED
+from dbml.worker.environments.resolver import NEEDED as OF_THE_WORKER
+
+from ..conftest import Servers
+from .conftest import ROOT, Engine, cached, command
+from .stack import find_compose
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
+
+ROW = [1, 2, 3, 4, 5, 4, 3, 2, 9, 187]
+MOST_MB = 400  # beyond the base
+
+
+@dataclass(frozen=True)
+class Built:
+    """An exported folder, and the image that was built of it."""
+
+    folder: Path
+    image: str
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def links() -> Path:
+    """Wheels of what a scikit-learn service needs, from the index that pip knows, once."""
+    wanted = ["scikit-learn", *NEEDED, *ARROW, *OF_THE_WORKER]
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    key = hashlib.sha256(repr((here, wanted, pickle_version())).encode()).hexdigest()[:12]
+    with cached(f"service-wheels-{here}-{key}") as (folder, there):
+        if not there:
+            partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            command(sys.executable, "-m", "pip", "download", "--quiet", "--dest", partial, "--only-binary=:all:",
+                    *[f"scikit-learn=={pickle_version()}" if one == "scikit-learn" else one for one in wanted])  # fmt: skip
+            partial.rename(folder)
+    return folder
+
+
+def pickle_version() -> str:
+    import sklearn
+
+    return str(sklearn.__version__)
+
+
+@pytest.fixture(scope="module")
+def built(
+    engine: Engine, python_image: str, servers: Servers, links: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Built]:
+    """`dbml export MODEL --to DIR --image TAG --wheels`, of a database with a worker that knows no index."""
+    server = servers.get("pg18")
+    name = server.create(server.template())
+    dsn = server.dsn(name)
+    folder = tmp_path_factory.mktemp("service") / "diabetes"
+    tag = f"dbml-test-service:{os.getpid()}"
+    worker = server.start_worker(dsn, "--find-links", str(links))
+    try:
+        data = load_diabetes()
+        with psycopg.connect(dsn, autocommit=True) as db:
+            db.execute(
+                "select dbml.register_model('diabetes', %s, framework => 'scikit-learn', framework_version => %s)",
+                [pickle.dumps(Ridge().fit(data.data, data.target)), pickle_version()],
+            )
+        printed = command(
+            sys.executable, "-m", "dbml.cli", "export", "diabetes", "--to", str(folder), "--compose", str(folder), "--image", tag,
+            "--wheels", "--no-index", "--find-links", str(links), "--python-image", python_image, "--dsn", dsn, cwd=ROOT,
+            environment=engine.environment,
+        )  # fmt: skip
+        yield Built(folder, tag, printed)
+    finally:
+        worker.stop()
+        server.drop(name)
+        if not engine.own:
+            engine.docker("image", "rm", "--force", tag)
+
+
+@dataclass(frozen=True)
+class Running:
+    engine: Engine
+    container: str
+
+    def inside(self, code: str) -> str:
+        return self.engine.docker("exec", self.container, "python3", "-c", code)
+
+    def score(self) -> Any:
+        """Score from within: the tests' engine gives containers no network but their own."""
+        code = (
+            "import json, urllib.request as u; print(u.urlopen(u.Request('http://127.0.0.1:5001/score',"
+            f" data=json.dumps({{'data': [{ROW}]}}).encode(), headers={{'Content-Type': 'application/json'}})).read().decode())"
+        )
+        return json.loads(self.inside(code))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return json.loads(self.engine.docker("inspect", "--format", "{{json .State}}", self.container))  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def running(engine: Engine, built: Built) -> Iterator[Running]:
+    """The container: read-only, as nobody, with little memory, and healthy."""
+    container = engine.docker(
+        "run", "--detach", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--memory", "256m", "--memory-swap", "256m",
+        "--pids-limit", "64", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", built.image,
+    )  # fmt: skip
+    made = Running(engine, container)
+    try:
+        deadline = time.monotonic() + 120
+        while made.state["Health"]["Status"] != "healthy":
+            assert made.state["Running"] and time.monotonic() < deadline, engine.docker("logs", container)
+            time.sleep(0.5)
+        yield made
+    finally:
+        engine.docker("rm", "--force", container)
+
+
+def test_it_scores_and_its_end_is_orderly(running: Running) -> None:
+    assert running.score() == pytest.approx([24718.712200131304])
+    status = running.inside("print(open('/proc/1/status').read())")
+    assert "Uid:\t10001\t10001\t10001\t10001" in status and "CapEff:\t0000000000000000" in status
+    refused = running.inside(
+        "for path in ('/srv/service/x', '/opt/service/x', '/etc/x'):\n    try:\n        open(path, 'w')\n"
+        "    except OSError as error:\n        print(error.errno)"
+    )
+    assert refused.split() == ["30", "30", "30"]  # EROFS
+    # A request under way when it is asked to end gets its answer.
+    begun = subprocess.Popen(
+        ["docker", "exec", running.container, "python3", "-c", LATE], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, **running.engine.environment},
+    )  # fmt: skip
+    assert begun.stdout is not None and begun.stdout.readline() == "begun\n"
+    running.engine.docker("stop", "--time", "30", running.container)
+    assert begun.stdout.readline() == "HTTP/1.1 200 OK\n"
+    begun.stdout.close()
+    begun.wait(10)
+    assert running.state["ExitCode"] == 0 and not running.state["OOMKilled"]
+    logs = subprocess.run(
+        ["docker", "logs", running.container], capture_output=True, text=True, env={**os.environ, **running.engine.environment}
+    )
+    assert "draining" in logs.stderr
+
+
+# The half of a request, and the other half after the container was asked to end.
+LATE = f"""
+import json, socket, time
+body = json.dumps({{'data': [{ROW}]}}).encode()
+s = socket.create_connection(('127.0.0.1', 5001))
+head = 'POST /score HTTP/1.1\\r\\nHost: x\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n' % len(body)
+s.sendall(head.encode() + body[:5])
+print('begun', flush=True)
+time.sleep(3)
+s.sendall(body[5:])
+print(s.recv(65536).decode().splitlines()[0], flush=True)
+"""
+
+
+def test_memory_is_limited(engine: Engine, running: Running) -> None:
+    limits = json.loads(engine.docker("inspect", "--format", "{{json .HostConfig}}", running.container))
+    assert limits["Memory"] == 256 << 20 and limits["ReadonlyRootfs"]
+    greedy = subprocess.run(
+        ["docker", "exec", running.container, "python3", "-c", "x = bytearray(1 << 30); x[::4096] = b'x' * len(x[::4096])"],
+        capture_output=True, env={**os.environ, **engine.environment},
+    )  # fmt: skip
+    assert greedy.returncode != 0
+    if running.state["Running"]:
+        assert running.score() == pytest.approx([24718.712200131304])
+
+
+def test_what_is_inside(engine: Engine, built: Built, python_image: str, capsys: pytest.CaptureFixture[str]) -> None:
+    layers = [
+        (int(size), by) for size, _, by in
+        (line.partition("\t") for line in engine.docker(
+            "history", "--no-trunc", "--human=false", "--format", "{{.Size}}\t{{.CreatedBy}}", built.image).splitlines())
+    ]  # fmt: skip
+    base = int(engine.docker("image", "inspect", "--format", "{{.Size}}", python_image))
+    whole = int(engine.docker("image", "inspect", "--format", "{{.Size}}", built.image))
+    code = """
+import pathlib
+for path in sorted(pathlib.Path('/opt/service').glob('lib/python3*/site-packages/*')):
+    size = sum(p.stat().st_size for p in path.rglob('*') if p.is_file()) if path.is_dir() else path.stat().st_size
+    if size > 1 << 20: print(f'{size / 1e6:8.1f} MB  {path.name}')
+for program in ('pip', 'setuptools', 'psycopg'):
+    assert not list(pathlib.Path('/opt/service').glob(f'lib/python3*/site-packages/{program}')), program"""
+    listed = engine.docker("run", "--rm", "--network", "none", built.image, "python3", "-c", code)
+    with capsys.disabled():
+        print()
+        for size, by in layers:
+            if size:
+                print(f"{size / 1e6:8.1f} MB  {by[:90]}")
+        print(f"{(whole - base) / 1e6:8.1f} MB  beyond the base of {base / 1e6:.1f} MB\n{listed}")
+    assert whole - base < MOST_MB * 1e6
+    labels = json.loads(engine.docker("image", "inspect", "--format", "{{json .Config.Labels}}", built.image))
+    assert labels["dbml.model"] == "diabetes" and labels["dbml.model.version"] == "1" and len(labels["dbml.plan"]) == 64
+    assert {name.lower() for name, *_ in packages((built.folder / "requirements.lock").read_text())} >= {
+        "scikit-learn",
+        "uvicorn",
+    }
+    found = subprocess.run(
+        ["docker", "run", "--rm", "--network", "none", built.image, "sh", "-c", "command -v cc gcc pip"],
+        capture_output=True, env={**os.environ, **engine.environment},
+    )  # fmt: skip
+    assert found.returncode != 0
+
+
+def test_the_compose_tool_takes_the_file(engine: Engine, built: Built) -> None:
+    compose = find_compose(engine)
+    said = command(*compose, "--file", str(built.folder / "docker-compose.yml"), "config", environment=engine.environment)
+    assert "read_only: true" in said and "10001:10001" in said
