@@ -23,7 +23,8 @@ from dbml.widgets import RunDetails
 SAMPLE = Path(__file__).with_name("sample_program.py")
 MODULES = [
     "dbml.client", "dbml.core.authentication", "dbml.core.comparison", "dbml.core.compute", "dbml.core.compute_target",
-    "dbml.core.conda_dependencies", "dbml.core.environment", "dbml.core.experiment", "dbml.core.model", "dbml.core.offline_run",
+    "dbml.core.conda_dependencies", "dbml.core.environment", "dbml.core.experiment", "dbml.core.image", "dbml.core.inference_config",
+    "dbml.core.model", "dbml.core.model_package", "dbml.core.offline_run",
     "dbml.core.resource_configuration", "dbml.core.lineage", "dbml.core.replay", "dbml.core.run",
     "dbml.core.run_context", "dbml.core.runconfig", "dbml.core.script_run_config",
     "dbml.core.workspace", "dbml.exceptions", "dbml.widgets",
