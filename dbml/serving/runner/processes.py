@@ -22,6 +22,7 @@ from dbml.serving.runner.log import Tail
 Confine = Callable[[Sequence[str], Sequence[Path]], list[str]]
 
 READY = " answers at http"
+DRAINING = '"message": "draining: '
 STOP_S = 15.0
 # PR_SET_PDEATHSIG, which lasts through exec; a parent that has died before is seen.
 _TIED = (
@@ -81,6 +82,7 @@ class Process:
     def __init__(self, serving: Serving, held: socket.socket, tail: Tail, confine: Confine | None) -> None:
         self.generation = serving.generation
         self._ready = threading.Event()
+        self._draining = threading.Event()
         self._tail = tail
         self._kill_at: float | None = None
         options = [part for name in _OPTIONS if name in serving.config
@@ -133,11 +135,18 @@ class Process:
             self._tail.add(line)
             if READY in line and '"dbml.serving"' in line:
                 self._ready.set()
+            if DRAINING in line and '"dbml.serving"' in line:
+                self._draining.set()
 
     @property
     def is_ready(self) -> bool:
         """Tell whether it answers requests, or did."""
         return self._ready.is_set()
+
+    @property
+    def is_draining(self) -> bool:
+        """Tell whether it takes no new connections any more."""
+        return self._draining.is_set()
 
     def ended(self) -> str | None:
         """Return how it ended, in words; None while it runs."""

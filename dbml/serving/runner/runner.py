@@ -60,6 +60,7 @@ class Runner:
         self._pause_s, self._again_at = 0.0, 0.0
         self._told_lines, self._told_at = 0, 0.0
         self._keys: list[str] | None = None
+        self._announces = False  # that another generation answers, as soon as it alone does
 
     def stop(self) -> None:
         """Have `run` end: what runs answers what it has begun."""
@@ -182,12 +183,23 @@ class Runner:
             self._look_at_next(self._next)
         if self._current is not None and (how := self._current.ended()) is not None:
             self._lost(self._current, how)
+        if self._announces:
+            self._announce()
         if self._current is None and self._next is None and self._serving is not None and time.monotonic() >= self._again_at:
             self._candidate = self._serving
             self._start()
         for former in [one for one in self._draining if one.ended() is not None]:
             self._buried(former, former.ended() or "")
             self._draining.remove(former)
+
+    def _announce(self) -> None:
+        """Say which generation answers, once no other takes a new connection."""
+        if self._current is None or any(not (one.is_draining or one.ended()) for one in self._draining):
+            return
+        self._announces = False
+        generation = self._current.generation
+        self._say(f"generation {generation} answers at {self._uri}")
+        self._news |= {"state": "Healthy", "serving_generation": generation, "scoring_uri": self._uri, "error": None}
 
     def _take_built(self) -> None:
         assert self._built is not None
