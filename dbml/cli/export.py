@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from dbml.serving.export.manifests import Resources
     from dbml.serving.export.plan import Plan
 
-WorkspaceOption = Annotated[str, typer.Option("--workspace", "-w", envvar="DBML_WORKSPACE", help="The workspace.")]
+WorkspaceOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DBML_WORKSPACE", help="The model's workspace; by default the setting of the database.", show_envvar=False
+    ),
+]
 ScoreOption = Annotated[
     Path | None, typer.Option(help="Your score.py with init() and run(data); by default one is made for the model's format.")
 ]
@@ -37,6 +42,10 @@ def export(
     kubernetes: Annotated[Path | None, typer.Option(help="A kubernetes.yaml: Deployment, Service, autoscaler.")] = None,
     kserve: Annotated[Path | None, typer.Option(help="A kserve.yaml: an InferenceService.")] = None,
     iot_edge: Annotated[Path | None, typer.Option(help="A deployment manifest of Azure IoT Edge.")] = None,
+    sql: Annotated[bool, typer.Option("--sql", help="Write it as SQL functions, for any PostgreSQL without dbml.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --sql: a file to write; by default standard output.")
+    ] = None,
     wheels: Annotated[bool, typer.Option("--wheels", help="Packages go along, so that the build needs no index.")] = False,
     find_links: Annotated[
         list[str] | None, typer.Option(help="With --wheels: a folder or page of wheels; may be given again.")
@@ -54,16 +63,16 @@ def export(
         bool, typer.Option("--arrow/--no-arrow", help="Bodies in Arrow's format too; pyarrow is a large package.")
     ] = True,
     python_image: Annotated[str | None, typer.Option(help="With --image: build on this one instead of python:3.x-slim.")] = None,
-    name: Annotated[str | None, typer.Option(help="The service's name; by default the model's.")] = None,
+    name: Annotated[str | None, typer.Option(help="What it is called there; by default as the model.")] = None,
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Keep it in dbml.images, so that it can be made again.")] = True,
     memory_mb: Annotated[int, typer.Option(help="Of a manifest: memory.")] = 1024,
     cpu: Annotated[float, typer.Option(help="Of a manifest: processors.")] = 1.0,
     replicas: Annotated[int, typer.Option(help="Of a manifest: how many at least.")] = 1,
     namespace: Annotated[str | None, typer.Option(help="Of a manifest: the namespace.")] = None,
-    workspace: WorkspaceOption = "default",
+    workspace: WorkspaceOption = None,
     dsn: DsnOption = None,
 ) -> None:
-    """Write a registered model as a web service that runs without dbml: files, an image, manifests.
+    """Write a registered model out in another form: a web service as files, an image or manifests, or SQL functions.
 
     Example: dbml export demo-diabetes --to diabetes --wheels
     """
@@ -75,8 +84,13 @@ def export(
         "--kserve": kserve,
         "--iot-edge": iot_edge,
     }
+    if sql:
+        if any(wanted.values()) or len(models) > 1:
+            raise errors.InvalidArgument("--sql writes one model, and nothing else", hint=f"dbml export {models[0]} --sql")
+        _write_sql(dsn, models[0], name, workspace, output)
+        return
     if not any(wanted.values()):
-        raise errors.InvalidArgument("where to must be said", hint=f"dbml export {models[0]} --to DIR")
+        raise errors.InvalidArgument("a form must be chosen", hint=f"dbml export {models[0]} --to DIR")
     if (find_links or no_index) and not wheels:
         raise errors.InvalidArgument(
             "--find-links and --no-index are of --wheels", hint=f"dbml export {models[0]} --to DIR --wheels"
@@ -99,14 +113,27 @@ def export(
         _write_manifests(plan, tag, resources, namespace, compose, kubernetes, kserve, iot_edge)
 
 
+def _write_sql(dsn: str | None, model: str, name: str | None, workspace: str | None, output: Path | None) -> None:
+    from dbml.store.client.models import export_sql
+
+    with _connected(dsn) as connection:
+        text = connection.do(export_sql, model, name, workspace)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
 def _plan(
-    connection: Connection, workspace: str, models: Sequence[str], score: Path | None, source: Path | None, *, keep: bool,
+    connection: Connection, workspace: str | None, models: Sequence[str], score: Path | None, source: Path | None, *, keep: bool,
     locked: bool = True, **said: Any,
 ) -> Plan:  # fmt: skip
     """Return the plan of models, or of an image that is kept, kept itself where that is wanted."""
     from dbml.core.transfer import upload
     from dbml.serving.plans import making
+    from dbml.store.client import workspaces
 
+    workspace = workspace or connection.do_again(workspaces.current)
     files, entry = ({}, making.GENERATED) if score is None else making.source_of(score, source)
     wish = making.Wish(models, files, entry, **said)
     made = making.make(connection.do_again, workspace, wish, locked=locked, say=_say)

@@ -23,7 +23,7 @@ def serve(
     name: Annotated[str | None, typer.Option(help="The service's name; by default the model's.")] = None,
     keys: Annotated[Path | None, typer.Option(help="A file of one or two keys, either of which a request must have.")] = None,
     threads: Annotated[int, typer.Option(help="Calls of score.py at a time.")] = 1,
-    workspace: WorkspaceOption = "default",
+    workspace: WorkspaceOption = None,
     dsn: DsnOption = None,
 ) -> None:
     """Serve a registered model over HTTP on this machine, with the packages that are installed here, until Ctrl+C.

@@ -253,7 +253,7 @@ def test_the_command_exports_and_serves(ws: Workspace, ridge: Model, house: Path
     locked = {name.replace("-", "_") for name, *_ in packages.locked_packages((place / "out" / "requirements.lock").read_text())}
     assert locked == names
     assert "--no-index" in (place / "out" / "Dockerfile").read_text()
-    assert "where to must be said" in run("export", "ridge", code=1)
+    assert "a form must be chosen" in run("export", "ridge", code=1)
     assert "cannot be had" in run("export", "ridge", "--to", "empty", "--wheels", "--no-index", code=1)
     server = subprocess.Popen(
         [sys.executable, "-m", "dbml.cli", "serve", "ridge", "--port", "0"], cwd=place, stderr=subprocess.PIPE, text=True,

@@ -108,3 +108,8 @@ def inspect(connection: Connection, workspace: str, reference: str) -> list[Row]
     """Return what a model's bytes import or hold, found without loading them: module, name, verdict, allowed."""
     query = sql.SQL("select module, name, calls, verdict, allowed, note from dbml.inspect_model(%s, %s)")
     return all_rows(connection, query, (reference, workspace))
+
+
+def export_sql(connection: Connection, reference: str, name: str | None, workspace: str | None) -> str:
+    """Return a model as SQL functions; name: of the function, by default the model's."""
+    return str(call(connection, "export_sql", model=reference, name=name, workspace=workspace))

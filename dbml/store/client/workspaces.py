@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
-from dbml.store.client.rows import Connection, Row, all_rows, call, jsonb, one_row, where
+from dbml.store.client.rows import Connection, Row, all_rows, call, jsonb, one_row, value, where
 
 _COLUMNS = sql.SQL(
     "select workspace_id, name, subscription_id, resource_group, location, sku, description, tags, created_at, created_by"
@@ -63,3 +63,9 @@ def list_computes(connection: Connection, workspace: str, name: str | None = Non
 def delete_compute(connection: Connection, workspace: str, name: str) -> bool:
     """Forget the name of a compute; returns whether it was there."""
     return bool(call(connection, "delete_compute", name=name, workspace=workspace))
+
+
+def current(connection: Connection) -> str:
+    """Return the workspace of a call that names none: the setting dbml.workspace, else default."""
+    query = sql.SQL("select coalesce(nullif(current_setting('dbml.workspace', true), ''), 'default')")
+    return str(value(connection, query))
