@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from dbml import errors
 from dbml.cli.confinement import confinement
 from dbml.cli.output import DsnOption
 from dbml.dsn import find_dsn
@@ -26,6 +27,7 @@ def serve_service(
         Path | None,
         typer.Option(help="Where environments are kept; by default dbml in the user's cache directory.", envvar="DBML_CACHE"),
     ] = None,
+    confined: Annotated[bool, typer.Option("--confined", help="Refuse to serve where bubblewrap cannot be used.")] = False,
 ) -> None:
     """Serve a web service from this machine until it is deleted: keep its scoring app up, update it, say how it is.
 
@@ -41,7 +43,12 @@ def serve_service(
     kept = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dbml"
     with temporary_directory(SCRATCH) as folder:
         folder.chmod(0o711)
-        runner = Runner(found, workspace, name, cache=kept, confine=confinement(folder, typer.echo), say=typer.echo)
+        confine = confinement(folder, typer.echo)
+        if confine is None and confined:
+            raise errors.SandboxMissing(
+                f"service {name!r} must be confined, and this machine cannot", hint="apt-get install bubblewrap"
+            )
+        runner = Runner(found, workspace, name, cache=kept, confine=confine, say=typer.echo)
 
         def stop(number: int, frame: FrameType | None) -> None:
             runner.stop()

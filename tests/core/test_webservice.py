@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -27,6 +29,7 @@ from dbml.core import Dataset, Datastore, Experiment, Model, Webservice, Workspa
 from dbml.core.model import InferenceConfig
 from dbml.core.resource_configuration import ResourceConfiguration
 from dbml.core.webservice import AciWebservice, AksWebservice, LocalWebservice
+from dbml.errors import InvalidArgument, NotSupportedYet
 from dbml.exceptions import WebserviceException
 
 ROWS = json.dumps({"data": [[0.0]], "method": "predict"})
@@ -193,6 +196,23 @@ def test_keys_on_and_off(ws: Workspace) -> None:
     assert [found.name for found in Webservice.list(ws, compute_type="AKS")] == ["locked"] and not Webservice.list(
         ws, compute_type="ACI"
     )
+
+
+@pytest.mark.usefixtures("deployed")
+def test_what_sql_asks_for_is_served_where_somebody_looks(ws: Workspace, db: psycopg.Connection[Any]) -> None:
+    constant(ws, 5.0)
+    with subprocess.Popen(
+        [sys.executable, "-m", "dbml.cli", "services", "serve", "--unconfined"], stdout=subprocess.DEVNULL
+    ) as looking:
+        db.execute("SELECT dbml.deploy('m', 'from-sql', workspace => %s)", [ws.name])
+        assert Webservice(ws, "from-sql").run(ROWS) == [5.0]
+        with pytest.raises(InvalidArgument, match="serves 'from-sql'"):
+            db.execute("SELECT dbml.delete_model('m:1', %s)", [ws.name])
+        looking.terminate()
+        assert looking.wait(60) == 0
+    assert Webservice(ws, "from-sql").state == "Unhealthy", "its runner ends with who started it"
+    with pytest.raises(NotSupportedYet):
+        db.execute("SELECT dbml.deploy('m', 'other', target => 'docker', workspace => %s)", [ws.name])
 
 
 def status(service: Webservice, key: str | None) -> int:

@@ -23,7 +23,7 @@ class AciWebservice(Webservice):
     ) -> WebserviceDeploymentConfiguration:  # fmt: skip
         """Return what a service asks for.
 
-        target: process or docker.  cpu_cores, memory_gb: limits of a container.
+        target: process.  cpu_cores, memory_gb: limits of a container.
         What names a cloud's resources (location, ssl_enabled, dns_name_label, …) is accepted and has no effect.
         """
         return WebserviceDeploymentConfiguration(

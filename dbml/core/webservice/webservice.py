@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 KEYS_S = 5.0  # in which what runs has read a new key
 DELETE_S = 30.0
-LOCAL_TARGETS = frozenset({"process", "docker"})
+LOCAL_TARGETS = frozenset({"process"})
 
 
 class Webservice:
@@ -286,6 +286,8 @@ class Webservice:
             if row["serving_generation"] == row["generation"] and row["state"] == "Healthy":
                 break
             said = runners.ended(self.workspace._connection.dsn, self.workspace.name, self.name)
+            if said is not None and row["state"] in ("Healthy", "Transitioning") and row["node"] is not None:
+                said = None  # another runner serves it
             late = until is not None and time.monotonic() > until
             if row["failed_generation"] == row["generation"] or said is not None or late:
                 if show_output:

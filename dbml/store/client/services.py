@@ -82,3 +82,13 @@ def report(connection: Connection, workspace: str, name: str, said: Mapping[str,
     row = one_row(connection, query, [name, jsonb(dict(said)), workspace])
     assert row is not None
     return dict(row["wanted"])
+
+
+def unserved(connection: Connection) -> list[tuple[str, str]]:
+    """Return the services, (workspace, name), of processes that no runner has been heard of for a while."""
+    query = sql.SQL(
+        "select workspace, name from dbml.services where target = 'process' and state <> 'Failed'"
+        " and coalesce(seen_at, created_at) < now() - case when seen_at is null then interval '5 s' else interval '30 s' end"
+        " order by workspace, name"
+    )
+    return [(str(row["workspace"]), str(row["name"])) for row in all_rows(connection, query)]
