@@ -193,7 +193,7 @@ def test_what_is_inside(engine: Engine, built: Built, python_image: str, capsys:
     base = int(engine.docker("image", "inspect", "--format", "{{.Size}}", python_image))
     whole = int(engine.docker("image", "inspect", "--format", "{{.Size}}", built.image))
     code = """
-import pathlib
+import pathlib, pandas, pyarrow.ipc, pyarrow.parquet, sklearn
 for path in sorted(pathlib.Path('/opt/service').glob('lib/python3*/site-packages/*')):
     size = sum(p.stat().st_size for p in path.rglob('*') if p.is_file()) if path.is_dir() else path.stat().st_size
     if size > 1 << 20: print(f'{size / 1e6:8.1f} MB  {path.name}')
