@@ -209,6 +209,18 @@ def test_what_a_pickle_shows(ws: Workspace, ridge: Model) -> None:
     assert packages.requirements(model, type(seen)()) == (["scikit-learn==0.19.1"], "scikit-learn")
 
 
+def test_a_version_that_cannot_be_had(ws: Workspace, house: Path, place: Path) -> None:
+    (place / "plain.pkl").write_bytes(pickle.dumps({"a": 1}))  # bears no version of its own
+    with pytest.warns(UserWarning, match=r"0\.19\.1"):
+        Model.register(ws, "plain.pkl", "plain", model_framework="ScikitLearn", model_framework_version="0.19.1")
+    told: list[str] = []
+    made = making.make(ws._connection.do_again, ws.name, making.Wish(["plain"]), say=told.append)
+    assert any(line.startswith("scikit-learn==0.19.1 cannot be had, scikit-learn==") for line in told), told
+    assert f"scikit-learn=={version('scikit-learn')} " in made.plan.lock and made.environment == "image-plain:1"
+    with pytest.raises(errors.EnvironmentNotFound):
+        making.make(ws._connection.do_again, ws.name, making.Wish(["plain"], environment="nope"))
+
+
 def test_a_lock_without_what_the_worker_adds() -> None:
     lock = """# Python 3.11
 numpy==2.1 \\
