@@ -21,7 +21,8 @@ RUN python3 -m venv --without-pip /opt/service \\
     && /build/venv/bin/pip --disable-pip-version-check --python /opt/service/bin/python3 install --no-cache-dir --no-compile \\
         --require-hashes --only-binary :all: {sources}-r /build/requirements.lock \\
     && find /opt/service -depth -type d \\( -name tests -not -path '*/numpy/*' -o -name __pycache__ \\) -exec rm -rf {{}} + \\
-    && find /opt/service -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.hpp' -o -name '*.a' -o -path '*/pyarrow/*flight*' -not -type d | xargs -r rm -f
+    && find /opt/service -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.hpp' -o -name '*.a' \\
+        -o -path '*/pyarrow/*flight*' -not -type d | xargs -r rm -f
 COPY app /opt/service/app
 COPY azureml-models /srv/service/azureml-models
 COPY source /srv/service/source
