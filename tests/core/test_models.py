@@ -52,8 +52,6 @@ def test_the_walk_through_up_to_its_data(ws: Workspace, pickled: Path, db: psyco
     assert (model.model_framework, model.model_framework_version) == ("ScikitLearn", "0.19.1")
     assert model.resource_configuration is not None and model.resource_configuration.memory_in_gb == 0.5
     assert round(_predict(db, ws, "my-sklearn-model", ROW), 6) == 24718.7122
-    with pytest.raises(NotImplementedError, match=r"dbml\.predict"):
-        Model.deploy(ws, "my-sklearn-service", [model])
     experiment = Experiment(workspace=ws, name="my-experiment")
     run = experiment.start_logging()
     run.log("trial", 1)

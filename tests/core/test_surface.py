@@ -27,7 +27,7 @@ MODULES = [
     "dbml.core.model", "dbml.core.model_package", "dbml.core.offline_run",
     "dbml.core.resource_configuration", "dbml.core.lineage", "dbml.core.replay", "dbml.core.run",
     "dbml.core.run_context", "dbml.core.runconfig", "dbml.core.script_run_config",
-    "dbml.core.workspace", "dbml.exceptions", "dbml.widgets",
+    "dbml.core.webservice", "dbml.core.workspace", "dbml.exceptions", "dbml.widgets",
 ]  # fmt: skip
 
 

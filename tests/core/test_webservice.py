@@ -215,6 +215,25 @@ def test_what_sql_asks_for_is_served_where_somebody_looks(ws: Workspace, db: psy
         db.execute("SELECT dbml.deploy('m', 'other', target => 'docker', workspace => %s)", [ws.name])
 
 
+@pytest.mark.usefixtures("deployed")
+def test_from_the_shell(ws: Workspace) -> None:
+    def dbml(*words: str) -> str:
+        command = [sys.executable, "-m", "dbml.cli", *words, "--workspace", ws.name]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    constant(ws, 6.0)
+    said = dbml("deploy", "m", "--service", "shell", "--auth")
+    service = Webservice(ws, "shell")
+    assert said == f"shell answers at {service.scoring_uri}\n" and service.run(ROWS) == [6.0]
+    assert "Healthy" in dbml("services", "list") and '"generation": 1' in dbml("services", "list", "--json")
+    assert dbml("services", "keys", "shell").split() == list(service.get_keys())
+    assert "answers at" in dbml("services", "logs", "shell")
+    dbml("services", "delete", "shell")
+    assert "shell" not in dbml("services", "list")
+
+
 def status(service: Webservice, key: str | None) -> int:
     place = urlsplit(service.scoring_uri or "")
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
