@@ -52,6 +52,11 @@ class Reports:
             raise Gone("the service is deleted") from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise Gone(str(error.diag.message_primary)) from None
+        except psycopg.DataError:  # the database's encoding lacks a character of the log
+            for key in ("log", "error"):
+                if isinstance(self._unsaid.get(key), str):
+                    self._unsaid[key] = self._unsaid[key].encode("ascii", "backslashreplace").decode()
+            return None
         except psycopg.OperationalError:
             self.close()
             return None

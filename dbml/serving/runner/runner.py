@@ -73,7 +73,11 @@ class Runner:
     def run(self) -> None:
         """Serve."""
         require_app()
-        wanted = self._take()
+        try:
+            wanted = self._take()
+        except Gone as gone:
+            self._say_outside(str(gone))
+            return
         with temporary_directory(SCRATCH) as scratch, ThreadPoolExecutor(1) as builder:
             scratch.chmod(0o711)
             self._scratch, self._builder = scratch, builder
