@@ -90,6 +90,14 @@ begin atomic
     -- What may() says of each, but asked once a statement: views compare with = any (array(select ...)).
     select w.workspace_id from dbml._workspaces w where (select dbml_channel.is_administrator(dbml_channel.caller()))
     union
+    -- A run outlives the workspace that it was in, or that never came to be: rolled back, it is an administrator's to see.
+    select o.id from (
+        with recursive one(id) as (
+            select min(r.workspace_id) from dbml._runs r having (select dbml_channel.is_administrator(dbml_channel.caller()))
+            union all
+            select (select min(r.workspace_id) from dbml._runs r where r.workspace_id > one.id) from one where one.id is not null)
+        select one.id from one where one.id is not null) o
+    union
     select g.workspace_id from dbml._workspace_grants g
     where array_position(array['own', 'write', 'read', 'predict'], workspaces.wanted)
             >= array_position(array['owner', 'contributor', 'reader', 'predictor'], g.privilege)

@@ -90,6 +90,19 @@ def test_a_request_that_names_another_workspace_is_checked_there(db: Connection,
     assert db.execute(run, [cast.mark]).fetchone() == (cast.mark, cast.roles["contributor"], None)
 
 
+def test_a_run_in_a_workspace_that_was_rolled_back_is_an_administrators_to_see(db: Connection, cast: Cast) -> None:
+    name = f"gone-{cast.mark}"
+    with db.transaction(force_rollback=True):
+        db.execute(sql.SQL("set local role {}").format(sql.Identifier(cast.roles["stranger"])))
+        db.execute("select dbml.create_workspace(%s)", [name])
+        db.execute("select * from dbml.run_script('OutputDataSet = [1]', workspace => %s) as t(a int)", [name])
+    query = "select status from dbml.runs where workspace = %s"
+    assert db.execute(query, [name]).fetchall() == [("completed",)]
+    with acting(db, cast.roles["owner"]):
+        assert db.execute(query, [name]).fetchall() == []
+    db.execute("delete from dbml._runs where workspace = %s", [name])
+
+
 def test_whoever_knows_a_digest_does_not_get_the_bytes(db: Connection, cast: Cast) -> None:
     """A model is registered by the bytes that its script sends, not by the digest that somebody names."""
     (digest,) = db.execute("select encode(sha256(%s), 'hex')", [MODEL]).fetchone()  # type: ignore[misc]
@@ -163,10 +176,11 @@ def test_who_has_logged_in_becomes_nobody_else(db: Connection, cast: Cast, dsn: 
         connection.execute("select * from dbml.run_script('OutputDataSet = [1]') as t(a int)")
         with pytest.raises((psycopg.errors.InsufficientPrivilege, errors.WorkerError)):
             connection.execute("select * from dblink('dbml0', 'run {}') as t(a text)")
-        for said in ("open " + "0" * 64 + ' {"kind": "active", "user": "postgres"}', "run {}", "part {}", "rows {}", "nonsense"):
+        for said in ("open " + "0" * 64 + ' {"kind": "active", "user": "postgres"}', "run {}", "rows {}", "nonsense"):
             with pytest.raises(psycopg.DatabaseError) as caught:
                 connection.execute("select * from dbml_channel.exchange(%s)", [said + "\n"])
             assert caught.value.sqlstate in ("ML012", "ML013"), (said, caught.value)
+            connection.execute("select dbml_channel.abandon('57014', ''), dbml_channel.connect()")
         assert connection.execute("select * from dbml.run_script('OutputDataSet = [run.user]') as t(u text)").fetchone() == (
             stranger,
         )
