@@ -119,8 +119,7 @@ class Scorer:
             answer, body = await child.receive()
         except (ChildLost, ConnectionError) as lost:
             self.stop()
-            verdict, self._verdict = self._verdict, None
-            raise verdict or errors.ScorerLost(
+            raise self._take_verdict() or errors.ScorerLost(
                 f"the scorer died while it scored: {lost}",
                 hint="the next call starts another; if it dies again, the model does it: try run.load_model in a script",
             ) from None
@@ -130,6 +129,11 @@ class Scorer:
         if answer["tag"] == "error":
             raise errors.from_fields(answer)
         return answer, body
+
+    def _take_verdict(self) -> errors.DbmlError | None:
+        """Return why the watch stopped the process, once."""
+        verdict, self._verdict = self._verdict, None
+        return verdict
 
     async def _tell(self, frames: list[Frame]) -> Child:
         """Send frames to the process; one that died while it had nothing to do is nobody's error."""
