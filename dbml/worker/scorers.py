@@ -113,7 +113,6 @@ class Scorer:
         prediction that does not end.
         """
         self._uses += 1
-        self._verdict = None
         try:
             child = await self._tell(frames)
             answer, body = await child.receive()
@@ -137,6 +136,7 @@ class Scorer:
 
     async def _tell(self, frames: list[Frame]) -> Child:
         """Send frames to the process; one that died while it had nothing to do is nobody's error."""
+        self._verdict = None
         while True:
             if self._child is not None and self._child.is_over:
                 self.stop()
