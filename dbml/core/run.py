@@ -213,8 +213,10 @@ class Run(RunLogging, RunFiles):
 
     @property
     def input_datasets(self) -> dict[str, Any]:
-        """Return the input datasets by name: none for a run of a client."""
-        return {}
+        """Return the registered datasets that it is recorded to use, by the names that it has for them."""
+        from dbml.core.dataset import of_run
+
+        return of_run(self._workspace, self._id)
 
     # What is logged (see RunLogging) is collected and written in batches; `flush` writes it now.
 

@@ -9,7 +9,6 @@ import math
 import numbers
 import operator
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -19,6 +18,9 @@ from typing import IO, Any
 
 from dbml import columns, errors
 from dbml.engines.python import PythonEngine
+from dbml.formats import safe
+from dbml.formats.load import load
+from dbml.formats.policy import Policy
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PART_BYTES = 1 << 20
@@ -201,26 +203,24 @@ class Run:
         self, name: str, model: Any, *, framework: str | None = None, framework_version: str | None = None,
         signature: Mapping[str, Any] | None = None, sample_input: Any = None, tags: Mapping[str, Any] | None = None,
         properties: Mapping[str, Any] | None = None, description: str | None = None, alias: str | None = None,
+        format: str = "pickle",  # noqa: A002 - as the column of dbml.models
     ) -> int:  # fmt: skip
         """Register an estimator as the next version of a model, in the caller's transaction; returns the version.
 
+        format 'safe' makes a skops file, whose types are audited whenever it is loaded, and nothing of it is unpickled;
+        'pickle' keeps any Python object.
         framework and its version are recorded as given, else found from the estimator; so is the signature, whose
         features are those of sample_input (a data frame) where the estimator does not know them.
         """
         name = _name(name, "a model's name")
-        import cloudpickle
-
-        try:
-            content: bytes = cloudpickle.dumps(model)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise errors.InvalidArgument(f'model "{name}" cannot be pickled: {type(error).__name__}: {error}') from error
+        if format not in ("pickle", "safe"):
+            raise errors.InvalidArgument(f"a model's format must be pickle or safe, got {format!r}")
+        content = safe.dump(model, name) if format == "safe" else _pickle(model, name)
         if framework is None:
             framework, found_version = framework_of(model)
             framework_version = framework_version or found_version
         return self.register_bytes(
-            name, content, format="pickle", framework=framework, framework_version=framework_version,
+            name, content, format=format, framework=framework, framework_version=framework_version,
             signature=_plain_tree(signature) if signature is not None else describe(model, sample_input), tags=tags,
             properties=properties, description=description, alias=alias,
         )  # fmt: skip
@@ -267,12 +267,13 @@ class Run:
     def load_model(self, name: str) -> Any:
         """Load a registered model: 'name', 'name:3' or 'name@alias', in the caller's snapshot.
 
-        Raises: ModelNotFound; ModelLoadError where its bytes do not load here.
+        Raises: ModelNotFound; ModelLoadError where its bytes do not load here; ModelRefused where it holds what is not
+        trusted, or what the workspace's policy does not allow.
         """
-        content = self.load_bytes(name)
+        content, told = self._load(name)
         try:
-            return pickle.loads(content)
-        except MemoryError:
+            return load(content, told.get("format") or "pickle", Policy.of(told.get("policy")), name)
+        except (MemoryError, errors.ModelError):
             raise
         except Exception as error:
             raise errors.ModelLoadError(f'model "{name}" does not load: {type(error).__name__}: {error}') from error
@@ -280,8 +281,12 @@ class Run:
     def load_bytes(self, name: str) -> bytes:
         """Return the bytes of a registered model, as they were registered.
 
-        Raises: ModelNotFound; ModelLoadError where they are not what they were.
+        Raises: ModelNotFound; ModelLoadError where they are not what they were; ModelRefused.
         """
+        return self._load(name)[0]
+
+    def _load(self, name: str) -> tuple[bytes, dict[str, Any]]:
+        """Return a model's bytes, and what SQL says of them."""
         self._say({"tag": "load", "name": _name(name, "a model's name")})
         parts = []
         while True:
@@ -294,7 +299,7 @@ class Run:
         content = b"".join(parts)
         if hashlib.sha256(content).hexdigest() != answer["digest"]:
             raise errors.ModelLoadError(f'the bytes of model "{name}" do not match their digest')
-        return content
+        return content, answer
 
     def _keep(self, name: str, kind: str, content_type: str, stream: IO[bytes]) -> None:
         # The digest goes first, so that bytes that are kept already are not written again.
@@ -326,6 +331,18 @@ class Run:
         self._say({"tag": "end", "digest": sent.hexdigest()})
         if sent.hexdigest() != digest:
             raise errors.InvalidArgument("a file must not change while it is kept")
+
+
+def _pickle(model: Any, name: str) -> bytes:
+    import cloudpickle
+
+    try:
+        content: bytes = cloudpickle.dumps(model)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise errors.InvalidArgument(f'model "{name}" cannot be pickled: {type(error).__name__}: {error}') from error
+    return content
 
 
 def describe(model: Any, sample: Any = None) -> dict[str, Any] | None:

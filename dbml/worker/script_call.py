@@ -455,12 +455,15 @@ class ScriptCall:
         await self._record.finish(outcome, error)
 
     async def _why_lost(self, lost: Exception) -> errors.DbmlError:
-        """Find out why a satellite stopped answering: it may have said so before it went."""
+        """Find out why a satellite stopped answering: it may have said so before it went.
+
+        What one had said that was found gone among the events is heard already.
+        """
         rows: list[Row] = []
         self._work = None
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while event := await self._next(PATIENCE_S):
+                while not isinstance(lost, ScriptLost) and (event := await self._next(PATIENCE_S)):
                     if event.head["tag"] not in ("load", "register", "artifact"):
                         await self._take(event, rows)
         except errors.DbmlError as said:

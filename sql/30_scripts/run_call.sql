@@ -37,6 +37,8 @@ begin
             then dbml_channel.piece_query(input.query, shape.names, split, request -> 'order_by')
             else dbml_channel.plain(input.query) end;
     end loop;
+    inputs := dbml_channel.with_datasets(inputs, request);
+    request := request - 'datasets';
     loop
         select o.tag, o.head into opened from dbml_channel.open_call(request - 'queries' || jsonb_build_object('inputs', inputs)) o;
         exit when opened.tag <> 'need_environment';
@@ -222,12 +224,14 @@ declare
 begin
     begin
         lent := dbml_channel.find_model(model, workspace, 'read');
+        perform dbml_channel._admit_model(lent.name, lent.digest, lent.format, lent.policy);
     exception when others then
         get stacked diagnostics state = returned_sqlstate, said = message_text, detail = pg_exception_detail, hint = pg_exception_hint;
         return 'refused ' || jsonb_build_object('sqlstate', state, 'message', said, 'detail', detail, 'hint', hint)::text;
     end;
     perform dbml_channel._send_model(lent.digest);
-    return 'model ' || jsonb_build_object('name', lent.name, 'version', lent.version, 'digest', encode(lent.digest, 'hex'))::text;
+    return 'model ' || jsonb_build_object('name', lent.name, 'version', lent.version, 'digest', encode(lent.digest, 'hex'),
+        'format', lent.format, 'policy', lent.policy)::text;
 end
 $$;
 comment on function dbml_channel.lend_model(text, text) is 'Send the model that a script asks for; returns the message that ends the sending.';

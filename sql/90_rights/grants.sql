@@ -40,7 +40,7 @@ begin
     -- A new version of dbml may have functions that the old one had not.
     for wanted, use in
         select g.grantee, 'stored' from dbml._script_grants g
-        union select g.grantee, case g.privilege when 'reader' then 'read' else 'write' end from dbml._workspace_grants g
+        union select g.grantee, case g.privilege when 'predictor' then 'predict' when 'reader' then 'read' else 'write' end from dbml._workspace_grants g
         union select g.grantee, g.privilege from dbml._model_grants g
     loop
         if wanted !~ '^dbml_(admin|scripter|predictor|reader)$' and to_regrole(quote_ident(wanted)) is not null then

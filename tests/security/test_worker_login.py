@@ -180,6 +180,9 @@ def test_the_command_writes_a_file_for_its_owner_alone(installed: str, server: A
             assert parse(made)["password"] not in said.stdout + said.stderr and str(file) in said.stdout
             with psycopg.connect(made) as worker:
                 assert worker.execute("select session_user::text, pg_has_role('dbml_worker', 'usage')").fetchone() == (name, True)
+        command[-1] = str(tmp_path / "nowhere" / "worker.dsn")
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert said.returncode != 0 and "must be a file that can be written" in said.stderr
     finally:
         with psycopg.connect(installed, autocommit=True) as owner:
             owner.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(name)))
