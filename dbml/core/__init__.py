@@ -14,6 +14,8 @@ from dbml import __version__ as VERSION  # noqa: N812 - the name that notebooks 
 
 if TYPE_CHECKING:
     from dbml.core.compute_target import ComputeTarget
+    from dbml.core.dataset import Dataset
+    from dbml.core.datastore import Datastore
     from dbml.core.environment import Environment
     from dbml.core.experiment import Experiment
     from dbml.core.model import Model
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 # Where each public name lives.
 _PLACES = {
     "ComputeTarget": "dbml.core.compute_target",
+    "Dataset": "dbml.core.dataset",
+    "Datastore": "dbml.core.datastore",
     "Environment": "dbml.core.environment",
     "Experiment": "dbml.core.experiment",
     "Model": "dbml.core.model",
@@ -36,15 +40,14 @@ _PLACES = {
 
 # What is not there yet, and the nearest thing that is.
 _NOT_YET = {
-    "Dataset": "dbml.run_script and dbml.predict take a query as their input; SELECT * FROM dbml.datasets",
-    "Datastore": "Run.upload_file and Model.register keep files in the database",
     "Image": "dbml.predict scores registered models in the database",
     "Keyvault": 'variables of the environment, and secret parameters of scripts: {"$secret": "…"}',
     "Webservice": "dbml.predict scores registered models in the database",
 }
 
 __all__ = [
-    "VERSION", "ComputeTarget", "Environment", "Experiment", "Model", "Run", "RunConfiguration", "ScriptRunConfig", "Workspace",
+    "VERSION", "ComputeTarget", "Dataset", "Datastore", "Environment", "Experiment", "Model", "Run", "RunConfiguration",
+    "ScriptRunConfig", "Workspace",
 ]  # fmt: skip
 
 

@@ -166,7 +166,7 @@ def download_artifacts(connection: Connection, wanted: Iterable[Wanted], *, show
         keys = [(*one.key, part) for one, part in asked]
         return connection.do_again(uploads.artifact_parts, keys)
 
-    _download(wanted, fetch, show)
+    download_parts(wanted, fetch, show=show)
 
 
 def download_model(connection: Connection, wanted: Iterable[Wanted], *, show: bool = True) -> None:
@@ -179,10 +179,16 @@ def download_model(connection: Connection, wanted: Iterable[Wanted], *, show: bo
         keys = [(one.key[0], part, one.key[1], one.key[2]) for one, part in asked]
         return connection.do_again(uploads.model_parts, keys)
 
-    _download(wanted, fetch, show)
+    download_parts(wanted, fetch, show=show)
 
 
-def _download(wanted: Iterable[Wanted], fetch: Callable[[Sequence[tuple[Wanted, int]]], list[bytes | None]], show: bool) -> None:
+def download_parts(
+    wanted: Iterable[Wanted], fetch: Callable[[Sequence[tuple[Wanted, int]]], list[bytes | None]], *, show: bool = True
+) -> None:
+    """Write files of whatever kind: fetch answers parts, each asked for as a file and the part's number.
+
+    Raises: as `download_artifacts`.
+    """
     files = list(wanted)
     asked: list[tuple[Wanted, int]] = []
     held = 0

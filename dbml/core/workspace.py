@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from dbml.core.experiment import Experiment
     from dbml.core.model import Model
     from dbml.core.run import Run
+    from dbml.data.abstract_datastore import AbstractDatastore
+    from dbml.data.file_dataset import FileDataset
+    from dbml.data.tabular_dataset import TabularDataset
 
 
 class Workspace:
@@ -260,18 +263,33 @@ class Workspace:
         return Listing("compute targets", lambda: {target.name: target for target in ComputeTarget.list(self)})
 
     @property
-    def datasets(self) -> Listing[Any]:
-        """Refuse: datasets are not there yet."""
-        raise NotImplementedError("datasets are not there yet; a query is the input of dbml.run_script and dbml.predict")
+    def datasets(self) -> Listing[TabularDataset | FileDataset]:
+        """Return the newest version of each registered dataset by name."""
+        from dbml.core.dataset import Dataset
+
+        return Listing("datasets", lambda: Dataset.get_all(self))
 
     @property
-    def datastores(self) -> Listing[Any]:
-        """Refuse: datastores are not there yet."""
-        raise NotImplementedError("datastores are not there yet; Run.upload_file and Model.register keep files in the database")
+    def datastores(self) -> Listing[AbstractDatastore]:
+        """Return the datastores by name; `workspaceblobstore` is the database itself."""
+        from dbml.core.datastore import Datastore
 
-    def get_default_datastore(self) -> Any:
-        """Refuse: datastores are not there yet."""
-        return self.datastores
+        return Listing("datastores", lambda: Datastore.list(self))
+
+    def get_default_datastore(self) -> AbstractDatastore:
+        """Return the default datastore: the database itself, unless another was set."""
+        from dbml.core.datastore import Datastore
+
+        return Datastore.get_default(self)
+
+    def set_default_datastore(self, name: str) -> None:
+        """Let a datastore be the default one.
+
+        Raises: DatastoreNotFoundException.
+        """
+        from dbml.core.datastore import Datastore
+
+        Datastore.get(self, name).set_as_default()
 
     @property
     def webservices(self) -> Listing[Any]:

@@ -29,6 +29,7 @@ from dbml.core.compute import AksCompute, AmlCompute, ComputeInstance
 from dbml.core.conda_dependencies import CondaDependencies
 from dbml.core.offline_run import OfflineRun
 from dbml.core.resource_configuration import ResourceConfiguration
+from dbml.core.run_context import ScriptRun
 from dbml.core.runconfig import DockerConfiguration, MpiConfiguration
 from dbml.exceptions import ComputeTargetException, ModelNotFoundException, WorkspaceException
 from dbml.widgets import RunDetails
@@ -100,7 +101,7 @@ def main(name: str) -> None:
     comparison: Comparison = Experiment(workspace, "sample").compare()
     print(comparison.frame.shape[0], comparison.metrics)
     RunDetails(run).show()
-    context: Run | OfflineRun = Run.get_context()
+    context: Run | OfflineRun | ScriptRun = Run.get_context()
     context.log("rmse", 0.25)
     with dbml.connect(workspace=name) as db:
         small(db)

@@ -24,7 +24,8 @@ SAMPLE = Path(__file__).with_name("sample_program.py")
 MODULES = [
     "dbml.client", "dbml.core.authentication", "dbml.core.comparison", "dbml.core.compute", "dbml.core.compute_target",
     "dbml.core.conda_dependencies", "dbml.core.environment", "dbml.core.experiment", "dbml.core.model", "dbml.core.offline_run",
-    "dbml.core.resource_configuration", "dbml.core.run", "dbml.core.runconfig", "dbml.core.script_run_config",
+    "dbml.core.resource_configuration", "dbml.core.lineage", "dbml.core.replay", "dbml.core.run",
+    "dbml.core.run_context", "dbml.core.runconfig", "dbml.core.script_run_config",
     "dbml.core.workspace", "dbml.exceptions", "dbml.widgets",
 ]  # fmt: skip
 
