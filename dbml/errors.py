@@ -29,7 +29,8 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── ModelLoadError        ML022
     │   ├── PredictionError       ML023
     │   ├── ScorerLost            ML024
-    │   └── ModelExists           ML025
+    │   ├── ModelExists           ML025
+    │   └── ModelRefused          ML026  it holds what is not trusted, or the workspace's policy forbids
     ├── NotSupportedYet           ML030
     ├── LanguageMissing           ML031  the worker's machine lacks what runs the script's language
     ├── EnvironmentFailed         (an environment of packages)
@@ -44,6 +45,8 @@ worker raises before the error goes over the wire.  This module knows no other p
     ├── WorkspaceNotFound         ML050
     ├── ScriptNotFound            ML051  no stored script of that name, or no right to run it
     ├── RunNotFound               ML052
+    ├── SnapshotNotFound          ML054  no such snapshot in the workspace
+    ├── NothingFound              ML055  nothing of that name, of whatever kind
     ├── DatasetError              (datasets and datastores)
     │   ├── DatasetNotFound       ML070
     │   ├── DatasetExists         ML071  with another definition
@@ -267,6 +270,12 @@ class ModelExists(ModelError, code="ML025", name="MODEL_EXISTS"):
     sqlstate = "ML025"
 
 
+class ModelRefused(ModelError, code="ML026", name="MODEL_REFUSED"):
+    """The model's format, or a type in it, is not trusted or not allowed by the workspace's policy; the message names it."""
+
+    sqlstate = "ML026"
+
+
 class NotSupportedYet(DbmlError, code="ML030", name="NOT_SUPPORTED_YET"):
     """A documented argument that this release does not implement; it is never ignored."""
 
@@ -349,6 +358,18 @@ class UploadNotFound(DbmlError, code="ML053", name="UPLOAD_NOT_FOUND"):
     sqlstate = "ML053"
 
 
+class SnapshotNotFound(DbmlError, code="ML054", name="SNAPSHOT_NOT_FOUND"):
+    """The workspace has no such snapshot."""
+
+    sqlstate = "ML054"
+
+
+class NothingFound(DbmlError, code="ML055", name="NOTHING_FOUND"):
+    """Nothing of that name is in the workspace: neither model, dataset, table, environment nor run."""
+
+    sqlstate = "ML055"
+
+
 class PoolNotFound(DbmlError, code="ML060", name="POOL_NOT_FOUND"):
     """No resource pool of that name."""
 
@@ -409,11 +430,19 @@ def from_fields(fields: Mapping[str, Any]) -> DbmlError:
     """Make the error that `DbmlError.fields` described; an unknown SQLSTATE gives DbmlError."""
     detail = fields.get("detail")
     if isinstance(detail, str):
-        detail = json.loads(detail)
+        try:
+            detail = json.loads(detail) if detail else None
+        except (ValueError, RecursionError):
+            detail = {"said": detail}
     sqlstate = str(fields.get("sqlstate") or "ML000")
     error = BY_SQLSTATE.get(sqlstate, DbmlError)(
-        fields.get("message") or "", detail=detail, hint=fields.get("hint"), context=fields.get("context")
-    )
+        str(fields.get("message") or ""), detail=detail if isinstance(detail, Mapping) else None,
+        hint=_text_or_none(fields.get("hint")), context=_text_or_none(fields.get("context")),
+    )  # fmt: skip
     if sqlstate not in BY_SQLSTATE:
         error._foreign_sqlstate = sqlstate
     return error
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)

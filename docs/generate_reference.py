@@ -225,8 +225,8 @@ def views_page() -> str:
     lines = [
         GENERATED,
         "# Views\n",
-        "What dbml knows, as relations. Everyone who holds `dbml_scripter` or `dbml_reader` may read them;"
-        " [grant access](../how-to/grant-access.md) says how.\n",
+        "What dbml knows, as relations. Everyone who holds `dbml_scripter` or `dbml_reader` may read them, and finds there"
+        " what is in the workspaces that let it in; [grant access](../how-to/grant-access.md) says how.\n",
     ]
     for view in read_views():
         lines += [

@@ -82,8 +82,19 @@ class Experiment:
         return Run(self, str(run_id))
 
     def submit(self, config: Any, tags: Mapping[str, str] | None = None, **kwargs: Any) -> Run:
-        """Refuse: scripts cannot be submitted yet; `start_logging` records a run of this process."""
-        raise NotImplementedError("submitting is not there yet; Experiment.start_logging records a run of this process")
+        """Submit a ScriptRunConfig: the worker runs its script by itself, also when this process ends; returns the run.
+
+        The folder is kept as a snapshot, without what its .amlignore or .gitignore names.  inputs: queries by name, which run
+        as you when the run begins; in the script `run.input_datasets[name]` has their rows.  seed: of its random numbers.
+        Raises: SnapshotException, RunConfigurationException; NotImplementedError for another kind of configuration.
+        """
+        from dbml.core.run import Run
+        from dbml.core.script_run_config import ScriptRunConfig
+        from dbml.core.submission import submit
+
+        if not isinstance(config, ScriptRunConfig):
+            raise NotImplementedError(f"{type(config).__name__} cannot be submitted yet; ScriptRunConfig can")
+        return Run(self, str(submit(self.workspace, self.name, config, tags, **kwargs)))
 
     def get_runs(
         self, type: str | None = None, tags: str | Mapping[str, str | None] | None = None,  # noqa: A002 - the SDK's name

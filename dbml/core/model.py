@@ -22,6 +22,7 @@ from dbml.store.client import models
 from dbml.store.client.rows import Row, text_of
 
 if TYPE_CHECKING:
+    from dbml.core.lineage import Lineage
     from dbml.core.run import Run
     from dbml.core.workspace import Workspace
 
@@ -344,6 +345,12 @@ class Model:
             details["resource_configuration"] = resource_configuration.serialize()
         said = None if tags is None else {str(key): None if value is None else str(value) for key, value in tags.items()}
         self._change(tags=said, remove=[*self.tags] if tags is not None else (), description=description, details=details)
+
+    def lineage(self) -> Lineage:
+        """Return where this version comes from and what was made of it: `.mermaid()`, `.plot()`, and a frame."""
+        from dbml.core.lineage import lineage
+
+        return lineage(self.workspace, f"model:{self.id}")
 
     def serialize(self) -> dict[str, Any]:
         """Return what is known of it as JSON has it."""

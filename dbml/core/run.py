@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import builtins
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from dbml import errors
-from dbml.core import metric_values, run_files
+from dbml import current_run, errors
+from dbml.core import metric_values, run_files, submission
 from dbml.core.metric_buffer import buffer_of
 from dbml.core.run_details import AZURE_STATUS, ENDED, STATUSES, describe
 from dbml.core.run_logging import RunLogging
 from dbml.core.run_transfers import RunFiles
-from dbml.exceptions import ActivityFailedException, RunEnvironmentException
+from dbml.exceptions import ActivityFailedException, RunEnvironmentException, SnapshotException
 from dbml.store.client import runs
 from dbml.store.client.rows import Row, text_of
 
 if TYPE_CHECKING:
     from dbml.core.environment import Environment
     from dbml.core.experiment import Experiment
+    from dbml.core.lineage import Lineage
     from dbml.core.model import Model
     from dbml.core.offline_run import OfflineRun
+    from dbml.core.replay import Replay
+    from dbml.core.run_context import ScriptRun
     from dbml.core.workspace import Workspace
 
-POLL_S = 1.0
 RUN_ID = "DBML_RUN_ID"  # of the run that this process takes part in, and its workspace
 WORKSPACE = "DBML_WORKSPACE"
 
@@ -103,13 +104,20 @@ class Run(RunLogging, RunFiles):
             yield run
 
     @classmethod
-    def get_context(cls, allow_offline: bool = True, used_for_context_manager: bool = False, **kwargs: Any) -> Run | OfflineRun:
-        """Return the run that this process is a part of: the one that DBML_RUN_ID names, else an offline one.
+    def get_context(
+        cls, allow_offline: bool = True, used_for_context_manager: bool = False, **kwargs: Any
+    ) -> Run | OfflineRun | ScriptRun:
+        """Return the run that this process is a part of: its script's, in the worker; that of DBML_RUN_ID; else an offline one.
 
         An offline run has an id that begins with OfflineRun, and prints what is logged.
         Raises: RunEnvironmentException where there is none and allow_offline is False.
         """
         from dbml.core.offline_run import OfflineRun
+
+        if current_run.current() is not None:
+            from dbml.core.run_context import context
+
+            return context()
         from dbml.core.workspace import Workspace
 
         run_id = os.environ.get(RUN_ID)
@@ -253,12 +261,12 @@ class Run(RunLogging, RunFiles):
     def get_details(self) -> dict[str, Any]:
         """Return what is known of it: runId, target, status, times, properties, parameters, script, files, error."""
         self._row = self._read()
-        return describe(self._row, run_files.log_names(self))
+        return describe(self._row, run_files.log_names(self)) | submission.details(self._workspace, self._id)
 
     def get_details_with_logs(self) -> dict[str, Any]:
         """Return `get_details` with the text of each log in logFiles."""
         self._row = self._read()
-        return describe(self._row, run_files.logs(self))
+        return describe(self._row, run_files.logs(self)) | submission.details(self._workspace, self._id)
 
     def complete(self, _set_status: bool = True) -> None:
         """End it well; what was logged is written first.
@@ -289,14 +297,14 @@ class Run(RunLogging, RunFiles):
     def wait_for_completion(
         self, show_output: bool = False, wait_post_processing: bool = False, raise_on_error: bool = True
     ) -> dict[str, Any]:
-        """Wait until it has ended, and return its details.
+        """Wait until it has ended, and return its details; show_output: with what its script prints, as it comes.
 
         Raises: ActivityFailedException where it failed, was cancelled or is gone, if raise_on_error.
         """
         if show_output:
             print(f"RunId: {self.id}")
-        while (status := self.get_status()) not in ENDED:
-            time.sleep(POLL_S)
+        submission.follow(self._workspace, self._id, show_output=show_output)
+        status = self.get_status()
         details = self.get_details()
         if show_output:
             print(f"Execution Summary\n=================\nRunId: {self.id}\nStatus: {status}")
@@ -422,16 +430,45 @@ class Run(RunLogging, RunFiles):
         return Environment.get(self._workspace, self._row["environment"], str(self._row["environment_version"]))
 
     def get_snapshot_id(self) -> str:
-        """Refuse: no source folder is kept with runs yet."""
-        raise NotImplementedError("source folders are not kept yet; get_details()['script'] has the text of a script's run")
+        """Return the snapshot of the files that a submitted run had.
+
+        Raises: SnapshotException for a run that had none.
+        """
+        kept = submission.snapshot_of(self._workspace, self._id)
+        if kept is None:
+            raise SnapshotException(
+                f"run {self.id} was not submitted and has no snapshot",
+                hint="run.get_details()['runDefinition'] has a script's text",
+            )
+        return kept
 
     def restore_snapshot(self, snapshot_id: str | None = None, path: str | None = None) -> str:
-        """Refuse: no source folder is kept with runs yet."""
-        raise NotImplementedError("source folders are not kept yet; get_details()['script'] has the text of a script's run")
+        """Write the files that a submitted run had into a folder, by default snapshot_ and its first digits; returns the folder.
+
+        Raises: SnapshotException for a run that had none; SnapshotNotFound.
+        """
+        return submission.restore(self._workspace, snapshot_id or self.get_snapshot_id(), path)
+
+    def replay(self, params: Mapping[str, Any] | None = None) -> Replay:
+        """Run the script of this run again, under the same conditions as far as they can be held, and compare.
+
+        It runs while this waits, is a run of its own, and registers no model.  params: values in place of recorded ones; those
+        that were secrets must be given.
+        Raises: InvalidArgument for a run of no script, or one that has not ended.
+        """
+        from dbml.core.replay import replay
+
+        return replay(self._workspace, self._id, params)
+
+    def lineage(self) -> Lineage:
+        """Return where the run's data, script and environment come from, and what it made."""
+        from dbml.core.lineage import lineage
+
+        return lineage(self._workspace, self.id)
 
     def submit_child(self, config: Any, tags: Mapping[str, str] | None = None, **kwargs: Any) -> Run:
-        """Refuse: scripts cannot be submitted yet; `child_run` records a part of this run."""
-        raise NotImplementedError("submitting is not there yet; Run.child_run records a part of this run")
+        """Refuse: a submitted run has no parent yet; `Experiment.submit` submits, `child_run` records a part of this run."""
+        raise NotImplementedError("a submitted run has no parent yet; Experiment.submit submits, Run.child_run records a part")
 
 
 def _as_id(text: str) -> UUID:

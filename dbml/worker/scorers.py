@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import IO, Any
 
 from dbml import errors
@@ -21,6 +22,7 @@ log = logging.getLogger("dbml.scorers")
 
 Frame = tuple[dict[str, Any], bytes]
 PART_BYTES = 1 << 20
+PICKLE: Mapping[str, Any] = {"format": "pickle", "policy": None}  # how a model is loaded where nothing is said
 
 
 class ModelNeeded(Exception):
@@ -140,16 +142,19 @@ class ScorerPool:
                 return scorer
         return holding[0] if holding else self._scorers[int(digest[:8], 16) % len(self._scorers)]
 
-    async def describe(self, digest: str, upload: IO[bytes] | None, role: str = "") -> dict[str, Any]:
+    async def describe(
+        self, digest: str, upload: IO[bytes] | None, role: str = "", loading: Mapping[str, Any] = PICKLE
+    ) -> dict[str, Any]:
         """Return what a model takes and gives: features, n_features, prediction, classes, has_proba.
 
-        upload: the model's bytes from the start, where SQL has sent them; role: whose turn is waited for.
+        upload: the model's bytes from the start, where SQL has sent them; role: whose turn is waited for; loading: the
+        model's format and its workspace's policy.
         Raises: ModelNeeded; errors.ModelLoadError; errors.ScorerLost.
         """
         scorer = self.choose(digest)
         await scorer.lock.acquire(role)
         try:
-            return await self._known(scorer, digest, upload)
+            return await self._known(scorer, digest, upload, loading)
         finally:
             scorer.lock.release()
 
@@ -161,7 +166,7 @@ class ScorerPool:
         await scorer.lock.acquire(role)
         try:
             if upload is not None:
-                await self._known(scorer, digest, upload)
+                await self._known(scorer, digest, upload, {name: head.get(name) or PICKLE[name] for name in PICKLE})
             answer, scores = await scorer.exchange([(head, body)])
             if answer["tag"] == "need":
                 scorer.known.pop(digest, None)
@@ -170,14 +175,14 @@ class ScorerPool:
         finally:
             scorer.lock.release()
 
-    async def _known(self, scorer: Scorer, digest: str, upload: IO[bytes] | None) -> dict[str, Any]:
-        answer, _ = await scorer.exchange([({"tag": "describe", "digest": digest}, b"")])
+    async def _known(self, scorer: Scorer, digest: str, upload: IO[bytes] | None, loading: Mapping[str, Any]) -> dict[str, Any]:
+        answer, _ = await scorer.exchange([({"tag": "describe", "digest": digest, **loading}, b"")])
         if answer["tag"] == "need":
             scorer.known.pop(digest, None)
             if upload is None:
                 raise ModelNeeded(digest)
             upload.seek(0)
-            frames: list[Frame] = [({"tag": "load", "digest": digest}, b"")]
+            frames: list[Frame] = [({"tag": "load", "digest": digest, **loading}, b"")]
             # The frames are sent one by one below; a model's bytes are in the spool, not in memory.
             answer = await self._load(scorer, frames, upload)
         scorer.known[digest] = answer

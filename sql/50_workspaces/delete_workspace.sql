@@ -21,6 +21,7 @@ begin
     select array_agg(distinct d.digest) into digests from (
         select m.digest from dbml._models m where m.workspace_id = home.id
         union select f.digest from dbml._model_files f join dbml._models m using (model_id) where m.workspace_id = home.id
+        union select s.digest from dbml._snapshots s where s.workspace_id = home.id
         union select a.digest from dbml._artifacts a join dbml._runs r using (run_id) where r.workspace_id = home.id) d;
     delete from dbml._runs r where r.workspace_id = home.id;
     delete from dbml._experiments e where e.workspace_id = home.id;

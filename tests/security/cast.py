@@ -25,7 +25,7 @@ open("f.txt", "w").write(mark)
 run.upload_file("mark.txt", "f.txt")
 OutputDataSet = [run.id]"""
 # In how many ways a role can be related to a workspace; the strangers have every right that is not the workspace's.
-GRANTED = ("reader", "contributor", "owner")
+GRANTED = ("predictor", "reader", "contributor", "owner")
 ON_MODEL = ("predict", "read", "write")
 
 
@@ -73,7 +73,7 @@ def staged(connection: Connection) -> Iterator[Cast]:
     try:
         with acting(connection, roles["owner"]):
             (workspace,) = connection.execute("select dbml.create_workspace(%s)", [mark]).fetchone()  # type: ignore[misc]
-            for relation in ("reader", "contributor"):
+            for relation in ("predictor", "reader", "contributor"):
                 connection.execute("select dbml.grant_workspace(%s, %s, %s)", [mark, roles[relation], relation])
             connection.execute("select dbml.register_model(%s, %s, alias => 'best', workspace => %s)", [mark, MODEL, mark])
             connection.execute(

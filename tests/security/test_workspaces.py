@@ -18,7 +18,7 @@ READERS = {"reader", "contributor", "owner"}
 WRITERS = {"contributor", "owner"}
 OWNERS = {"owner"}
 ADMINISTRATORS: set[str] = set()  # none of the cast
-PREDICTORS = READERS | {"model_predict", "model_read", "model_write"}
+PREDICTORS = READERS | {"predictor", "model_predict", "model_read", "model_write"}
 MODEL_READERS = READERS | {"model_read", "model_write"}
 MODEL_WRITERS = WRITERS | {"model_write"}
 KNOWN = EVERYBODY - {"stranger"}
@@ -98,7 +98,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml_channel.require(bigint,text)": ("select dbml_channel.require({id}, 'read') is not null", READERS),
     "dbml_channel.score_one(text,text,text,text,text)": (
         f"select dbml_channel.score_one('{{w}}', '{{w}}', 'predict', 'row', {LINE})", PREDICTORS),
-    "dbml_channel.workspace_role(bigint)": ("select dbml_channel.workspace_role({id}) is not null", READERS),
+    "dbml_channel.workspace_role(bigint)": ("select dbml_channel.workspace_role({id}) is not null", READERS | {"predictor"}),
     "dbml_channel.workspaces(text)": ("select {id} in (select dbml_channel.workspaces('read'))", READERS),
 }  # fmt: skip
 
@@ -174,7 +174,7 @@ def test_every_view_shows_a_workspace_to_whom_it_lets_in(db: Connection, cast: C
     for view in views(db):
         there = seen(db, view, cast.mark)
         assert (there > 0) is (view not in WITHOUT), f"{view} must have a row of the workspace, or be in WITHOUT"
-        for relation in EVERYBODY - {"clerk", "model_predict"}:
+        for relation in EVERYBODY - {"clerk", "predictor", "model_predict"}:
             with acting(db, cast.roles[relation]):
                 count = seen(db, view, cast.mark)
             if view == "dbml.permissions":  # of others' rights an owner is told, of its own everybody

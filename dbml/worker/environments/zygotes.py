@@ -17,7 +17,7 @@ from dbml import errors
 from dbml.worker.environments.builder import Builder, Reference
 from dbml.worker.processes import ChildLost, Zygote
 from dbml.worker.sandbox import Limits
-from dbml.worker.scorers import Frame, ScorerPool
+from dbml.worker.scorers import PICKLE, Frame, ScorerPool
 
 log = logging.getLogger("dbml.environments")
 
@@ -226,10 +226,12 @@ class EnvironmentScorers:
         self._zygotes = zygotes
         self._reference = reference
 
-    async def describe(self, digest: str, upload: IO[bytes] | None, role: str = "") -> dict[str, Any]:
+    async def describe(
+        self, digest: str, upload: IO[bytes] | None, role: str = "", loading: Mapping[str, Any] = PICKLE
+    ) -> dict[str, Any]:
         """Describe a model as `ScorerPool.describe`; raises EnvironmentNeeded too."""
         async with self._zygotes.using(self._reference) as housing:
-            return await housing.scorers.describe(digest, upload, role)
+            return await housing.scorers.describe(digest, upload, role, loading)
 
     async def score(
         self, digest: str, head: dict[str, Any], body: bytes, upload: IO[bytes] | None = None, role: str = ""
