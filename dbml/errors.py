@@ -29,7 +29,8 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── ModelLoadError        ML022
     │   ├── PredictionError       ML023
     │   ├── ScorerLost            ML024
-    │   └── ModelExists           ML025
+    │   ├── ModelExists           ML025
+    │   └── NotCompiled           ML026  no certified form of it for the engine that was asked for
     ├── NotSupportedYet           ML030
     ├── LanguageMissing           ML031  the worker's machine lacks what runs the script's language
     ├── EnvironmentFailed         (an environment of packages)
@@ -260,6 +261,12 @@ class ModelExists(ModelError, code="ML025", name="MODEL_EXISTS"):
     """That version or alias is taken."""
 
     sqlstate = "ML025"
+
+
+class NotCompiled(ModelError, code="ML026", name="NOT_COMPILED"):
+    """The model has no certified form for the engine that was asked for; the message names the step and why."""
+
+    sqlstate = "ML026"
 
 
 class NotSupportedYet(DbmlError, code="ML030", name="NOT_SUPPORTED_YET"):

@@ -1,0 +1,201 @@
+"""Probes: the rows on which a compiled model must answer as the model itself.
+
+Random rows over the ranges of training and beyond, rows at every threshold and one float beside it, NULL and NaN in each
+feature, unseen categories, extremes.  PostgreSQL computes the functions' answers, `sql/45_engines` compares.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dbml import errors
+from dbml.engines.python import PythonEngine
+from dbml.engines.sql.compiler import Hints
+from dbml.engines.sql.expressions import Forest, Input, Kind
+
+SEED = 20_240_229
+RANDOM_ROWS = 1200
+THRESHOLD_ROWS = 4800
+MOST_CELLS = 400_000
+MOST_SPECIAL = 64  # features that are tried with each special value; of more, a random choice
+SPECIAL = (
+    None, float("nan"), float("inf"), float("-inf"), 0.0, -0.0, 1e300, -1e300, 1e15, -1e15, 5e-324, 1e-300,
+    3.4028235677973366e38, 3.4028235677973362e38, -3.4028235677973366e38, 1.7e9,
+)  # fmt: skip
+UNSEEN = (None, "", "never seen before", "Ω'\"")
+
+
+@dataclass
+class Probes:
+    """Rows by column, and how many thresholds they try of how many."""
+
+    columns: list[list[Any]]
+    n: int
+    ordinary: int  # the first so many rows have nothing special
+    tried: int
+    thresholds: int
+
+
+def make_probes(kinds: Sequence[Kind], hints: Hints) -> Probes:
+    """Make the rows."""
+    random = np.random.default_rng(SEED)
+    budget = max(400, min(RANDOM_ROWS + THRESHOLD_ROWS, MOST_CELLS // max(1, len(kinds))))
+    ordinary = [_random_column(i, kind, hints, random, min(RANDOM_ROWS, budget // 2)) for i, kind in enumerate(kinds)]
+    n = len(ordinary[0]) if ordinary else 0
+    rows = [list(row) for row in zip(*ordinary, strict=True)]
+    at, tried, total = _at_thresholds(rows, kinds, hints, random, max(100, budget - n))
+    rows += at
+    rows += _special(rows[:n], kinds, random)
+    return Probes([list(column) for column in zip(*rows, strict=True)], len(rows), n, tried, total)
+
+
+def _random_column(i: int, kind: Kind, hints: Hints, random: np.random.Generator, n: int) -> list[Any]:
+    known = hints.categories.get(i)
+    if kind == "text":
+        return [str(value) for value in random.choice(np.array(known or ["a", "b"], dtype=object), n)]
+    if known:
+        return [float(value) for value in random.choice(np.array(known, dtype=float), n)]
+    values = hints.ranges.get(i)
+    if not values:
+        centre, width = 0.0, 1.0
+    else:
+        low, high = min(values), max(values)
+        centre, width = (low + high) / 2, max((high - low) / 2, abs(low) * 1e-3, 1e-9)
+    made = centre + width * random.uniform(-1, 1, n)
+    beyond = random.random(n)
+    made = np.where(beyond > 0.8, centre + 3 * width * random.standard_normal(n), made)
+    if not values:  # of unknown size: some of every size
+        made = np.where(beyond < 0.2, np.sign(made) * 10.0 ** random.uniform(-3, 4, n), made)
+    made = np.where((beyond > 0.4) & (beyond < 0.5), np.round(made), made)
+    return [float(value) for value in made]
+
+
+def _at_thresholds(
+    rows: Sequence[list[Any]], kinds: Sequence[Kind], hints: Hints, random: np.random.Generator, budget: int
+) -> tuple[list[list[Any]], int, int]:
+    """Return rows at thresholds, the number of thresholds tried, and of those there are."""
+    made: list[list[Any]] = []
+    nodes = [
+        (forest, t, int(node)) for forest in hints.forests if all(isinstance(expr, Input) for expr in forest.inputs)
+        for t, tree in enumerate(forest.trees) for node in tree.inner if int(node) not in tree.categories
+    ]  # fmt: skip
+    total = len(nodes) + len(hints.thresholds)
+    room = max(1, budget // 6)
+    plain = hints.thresholds[:room]
+    for position, value in plain:
+        for beside in (value, np.nextafter(value, np.inf), np.nextafter(value, -np.inf)):
+            row = list(rows[int(random.integers(len(rows)))])
+            row[position] = float(beside)
+            made.append(row)
+    room = max(0, room - len(plain) // 2)
+    if len(nodes) > room:
+        nodes = [nodes[int(i)] for i in sorted(random.choice(len(nodes), room, replace=False))]
+    parents: dict[int, npt.NDArray[Any]] = {}
+    for forest, t, node in nodes:
+        tree = forest.trees[t]
+        if id(tree) not in parents:
+            parent = np.full(len(tree.left), -1)
+            parent[tree.left[tree.inner]] = tree.inner
+            parent[tree.right[tree.inner]] = tree.inner
+            parents[id(tree)] = parent
+        base = list(rows[int(random.integers(len(rows)))])
+        _reach(base, tree, node, parents[id(tree)], forest)
+        expr = forest.inputs[tree.feature[node]]
+        assert isinstance(expr, Input)
+        limit = float(tree.threshold[node])
+        with np.errstate(over="ignore"):
+            single = np.float32(limit)
+            beside = [limit, np.nextafter(limit, np.inf), np.nextafter(limit, -np.inf), float(single),
+                      float(np.nextafter(single, np.float32(np.inf))), float(np.nextafter(single, np.float32(-np.inf)))]  # fmt: skip
+        if forest.allow_missing:
+            beside[2] = None
+        for value in beside:
+            row = list(base)
+            row[expr.position] = None if value is None else float(value)
+            made.append(row)
+    return made, len(nodes) + len(plain), total
+
+
+def _reach(row: list[Any], tree: Any, node: int, parent: npt.NDArray[Any], forest: Forest) -> None:
+    """Change a row so that it comes to a node of a tree."""
+    bounds: dict[int, tuple[float, float]] = {}
+    while (above := int(parent[node])) >= 0:
+        expr = forest.inputs[tree.feature[above]]
+        assert isinstance(expr, Input)
+        low, high = bounds.get(expr.position, (-np.inf, np.inf))
+        if above not in tree.categories:
+            limit = float(tree.threshold[above])
+            low, high = (low, min(high, limit)) if tree.left[above] == node else (max(low, limit), high)
+            bounds[expr.position] = (low, high)
+        node = above
+    for position, (low, high) in bounds.items():
+        value = row[position]
+        if value is None or not low < value <= high:
+            gap = abs(low if np.isfinite(low) else high) * 1e-3 + 1e-3
+            row[position] = (low + high) / 2 if np.isfinite(low) and np.isfinite(high) else high - gap if np.isfinite(high) else low + gap
+
+
+def _special(rows: Sequence[list[Any]], kinds: Sequence[Kind], random: np.random.Generator) -> list[list[Any]]:
+    """Return rows with one special value each, and rows with several missing."""
+    made = []
+    positions = list(range(len(kinds)))
+    if len(positions) > MOST_SPECIAL:
+        positions = sorted(int(i) for i in random.choice(len(positions), MOST_SPECIAL, replace=False))
+    for position in positions:
+        for value in UNSEEN if kinds[position] == "text" else SPECIAL:
+            row = list(rows[int(random.integers(len(rows)))])
+            row[position] = value
+            made.append(row)
+    for _ in range(40):
+        row = list(rows[int(random.integers(len(rows)))])
+        made.append([None if random.random() < 0.4 else value for value in row])
+    made.append([None] * len(kinds))
+    return made
+
+
+def answers(engine: PythonEngine, method: str, probes: Probes, kinds: Sequence[Kind]) -> list[Any]:
+    """Return the model's own answer to each probe, None where it raised.
+
+    A row is an answer, or an array of floats of several outputs or classes.
+    """
+    found: list[Any] = [None] * probes.n
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        _answer(engine, method, probes, kinds, found, 0, probes.n)
+    return found
+
+
+def _answer(
+    engine: PythonEngine, method: str, probes: Probes, kinds: Sequence[Kind], found: list[Any], start: int, stop: int
+) -> None:  # fmt: skip
+    """Score rows; where that raises, each half for itself."""
+    if start == stop:
+        return
+    try:
+        scores = engine.score(method, _frame(engine, probes, kinds, start, stop))
+    except errors.DbmlError:
+        if stop - start > 1:
+            middle = probes.ordinary if start < probes.ordinary < stop else (start + stop) // 2
+            _answer(engine, method, probes, kinds, found, start, middle)
+            _answer(engine, method, probes, kinds, found, middle, stop)
+        return
+    found[start:stop] = list(scores)
+
+
+def _frame(engine: PythonEngine, probes: Probes, kinds: Sequence[Kind], start: int, stop: int) -> Any:
+    columns = [column[start:stop] for column in probes.columns]
+    if all(kind == "float" for kind in kinds):
+        return np.array([[np.nan if v is None else v for v in column] for column in columns], dtype=np.float64).T
+    names = engine.features or [f"c{i}" for i in range(len(kinds))]
+    series: Mapping[str, Any] = {
+        name: pd.Series(column, dtype="str") if kind == "text" else pd.Series(column, dtype="float64")
+        for name, column, kind in zip(names, columns, kinds, strict=True)
+    }
+    return pd.DataFrame(series)
