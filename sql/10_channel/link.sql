@@ -127,11 +127,12 @@ end
 $$;
 comment on function dbml_channel.exchange(text) is 'Send a message to the worker and wait for its answer.';
 
-create or replace function dbml_channel.open_call(request jsonb, body text default null)
+create or replace function dbml_channel._open_call(request jsonb, body text default null)
 returns table (tag text, head text, body_ text)
 language plpgsql volatile parallel restricted security definer
 set search_path = pg_catalog, pg_temp
--- Definer: reads the signing key.  The request says who calls; the session decides who that is.
+-- Definer: reads the signing key.  The request says who calls; the session decides who that is.  Called by definers that
+-- have made the request: what a person makes goes through open_call.
 as $$
 declare
     link constant text := dbml_channel.link();
@@ -141,7 +142,7 @@ declare
     waits boolean := false;
     inner_key bytea; outer_key bytea; protocol integer;
 begin
-    -- Nothing to authorize about a prediction: whoever finds the model may score with it.
+    -- Nothing to authorize about a prediction: who asks for it has found the model for the caller.
     if coalesce(request ->> 'kind', '') not in ('score', 'ping') then
         request := dbml_channel._authorize(request);
     end if;
@@ -188,7 +189,22 @@ begin
     end loop;
 end
 $$;
-comment on function dbml_channel.open_call(jsonb, text) is 'Open a call: sign the request as the session''s caller and send it.';
+comment on function dbml_channel._open_call(jsonb, text) is 'Open a call: sign the request as the session''s caller and send it.';
+
+create or replace function dbml_channel.open_call(request jsonb)
+returns table (tag text, head text, body_ text)
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: signs.  Whatever the request says, the caller gets no more by it than by run_script or run_stored.
+as $$
+begin
+    if request ->> 'kind' is distinct from 'script' then
+        raise exception 'this opens only scripts, got %', coalesce(request -> 'kind', 'null') using errcode = 'ML009';
+    end if;
+    return query select o.tag, o.head, o.body_ from dbml_channel._open_call(request) o;
+end
+$$;
+comment on function dbml_channel.open_call(jsonb) is 'Open the call of a script, after the caller''s right to it has been checked.';
 
 create or replace function dbml_channel.abandon(state text, message text)
 returns void
@@ -235,7 +251,7 @@ declare
     home text := (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'dblink');
     signature text;
 begin
-    foreach signature in array array['connect()', 'send(text)', 'receive()', 'exchange(text)', 'open_call(jsonb, text)',
+    foreach signature in array array['connect()', 'send(text)', 'receive()', 'exchange(text)', '_open_call(jsonb, text)',
                                      'abandon(text, text)'] loop
         execute format('alter function dbml_channel.%s set search_path = pg_catalog, %I, pg_temp', signature, home);
     end loop;

@@ -7,7 +7,7 @@ as $$
 declare
     gone record;
 begin
-    select * into gone from dbml_channel.find_model(model, workspace);
+    select * into gone from dbml_channel.find_model(model, workspace, 'write');
     delete from dbml._models m where m.model_id = gone.model_id;
     -- Bytes that no model and no artifact needs any more go with it.
     if not exists (select from dbml._models m where m.digest = gone.digest)

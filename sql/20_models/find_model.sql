@@ -1,5 +1,39 @@
+create or replace function dbml_channel.may_use_model(workspace_id bigint, name text, wanted text)
+returns boolean
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads the private table of grants, for the session's caller alone.
+as $$
+begin
+    if wanted is null or wanted not in ('predict', 'read', 'write') then
+        raise exception 'a right on a model must be predict, read or write, got %', coalesce(quote_literal(wanted), 'NULL')
+            using errcode = 'ML009';
+    end if;
+    return dbml_channel.may(workspace_id, case wanted when 'write' then 'write' else 'read' end)
+        or exists (select from dbml._model_grants g
+                   where g.workspace_id = may_use_model.workspace_id and g.name::text = may_use_model.name
+                     and (wanted = 'predict' or g.privilege = wanted or g.privilege = 'write')
+                     and dbml_channel.is_grantee(dbml_channel.caller(), g.grantee));
+end
+$$;
+comment on function dbml_channel.may_use_model(bigint, text, text) is
+    'Whether the caller may predict with, read or write a model: by the workspace, or by a grant on the model.';
+
+create or replace function dbml_channel.readable_models()
+returns table (workspace_id bigint, name text)
+language sql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads the private table of grants, for the session's caller alone.
+rows 10
+begin atomic
+    select g.workspace_id, g.name::text from dbml._model_grants g
+    where g.privilege in ('read', 'write') and dbml_channel.is_grantee(dbml_channel.caller(), g.grantee);
+end;
+comment on function dbml_channel.readable_models() is
+    'The models that the caller may read by grants of their own, beside those of the workspaces that it may read.';
+
 create or replace function dbml_channel.find_model(
-    model text, workspace text default null,
+    model text, workspace text default null, wanted text default 'read',
     out model_id bigint, out workspace_id bigint, out name text, out version integer,
     out digest bytea, out size bigint, out signature jsonb, out environment jsonb)
 language plpgsql stable parallel restricted security definer
@@ -8,7 +42,7 @@ set search_path = pg_catalog, pg_temp
 -- transaction has registered is found and one that it rolled back is not.
 as $$
 declare
-    wanted constant text := coalesce(nullif(workspace, ''), nullif(current_setting('dbml.workspace', true), ''), 'default');
+    home constant text := coalesce(nullif(workspace, ''), nullif(current_setting('dbml.workspace', true), ''), 'default');
     plain constant text := split_part(split_part(model, '@', 1), ':', 1);
     mark constant text := substr(model, length(plain) + 2);
     its_environment bigint;
@@ -20,7 +54,7 @@ begin
         join dbml._model_aliases a on a.workspace_id = w.workspace_id and a.name = plain and a.alias = mark
         join dbml._models m on m.workspace_id = a.workspace_id and m.name = a.name and m.version = a.version
         join dbml._blobs b on b.digest = m.digest
-        where w.name = wanted;
+        where w.name = home;
     else
         if mark <> '' and mark !~ '^[0-9]{1,9}$' then
             raise exception 'a model''s version must be a number, got "%"', mark
@@ -32,13 +66,19 @@ begin
         join dbml._models m on m.workspace_id = w.workspace_id and m.name = plain
             and (mark = '' or m.version = nullif(mark, '')::integer)
         join dbml._blobs b on b.digest = m.digest
-        where w.name = wanted
+        where w.name = home
         order by m.version desc limit 1;
     end if;
-    if model_id is null then
-        perform dbml_channel.find_workspace(wanted);
-        raise exception 'model "%" is not in workspace "%"', model, wanted
-            using errcode = 'ML020', detail = jsonb_build_object('model', model, 'workspace', wanted),
+    if model_id is null or not dbml_channel.may_use_model(workspace_id, name, wanted) then
+        perform dbml_channel.find_workspace(home, 'use');
+        if model_id is not null and dbml_channel.may_use_model(workspace_id, name, 'predict') then
+            raise insufficient_privilege using
+                message = format('role %s may not %s model "%s": it needs %s', dbml_channel.caller(), wanted, name, wanted),
+                detail = jsonb_build_object('model', name, 'workspace', home, 'role', dbml_channel.caller(), 'needs', wanted),
+                hint = format('SELECT dbml.grant_model(%L, %L, %L)', name, dbml_channel.caller(), wanted);
+        end if;
+        raise exception 'model "%" is not in workspace "%"', model, home
+            using errcode = 'ML020', detail = jsonb_build_object('model', model, 'workspace', home),
                   hint = 'SELECT name, version, aliases FROM dbml.models';
     elsif its_environment is not null then
         select jsonb_build_object('id', e.environment_id, 'name', e.name, 'version', e.version,
@@ -47,27 +87,27 @@ begin
     end if;
 end
 $$;
-comment on function dbml_channel.find_model(text, text) is
-    'The version that a reference (name, name:3, name@alias) means now, in the caller''s snapshot.';
+comment on function dbml_channel.find_model(text, text, text) is
+    'The version that a reference (name, name:3, name@alias) means now, in the caller''s snapshot, if the caller has the right wanted.';
 
-create or replace function dbml_channel.send_model(digest bytea)
+create or replace function dbml_channel._send_model(digest bytea)
 returns void
 language plpgsql volatile parallel restricted security definer
 set search_path = pg_catalog, pg_temp
--- Definer: reads the bytes, which the worker needs and the caller may not see.
+-- Definer: reads the bytes, which the worker needs and the caller may not see; called by definers that have asked for the right.
 as $$
 declare
     part bytea;
 begin
     for part in
         select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
-        where bc.blob = send_model.digest order by bc.ordinal
+        where bc.blob = _send_model.digest order by bc.ordinal
     loop
         perform dbml_channel.exchange(E'part {}\n' || encode(part, 'hex'));
     end loop;
 end
 $$;
-comment on function dbml_channel.send_model(bytea) is 'Send a model''s bytes to the worker, part by part.';
+comment on function dbml_channel._send_model(bytea) is 'Send a model''s bytes to the worker, part by part.';
 
 create or replace function dbml_channel.receive_model(head jsonb, workspace bigint)
 returns integer

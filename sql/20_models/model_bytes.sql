@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 -- Definer: reads private tables.
 begin atomic
     select string_agg(dbml._read_chunk(c), ''::bytea order by bc.ordinal)
-    from dbml_channel.find_model(model, workspace) m
+    from dbml_channel.find_model(model, workspace, 'read') m
     join dbml._blob_chunks bc on bc.blob = m.digest
     join dbml._chunks c on c.digest = bc.chunk;
 end;

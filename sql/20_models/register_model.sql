@@ -11,6 +11,13 @@ begin
         raise exception 'a model''s name must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(model_name), 'NULL')
             using errcode = 'ML009';
     end if;
+    if not dbml_channel.may_use_model(workspace, model_name, 'write') then
+        perform dbml_channel.require(workspace, 'write');
+    elsif not exists (select from dbml._environments e where (e.workspace_id, e.environment_id) = (workspace, (about ->> 'environment_id')::bigint))
+          and about ->> 'environment_id' is not null then
+        raise exception 'a model''s environment must be in the model''s workspace' using errcode = 'ML036',
+            hint = 'SELECT workspace, name, version FROM dbml.environments';
+    end if;
     -- Versions count from 1 without a gap: one registration of a name at a time, to the end of the transaction.
     perform pg_advisory_xact_lock(hashtextextended('dbml model ' || workspace || ' ' || model_name, 0));
     insert into dbml._models (workspace_id, name, version, digest, format, framework, framework_version, signature,
@@ -57,7 +64,7 @@ begin
     elsif jsonb_typeof(signature) <> 'object' or jsonb_typeof(tags) <> 'object' or jsonb_typeof(properties) <> 'object' then
         raise exception 'signature, tags and properties must be JSON objects' using errcode = 'ML009';
     end if;
-    return dbml._add_model((dbml_channel.find_workspace(workspace)).id, name, dbml._store_blob(model), jsonb_build_object(
+    return dbml._add_model((dbml_channel.find_workspace(workspace, 'use')).id, name, dbml._store_blob(model), jsonb_build_object(
         'framework', framework, 'framework_version', framework_version, 'signature', signature, 'description', description,
         'tags', tags, 'properties', properties, 'alias', alias, 'run_id', run_id,
         'environment_id', dbml_channel.find_environment(environment, workspace) ->> 'id'));

@@ -7,7 +7,7 @@ as $$
 declare
     found_model record;
 begin
-    select * into found_model from dbml_channel.find_model(model, workspace);
+    select * into found_model from dbml_channel.find_model(model, workspace, 'write');
     if alias is null or alias ~ '[:@/[:cntrl:]]' or btrim(alias) <> alias or length(alias) not between 1 and 255 then
         raise exception 'an alias must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(alias), 'NULL')
             using errcode = 'ML009';

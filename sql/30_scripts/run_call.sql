@@ -200,19 +200,21 @@ comment on function dbml_channel.ordering(text, text[]) is 'A term of order_by, 
 
 create or replace function dbml_channel.lend_model(model text, workspace text)
 returns text
-language plpgsql volatile parallel unsafe security invoker
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads the bytes, for a caller who may read the model.
 as $$
 declare
     lent record;
     state text; said text; detail text; hint text;
 begin
     begin
-        lent := dbml_channel.find_model(model, workspace);
+        lent := dbml_channel.find_model(model, workspace, 'read');
     exception when others then
         get stacked diagnostics state = returned_sqlstate, said = message_text, detail = pg_exception_detail, hint = pg_exception_hint;
         return 'refused ' || jsonb_build_object('sqlstate', state, 'message', said, 'detail', detail, 'hint', hint)::text;
     end;
-    perform dbml_channel.send_model(lent.digest);
+    perform dbml_channel._send_model(lent.digest);
     return 'model ' || jsonb_build_object('name', lent.name, 'version', lent.version, 'digest', encode(lent.digest, 'hex'))::text;
 end
 $$;

@@ -45,7 +45,7 @@ begin
                                                       when order_by is not null then 'order_by' else 'rows_per_read' end, input_name
             using errcode = 'ML009', hint = 'give input_query => ''SELECT ...''';
     end if;
-    home := dbml_channel.find_workspace(workspace);
+    home := dbml_channel.find_workspace(workspace, 'use');   -- what the call needs, open_call knows
     return jsonb_build_object(
         'kind', 'script', 'script', script, 'language', lower(language), 'params', coalesce(params, '{}'),
         'output_name', output_name, 'queries', queries, 'main_input', input_name, 'order_by', to_jsonb(order_by),

@@ -12,7 +12,7 @@ set search_path = pg_catalog, pg_temp
 -- Definer: writes a private table after checking what is written, and by whom.
 as $$
 declare
-    home bigint := (dbml_channel.find_workspace(workspace)).id;
+    home bigint := (dbml_channel.find_workspace(workspace, 'write')).id;
     caller constant text := dbml_channel.caller();
     former dbml._scripts;
     made integer;
@@ -31,7 +31,7 @@ begin
     select * into former from dbml._scripts s where (s.workspace_id, s.name::text) = (home, create_script.name)
     order by s.version desc limit 1;
     if former.script_id is not null then
-        perform dbml_channel._check_script_owner(former.name, former.created_by, caller);
+        perform dbml_channel._check_script_owner(former.name, former.created_by, caller, home);
     end if;
     insert into dbml._scripts (workspace_id, name, version, language, script, defaults, description, tags, created_by)
     values (home, create_script.name, coalesce(former.version, 0) + 1, lower(create_script.language), create_script.script,
@@ -51,20 +51,20 @@ to it, and the owner of the schema. dbml.grant_script lets other roles run it.
 Errors: ML009 a bad name, language, no text, or a default that is marked as a secret; 42501 the name is another role''s.
 Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + n)$$, params => ''{"n": 1}'');';
 
-create or replace function dbml_channel._check_script_owner(name text, owner_ text, caller text)
+create or replace function dbml_channel._check_script_owner(name text, owner_ text, caller text, home bigint)
 returns void
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
--- Definer: called by definers only; an administrator is who may act as the owner of the schema.
+-- Definer: called by definers only, after they have asked for the right to write in the workspace.
 as $$
 begin
-    if caller <> owner_ and not pg_has_role(caller, (select n.nspowner from pg_namespace n where n.nspname = 'dbml'), 'member') then
+    if caller <> owner_ and not dbml_channel.may(home, 'own') then
         raise insufficient_privilege using message = format('script "%s" belongs to role %s', name, owner_),
-            hint = 'choose another name, or ask its creator or the owner of the schema';
+            hint = 'choose another name, or ask its creator or an owner of the workspace';
     end if;
 end
 $$;
-comment on function dbml_channel._check_script_owner(text, text, text) is 'Refuse who may not change a stored script.';
+comment on function dbml_channel._check_script_owner(text, text, text, bigint) is 'Refuse who may not change a stored script.';
 
 create or replace function dbml_channel._find_script(reference text, workspace bigint, caller text)
 returns dbml._scripts
@@ -83,10 +83,10 @@ begin
     end if;
     select s.* into found_ from dbml._scripts s
     where s.workspace_id = workspace and s.name::text = plain and (mark = '' or s.version = nullif(mark, '')::integer)
-      and (s.created_by = caller
-           or pg_has_role(caller, (select n.nspowner from pg_namespace n where n.nspname = 'dbml'), 'member')
-           or exists (select from dbml._script_grants g join pg_roles r on r.rolname = g.grantee
-                      where (g.workspace_id, g.name::text) = (workspace, plain) and pg_has_role(caller, r.oid, 'member')))
+      and (s.created_by = caller and dbml_channel.may(workspace, 'write')
+           or dbml_channel.may(workspace, 'own')
+           or exists (select from dbml._script_grants g
+                      where (g.workspace_id, g.name::text) = (workspace, plain) and dbml_channel.is_grantee(caller, g.grantee)))
     order by s.version desc limit 1;
     if found_.script_id is null then
         raise exception 'there is no stored script "%" that role % may run', reference, caller

@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 -- Definer: writes private tables.
 as $$
 declare
-    home bigint := (dbml_channel.find_workspace(workspace)).id;
+    home bigint := (dbml_channel.find_workspace(workspace, 'write')).id;
     gone integer;
 begin
     perform dbml_channel._check_script(name, home);

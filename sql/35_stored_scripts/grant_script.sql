@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 -- Definer: writes a private table, and grants on functions that belong to the owner.
 as $$
 declare
-    home bigint := (dbml_channel.find_workspace(workspace)).id;
+    home bigint := (dbml_channel.find_workspace(workspace, 'write')).id;
 begin
     perform dbml_channel._check_script(name, home);
     if role is null or to_regrole(quote_ident(role)) is null then
@@ -14,7 +14,7 @@ begin
     insert into dbml._script_grants (workspace_id, name, grantee, granted_by)
     values (home, grant_script.name, role, dbml_channel.caller())
     on conflict do nothing;
-    perform dbml_channel._grant_stored(role);
+    perform dbml_channel._grant_uses(role, 'stored');
 end
 $$;
 comment on function dbml.grant_script(text, text, text) is
@@ -39,27 +39,7 @@ begin
         raise exception 'there is no stored script "%"', reference using errcode = 'ML051',
             detail = jsonb_build_object('script', reference), hint = 'SELECT name, version FROM dbml.scripts';
     end if;
-    perform dbml_channel._check_script_owner(reference, owner_, dbml_channel.caller());
+    perform dbml_channel._check_script_owner(reference, owner_, dbml_channel.caller(), home);
 end
 $$;
 comment on function dbml_channel._check_script(text, bigint) is 'Refuse a stored script that is not there, or is not the caller''s to change.';
-
-create or replace function dbml_channel._grant_stored(role text)
-returns void
-language plpgsql volatile parallel unsafe security definer
-set search_path = pg_catalog, pg_temp
--- Definer: grants on the owner's functions.
-as $$
-declare
-    routine text;
-begin
-    execute format('grant usage on schema dbml, dbml_channel to %I', role);
-    for routine in
-        select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-        where p.proname !~ '^_' and (n.nspname = 'dbml_channel' or n.nspname = 'dbml' and p.proname in ('run_stored', 'run_stored_json'))
-    loop
-        execute format('grant execute on routine %s to %I', routine, role);
-    end loop;
-end
-$$;
-comment on function dbml_channel._grant_stored(text) is 'Give a role what running stored scripts needs, and nothing that runs others.';

@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 -- Definer: writes a private table.
 as $$
 declare
-    home bigint := (dbml_channel.find_workspace(workspace)).id;
+    home bigint := (dbml_channel.find_workspace(workspace, 'write')).id;
 begin
     perform dbml_channel._check_script(name, home);
     delete from dbml._script_grants g where (g.workspace_id, g.name::text, g.grantee) = (home, revoke_script.name, role);

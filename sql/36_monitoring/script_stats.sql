@@ -13,6 +13,7 @@ select r.script_sha256, r.language, r.environment, r.environment_version, r.user
 from dbml._runs r
 cross join lateral (select extract(epoch from r.finished_at - r.started_at)::double precision as seconds) t
 where r.finished_at is not null and r.script_sha256 is not null
+  and r.workspace_id = any (array(select dbml_channel.workspaces('read')))
 group by r.script_sha256, r.language, r.environment, r.environment_version, r.username, r.stored_script, r.pool;
 comment on view dbml.script_stats is
     'Finished scripts by text, language, environment, role and pool: how often, how long, how large; those that failed are counted too.';

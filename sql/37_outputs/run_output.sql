@@ -2,10 +2,12 @@ create or replace function dbml_channel.output_parts(run_id uuid, name text)
 returns table (columns jsonb, literals text[])
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
--- Definer: reads private tables.
+-- Definer: reads private tables, where the caller may read the run's workspace.
 as $$
 begin
-    if not exists (select from dbml._outputs o where (o.run_id, o.name) = (output_parts.run_id, output_parts.name)) then
+    if not exists (select from dbml._outputs o join dbml._runs r using (run_id)
+                   where (o.run_id, o.name) = (output_parts.run_id, output_parts.name)
+                     and dbml_channel.may(r.workspace_id, 'read')) then
         raise exception 'run % has no output "%"', coalesce(run_id::text, 'NULL'), name
             using errcode = 'ML052', detail = jsonb_build_object('run_id', run_id, 'name', name),
                   hint = 'run.outputs["name"] = frame in a script makes one; SELECT * FROM dbml.outputs lists them';

@@ -9,20 +9,20 @@ declare
     answer record;
     state text; said text;
 begin
-    lent := dbml_channel.find_model(model, workspace);
+    lent := dbml_channel.find_model(model, workspace, 'predict');
     for attempt in 1 .. 4 loop
         select o.tag, o.head, o.body_ into answer
-        from dbml_channel.open_call(jsonb_build_object('kind', 'score', 'form', form, 'method', method, 'model', model,
+        from dbml_channel._open_call(jsonb_build_object('kind', 'score', 'form', form, 'method', method, 'model', model,
                                                        'digest', encode(lent.digest, 'hex'), 'environment', lent.environment,
             -- Only a record's columns are found by name.
             'signature', case when form = 'record' then lent.signature end), input) o;
         exit when answer.tag not in ('need', 'need_environment');
         if answer.tag = 'need_environment' then
-            perform dbml_channel.build_environment((lent.environment ->> 'id')::bigint);
+            perform dbml_channel._build_environment((lent.environment ->> 'id')::bigint);
             continue;
         end if;
         -- The worker holds models by digest, whoever brought them: this one it has not seen, or has let go.
-        perform dbml_channel.send_model(lent.digest);
+        perform dbml_channel._send_model(lent.digest);
     end loop;
     if answer.tag in ('need', 'need_environment') then
         raise exception 'no scorer keeps model "%" long enough to score with it', model using errcode = 'ML024',

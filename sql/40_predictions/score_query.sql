@@ -6,7 +6,6 @@ language plpgsql volatile parallel unsafe security invoker
 -- give: a statement over $1, the chunk's rows as an array of records, and $2, the literal of their scores.
 as $$
 declare
-    lent record;
     answer record;
     sent integer[];
     chunk_query text;
@@ -16,23 +15,7 @@ declare
     written bigint := 0;
     state text; said text;
 begin
-    lent := dbml_channel.find_model(model, workspace);
-    for attempt in 1 .. 4 loop
-        select o.tag, o.head, o.body_ into answer from dbml_channel.open_call(jsonb_build_object(
-            'kind', 'score', 'form', 'query', 'method', method, 'model', model, 'digest', encode(lent.digest, 'hex'),
-            'signature', lent.signature, 'environment', lent.environment, 'columns', dbml_channel.columns(names, types, kinds), 'prediction', prediction)) o;
-        exit when answer.tag not in ('need', 'need_environment');
-        if answer.tag = 'need_environment' then
-            perform dbml_channel.build_environment((lent.environment ->> 'id')::bigint);
-            continue;
-        end if;
-        perform dbml_channel.send_model(lent.digest);
-    end loop;
-    if answer.tag in ('need', 'need_environment') then
-        raise exception 'no scorer keeps model "%" long enough to score with it', model using errcode = 'ML024',
-            hint = 'repeat the call; the worker''s log says more';
-    end if;
-    sent := array(select e.value::integer from jsonb_array_elements_text(answer.head::jsonb -> 'sent') e);
+    sent := dbml_channel.open_scoring(model, workspace, names, types, kinds, prediction, method);
     chunk_query := dbml_channel.chunk_query(types, kinds, sent, true);
     n := dbml_channel.chunk_rows(kinds, sent);
     perform dbml_channel.nest(1);
@@ -77,6 +60,39 @@ end
 $$;
 comment on function dbml_channel.score_query(text, text, text[], text[], text[], text, jsonb, text, text, boolean) is
     'Score a query''s rows chunk by chunk and do with each chunk and its scores what a statement says.';
+
+create or replace function dbml_channel.open_scoring(
+    model text, workspace text, names text[], types text[], kinds text[], prediction jsonb, method text)
+returns integer[]
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: a model is scored by those who may not read its bytes.
+as $$
+declare
+    lent record;
+    answer record;
+begin
+    lent := dbml_channel.find_model(model, workspace, 'predict');
+    for attempt in 1 .. 4 loop
+        select o.tag, o.head, o.body_ into answer from dbml_channel._open_call(jsonb_build_object(
+            'kind', 'score', 'form', 'query', 'method', method, 'model', model, 'digest', encode(lent.digest, 'hex'),
+            'signature', lent.signature, 'environment', lent.environment, 'columns', dbml_channel.columns(names, types, kinds), 'prediction', prediction)) o;
+        exit when answer.tag not in ('need', 'need_environment');
+        if answer.tag = 'need_environment' then
+            perform dbml_channel._build_environment((lent.environment ->> 'id')::bigint);
+            continue;
+        end if;
+        perform dbml_channel._send_model(lent.digest);
+    end loop;
+    if answer.tag in ('need', 'need_environment') then
+        raise exception 'no scorer keeps model "%" long enough to score with it', model using errcode = 'ML024',
+            hint = 'repeat the call; the worker''s log says more';
+    end if;
+    return array(select e.value::integer from jsonb_array_elements_text(answer.head::jsonb -> 'sent') e);
+end
+$$;
+comment on function dbml_channel.open_scoring(text, text, text[], text[], text[], jsonb, text) is
+    'Open the call that scores a query''s rows, and return the positions of the columns that the model takes.';
 
 create or replace function dbml_channel.scored_source(types text[], prediction_type text)
 returns text

@@ -19,11 +19,18 @@ begin
             create_workspace.description, create_workspace.tags, dbml_channel.caller())
     on conflict do nothing
     returning workspace_id into made;
-    if made is null and not exist_ok then
-        raise exception 'workspace "%" exists', name using errcode = 'ML009',
-            hint = format('SELECT dbml.create_workspace(%L, exist_ok => true)', name);
+    if made is not null then   -- nobody else's, until its owner grants
+        insert into dbml._workspace_grants (workspace_id, grantee, privilege, granted_by)
+        values (made, dbml_channel.caller(), 'owner', dbml_channel.caller());
+        return made;
     end if;
-    return coalesce(made, (select w.workspace_id from dbml._workspaces w where w.name = create_workspace.name));
+    select w.workspace_id into made from dbml._workspaces w where w.name = create_workspace.name;
+    if not exist_ok or not dbml_channel.may(made, 'read') then
+        raise exception 'workspace "%" exists', name using errcode = 'ML009',
+            hint = case when dbml_channel.may(made, 'read') then format('SELECT dbml.create_workspace(%L, exist_ok => true)', name)
+                else 'it is another role''s: choose another name' end;
+    end if;
+    return made;
 exception when check_violation then
     raise exception 'a workspace''s name must have 1 to 255 characters and none of : @ /, and its tags be a JSON object, got % and %',
         coalesce(quote_literal(name), 'NULL'), tags using errcode = 'ML009';
@@ -32,6 +39,7 @@ $$;
 comment on function dbml.create_workspace(text, text, text, text, text, jsonb, boolean) is
 'Create a workspace, which holds models, experiments and runs apart from those of others; returns its id.
 
+It is its creator''s alone, and of those who administer dbml, until dbml.grant_workspace lets others in.
 Use it with SET dbml.workspace = ''name'', or the argument workspace of every function.
-Errors: ML009 where it exists (unless exist_ok) or the name is not plain.
+Errors: ML009 where it exists (unless exist_ok, and the caller may read it) or the name is not plain.
 Example: SELECT dbml.create_workspace(''churn'', resource_group => ''marketing'', location => ''office'');';

@@ -1,7 +1,8 @@
 create or replace view dbml.environments as
 select e.environment_id, w.name as workspace, e.name, e.version, e.python_version, e.format, e.spec, e.lock, e.lock_sha256,
        e.description, e.tags, e.properties, e.created_at, e.created_by
-from dbml._environments e join dbml._workspaces w using (workspace_id);
+from dbml._environments e join dbml._workspaces w using (workspace_id)
+where w.workspace_id = any (array(select dbml_channel.workspaces('read')));
 comment on view dbml.environments is 'Environments, a row a version: what was asked for, and the lock that it was resolved to.';
 comment on column dbml.environments.format is 'What spec is: requirements, conda or pyproject.';
 comment on column dbml.environments.python_version is 'The Python version that it is locked for.';

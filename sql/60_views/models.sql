@@ -6,7 +6,9 @@ select m.model_id, w.name as workspace, m.name, m.version,
        encode(m.digest, 'hex') as digest, b.size as size_bytes, m.run_id, m.created_at, m.created_by,
        e.name::text || ':' || e.version as environment
 from dbml._models m join dbml._workspaces w using (workspace_id) join dbml._blobs b using (digest)
-     left join dbml._environments e using (environment_id);
+     left join dbml._environments e using (environment_id)
+where m.workspace_id = any (array(select dbml_channel.workspaces('read')))
+   or (m.workspace_id, m.name::text) in (select g.workspace_id, g.name from dbml_channel.readable_models() g);
 comment on view dbml.models is 'Registered models, a row a version. The bytes: dbml.model_bytes(name).';
 comment on column dbml.models.digest is 'SHA-256 of the bytes, in hex; the worker keeps loaded models by it.';
 comment on column dbml.models.signature is 'What the model takes and gives: {"features": [{"name"}], "prediction": {"type"}, "classes": [...]}.';

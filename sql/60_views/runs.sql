@@ -16,7 +16,8 @@ from dbml._runs r
 cross join lateral (select r.finished_at is null and (select not exists (select from pg_locks l
     where l.database = (select d.oid from pg_database d where d.datname = current_database()) and l.locktype = 'advisory'
       and l.granted and l.objsubid = 2 and l.classid = 1684172140 and l.objid = 2003792491)
-    and not pg_is_in_recovery()) as since_then) lost;
+    and not pg_is_in_recovery()) as since_then) lost
+where r.workspace_id = any (array(select dbml_channel.workspaces('read')));
 comment on view dbml.runs is
     'Every script that was run, recorded by the worker itself: also those that failed, were cancelled or were rolled back.';
 comment on column dbml.runs.status is 'queued, running, completed, failed, canceled or interrupted: its worker has died.';

@@ -27,9 +27,9 @@ begin
     elsif jsonb_typeof(coalesce(tags, '{}')) <> 'object' then
         raise exception 'tags must be a JSON object, got %', tags using errcode = 'ML009';
     end if;
-    home := dbml_channel.find_workspace(workspace);
+    home := dbml_channel.find_workspace(workspace, 'write');
     begin
-        perform * from dbml_channel.open_call(jsonb_build_object(
+        perform * from dbml_channel._open_call(jsonb_build_object(
             'kind', 'environment', 'form', 'resolve', 'spec', spec, 'python_version', python_version));
         while locked is null loop
             for said in select e.tag, e.head, e.body from dbml_channel.exchange('next {}') e loop

@@ -8,6 +8,7 @@ declare
     gone jsonb := dbml_channel.find_environment(environment, workspace);
     held text;
 begin
+    perform dbml_channel.find_workspace(workspace, 'write');
     if gone is null then
         raise exception 'environment must be given, got NULL' using errcode = 'ML009';
     end if;

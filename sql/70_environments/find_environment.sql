@@ -22,10 +22,10 @@ begin
     from dbml._workspaces w
     join dbml._environments e on e.workspace_id = w.workspace_id and e.name = plain
         and (mark = '' or e.version = nullif(mark, '')::integer)
-    where w.name = wanted
+    where w.name = wanted and dbml_channel.may(w.workspace_id, 'use')
     order by e.version desc limit 1;
     if found_environment is null then
-        perform dbml_channel.find_workspace(wanted);
+        perform dbml_channel.find_workspace(wanted, 'use');
         raise exception 'environment "%" is not in workspace "%"', environment, wanted
             using errcode = 'ML036', detail = jsonb_build_object('environment', environment, 'workspace', wanted),
                   hint = 'SELECT workspace, name, version FROM dbml.environments';

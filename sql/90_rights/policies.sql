@@ -1,0 +1,32 @@
+-- Row-level security on what belongs to a workspace, by the predicate that the views have: whoever is granted a table
+-- sees what is in its own workspaces.  The owner is not bound by it, and so neither are the functions, which ask for
+-- themselves; nor is the worker, which records the runs of all.
+do $$
+declare
+    secured record;
+    place text;
+begin
+    for secured in
+        select c.oid::regclass as name,
+               exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'workspace_id' and not a.attisdropped) as direct
+        from pg_class c
+        where c.relnamespace = 'dbml'::regnamespace and c.relkind = 'r' and c.relrowsecurity
+    loop
+        place := case when secured.direct then 'workspace_id'
+            else format('(select r.workspace_id from dbml._runs r where r.run_id = %s.run_id)', secured.name) end
+            || ' = any (array(select dbml_channel.workspaces(%L)))';
+        execute format('drop policy if exists reading on %s', secured.name);
+        execute format('create policy reading on %s for select using (%s)', secured.name, format(place, 'read'));
+        execute format('drop policy if exists adding on %s', secured.name);
+        execute format('create policy adding on %s for insert with check (%s)', secured.name, format(place, 'write'));
+        execute format('drop policy if exists changing on %s', secured.name);
+        execute format('create policy changing on %s for update using (%s)', secured.name, format(place, 'write'));
+        execute format('drop policy if exists deleting on %s', secured.name);
+        execute format('create policy deleting on %s for delete using (%s)', secured.name, format(place, 'write'));
+        if to_regrole('dbml_worker') is not null then
+            execute format('drop policy if exists of_the_worker on %s', secured.name);
+            execute format('create policy of_the_worker on %s to dbml_worker using (true) with check (true)', secured.name);
+        end if;
+    end loop;
+end
+$$;
