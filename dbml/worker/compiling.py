@@ -38,7 +38,7 @@ def compiled_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
     return {
         **told, "kinds": made.kinds, "features": made.features, "type": engine.type, "refusals": made.refused,
         "functions": [{"method": f.method, "form": f.form, "language": f.body.language} for f in made.functions],
-        "rows": made.probes.n, "ordinary": made.probes.ordinary, "answers": outputs, "tolerance": made.tolerance,
+        "methods": list(made.answers), "rows": made.probes.n, "ordinary": made.probes.ordinary, "plain": made.probes.plain, "answers": outputs, "tolerance": made.tolerance,
         "thresholds": made.probes.thresholds, "thresholds_tried": made.probes.tried, "seconds": round(made.seconds, 3),
     }, "\n".join(lines).encode()  # fmt: skip
 

@@ -15,7 +15,7 @@ from dbml.engines.sql.expressions import Expr, Sum
 
 
 def _nearness(compiler: Compiler, centres: Any, columns: Sequence[Column]) -> list[Expr]:
-    """Return minus the square of the distance to each centre."""
+    """Return what orders the centres by distance: 2 x c - c c, as scikit-learn computes it, so that ties are the same."""
     compiler.need_floats(columns)
     compiler.need_finite(columns)
     cells = [compiler.let(column.expr) if column.expr.children() else column.expr for column in columns]
@@ -23,8 +23,8 @@ def _nearness(compiler: Compiler, centres: Any, columns: Sequence[Column]) -> li
     for centre in np.asarray(centres, dtype=float):
         compiler.check(4 * len(cells))
         compiler.spans(columns, centre, None)
-        apart = [cell - float(middle) for cell, middle in zip(cells, centre, strict=True)]
-        found.append(compiler.let(-Sum(tuple(each * each for each in apart))))
+        terms = [cell * (2.0 * float(middle)) for cell, middle in zip(cells, centre, strict=True)]
+        found.append(compiler.let(Sum(tuple(terms)) - float(centre @ centre)))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,29 @@ from dbml.engines.sql.compiler import Hints
 from dbml.engines.sql.expressions import Forest, Input, Kind
 
 SEED = 20_240_229
-RANDOM_ROWS = 1200
+RANDOM_ROWS = 1000
 THRESHOLD_ROWS = 4800
 MOST_CELLS = 400_000
 MOST_SPECIAL = 64  # features that are tried with each special value; of more, a random choice
-SPECIAL = (
-    None, float("nan"), float("inf"), float("-inf"), 0.0, -0.0, 1e300, -1e300, 1e15, -1e15, 5e-324, 1e-300,
-    3.4028235677973366e38, 3.4028235677973362e38, -3.4028235677973366e38, 1.7e9,
-)  # fmt: skip
-UNSEEN = (None, "", "never seen before", "Ω'\"")
+FEW = 4  # features that are tried with each value that most models refuse
+SIZES = (0.0, -0.0, 1e15, -1e15, 1.7e9, 1e-30)
+REFUSED = (float("inf"), float("-inf"), 1e300, -1e300, 5e-324, 3.4028235677973366e38, 3.4028235677973362e38, -3.4028235677973366e38)
+UNSEEN = ("", "never seen before", "Ω'\"")
 
 
 @dataclass
 class Probes:
-    """Rows by column, and how many thresholds they try of how many."""
+    """Rows by column, and how many thresholds they try of how many.
+
+    ordinary: the first so many rows are random ones; plain: so many have nothing that models refuse; groups: where each
+    kind of the others begins, and the end.
+    """
 
     columns: list[list[Any]]
     n: int
-    ordinary: int  # the first so many rows have nothing special
+    ordinary: int
+    plain: int
+    groups: list[int]
     tried: int
     thresholds: int
 
@@ -51,9 +57,14 @@ def make_probes(kinds: Sequence[Kind], hints: Hints) -> Probes:
     n = len(ordinary[0]) if ordinary else 0
     rows = [list(row) for row in zip(*ordinary, strict=True)]
     at, tried, total = _at_thresholds(rows, kinds, hints, random, max(100, budget - n))
+    base = list(rows)
     rows += at
-    rows += _special(rows[:n], kinds, random)
-    return Probes([list(column) for column in zip(*rows, strict=True)], len(rows), n, tried, total)
+    groups = []
+    for group in _special(base, kinds, random):
+        groups.append(len(rows))
+        rows += group
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return Probes(columns, len(rows), n, groups[1], [*groups, len(rows)], tried, total)
 
 
 def _random_column(i: int, kind: Kind, hints: Hints, random: np.random.Generator, n: int) -> list[Any]:
@@ -142,22 +153,32 @@ def _reach(row: list[Any], tree: Any, node: int, parent: npt.NDArray[Any], fores
             row[position] = (low + high) / 2 if np.isfinite(low) and np.isfinite(high) else high - gap if np.isfinite(high) else low + gap
 
 
-def _special(rows: Sequence[list[Any]], kinds: Sequence[Kind], random: np.random.Generator) -> list[list[Any]]:
-    """Return rows with one special value each, and rows with several missing."""
-    made = []
+def _special(rows: Sequence[list[Any]], kinds: Sequence[Kind], random: np.random.Generator) -> list[list[list[Any]]]:
+    """Return groups of rows with one special value each: sizes, NULL, NaN, what most models refuse, several missing."""
     positions = list(range(len(kinds)))
     if len(positions) > MOST_SPECIAL:
         positions = sorted(int(i) for i in random.choice(len(positions), MOST_SPECIAL, replace=False))
-    for position in positions:
-        for value in UNSEEN if kinds[position] == "text" else SPECIAL:
-            row = list(rows[int(random.integers(len(rows)))])
-            row[position] = value
-            made.append(row)
-    for _ in range(40):
-        row = list(rows[int(random.integers(len(rows)))])
-        made.append([None if random.random() < 0.4 else value for value in row])
-    made.append([None] * len(kinds))
-    return made
+    floats = [position for position in positions if kinds[position] == "float"]
+    texts = [position for position in positions if kinds[position] == "text"]
+    few = [floats[int(i)] for i in random.permutation(len(floats))[:FEW]]
+
+    def row(position: int, value: Any) -> list[Any]:
+        made = list(rows[int(random.integers(len(rows)))])
+        made[position] = value
+        return made
+
+    def gaps() -> list[Any]:
+        return [None if random.random() < 0.4 else value for value in rows[int(random.integers(len(rows)))]]
+
+    nulls = [row(position, None) for position in positions]
+    return [
+        [row(position, value) for position in floats for value in SIZES],
+        [row(position, value) for position in texts for value in UNSEEN],
+        nulls,
+        [[float("nan") if value is None and kinds[i] == "float" else value for i, value in enumerate(each)] for each in nulls],
+        *([row(position, value) for value in REFUSED] for position in few),
+        [gaps() for _ in range(16)] + [[None] * len(kinds)],
+    ]
 
 
 def answers(engine: PythonEngine, method: str, probes: Probes, kinds: Sequence[Kind]) -> list[Any]:
@@ -168,25 +189,34 @@ def answers(engine: PythonEngine, method: str, probes: Probes, kinds: Sequence[K
     found: list[Any] = [None] * probes.n
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        _answer(engine, method, probes, kinds, found, 0, probes.n)
+        _halves(engine, method, probes, kinds, found, 0, probes.plain)
+        for start, stop in pairwise(probes.groups[1:]):
+            if not _answer(engine, method, probes, kinds, found, start, stop):
+                for i in range(start, stop):
+                    _answer(engine, method, probes, kinds, found, i, i + 1)
     return found
+
+
+def _halves(
+    engine: PythonEngine, method: str, probes: Probes, kinds: Sequence[Kind], found: list[Any], start: int, stop: int
+) -> None:  # fmt: skip
+    """Score rows; where that raises, each half for itself."""
+    if not _answer(engine, method, probes, kinds, found, start, stop) and stop - start > 1:
+        middle = (start + stop) // 2
+        _halves(engine, method, probes, kinds, found, start, middle)
+        _halves(engine, method, probes, kinds, found, middle, stop)
 
 
 def _answer(
     engine: PythonEngine, method: str, probes: Probes, kinds: Sequence[Kind], found: list[Any], start: int, stop: int
-) -> None:  # fmt: skip
-    """Score rows; where that raises, each half for itself."""
-    if start == stop:
-        return
-    try:
-        scores = engine.score(method, _frame(engine, probes, kinds, start, stop))
-    except errors.DbmlError:
-        if stop - start > 1:
-            middle = probes.ordinary if start < probes.ordinary < stop else (start + stop) // 2
-            _answer(engine, method, probes, kinds, found, start, middle)
-            _answer(engine, method, probes, kinds, found, middle, stop)
-        return
-    found[start:stop] = list(scores)
+) -> bool:  # fmt: skip
+    """Score rows; returns whether that went well."""
+    if start < stop:
+        try:
+            found[start:stop] = list(engine.score(method, _frame(engine, probes, kinds, start, stop)))
+        except errors.DbmlError:
+            return False
+    return True
 
 
 def _frame(engine: PythonEngine, probes: Probes, kinds: Sequence[Kind], start: int, stop: int) -> Any:
