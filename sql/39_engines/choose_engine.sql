@@ -48,22 +48,44 @@ create or replace function dbml_channel.score_array(
     model text, features double precision[], method text, engine text, out number double precision, out numbers double precision[])
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 -- Definer: a model is scored by those who may not see its functions.  NULL: the row is for the model itself.
 as $$
 declare
-    found_id bigint;
     e record;
+    type text; name text;
 begin
-    found_id := (dbml_channel.find_model(model, null, 'predict')).model_id;
-    e := dbml_channel._choose_engine(found_id, model, engine, method, 'row');
-    if e.chosen = 'python' then
+    if engine is null and model !~ '[@:]' then
+        -- The latest version by its name, as most ask for it, in one look; whatever is not found here, the others explain.
+        select m.workspace_id, m.name::text as of_model, m.engine, c.status, c.server_version, c.functions, c.prediction_type into e
+        from dbml._workspaces w
+        join lateral (select v.model_id, v.workspace_id, v.name, v.engine from dbml._models v
+                      where v.workspace_id = w.workspace_id and v.name = score_array.model order by v.version desc limit 1) m on true
+        join dbml._certificates c on c.model_id = m.model_id and c.engine = 'sql'
+        where w.name = coalesce(nullif(current_setting('dbml.workspace', true), ''), 'default');
+        if e.engine is null then
+            if e.status is distinct from 'certified' or e.server_version <> current_setting('server_version_num')::integer
+               or not dbml_channel.may_use_model(e.workspace_id, e.of_model, 'predict') then
+                return;
+            end if;
+            name := e.functions -> method ->> 'row';
+            type := e.prediction_type;
+        end if;
+    end if;
+    if name is null then
+        e := dbml_channel._choose_engine((dbml_channel.find_model(model, null, 'predict')).model_id, model, engine, method, 'row');
+        if e.chosen = 'sql' then
+            name := e.name;
+            type := e.type;
+        end if;
+    end if;
+    if name is null then
         return;
     elsif method = 'predict_proba' then
-        execute format('select dbml_models.%I($1)', e.name) into numbers using features;
-    elsif e.type in ('double precision', 'bigint') then
-        execute format('select dbml_models.%I($1)::double precision', e.name) into number using features;
-    elsif e.type = 'boolean' then
-        execute format('select dbml_models.%I($1)::integer', e.name) into number using features;
+        execute 'select dbml_models.' || name || '($1)' into numbers using features;
+    elsif type in ('double precision', 'bigint', 'boolean') then
+        execute 'select dbml_models.' || name || case type when 'double precision' then '($1)' when 'bigint' then '($1)::float8' else '($1)::integer' end
+        into number using features;
     end if;
 exception when data_exception then
     return;   -- an overflow, say: the model answers inf where PostgreSQL raises

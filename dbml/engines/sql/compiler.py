@@ -233,7 +233,9 @@ class Compiler:
             if len(inner):
                 limits = tree.threshold[inner]
                 for feature in np.unique(tree.feature[inner]):
-                    own = limits[tree.feature[inner] == feature]
+                    own = limits[(tree.feature[inner] == feature) & (np.abs(limits) < 1e37)]  # beyond: all but missing ones
+                    if len(own) == 0:
+                        continue
                     self.span(columns[int(feature)], float(own.min()), float(own.max()))
         return variables
 
