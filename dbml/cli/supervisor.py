@@ -45,6 +45,7 @@ Log = Callable[[str, str], None]
 class WorkerProcess:
     """A `dbml worker` as a child process.
 
+    dsn: of one who may call it, to see whether it answers.  login: its own DSN, where that is another.
     folder: for its Unix socket, as of `listening_place`.  listen, advertise: as of `dbml worker`; options: more of its own.
     log: called from a thread with "worker" and each line that it prints.
     """
@@ -54,12 +55,14 @@ class WorkerProcess:
         dsn: str,
         folder: Path | None,
         *,
+        login: str | None = None,
         listen: str | None = None,
         advertise: str | None = None,
         options: Sequence[str] = (),
         log: Log | None = None,
     ) -> None:
         self.dsn = dsn
+        self.login = login or dsn
         self.folder = folder
         self.options = options
         self.listen = listen
@@ -102,7 +105,7 @@ class WorkerProcess:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", start_new_session=True,
-            env={**os.environ, "DBML_DSN": self.dsn, "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)},
+            env={**os.environ, "DBML_DSN": self.login, "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)},
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
@@ -360,6 +363,7 @@ class Supervisor:
         self._worker = WorkerProcess(
             dsn,
             (self.cluster.base if self.cluster else self.home.path) / "worker",
+            login=self._worker_login(dsn),
             listen=self._listen,
             advertise=self._advertise,
             log=self.log,
@@ -368,6 +372,17 @@ class Supervisor:
         self._worker.wait_ready()
         self._write_state(dsn)
         return dsn
+
+    def _worker_login(self, dsn: str) -> str:
+        """Return the DSN with which the worker logs in: of a role that may no more than it needs, where there can be one."""
+        from dbml.database.worker_login import own_login
+
+        try:
+            return own_login(dsn)
+        except (psycopg.Error, errors.DbmlError) as error:
+            said = str(error).strip().splitlines()[0]
+            self.log("dbml", f"the worker logs in as you: no login of its own could be made ({said})")
+            return dsn
 
     def _write_state(self, dsn: str) -> None:
         state: dict[str, Any] = {

@@ -25,6 +25,23 @@ from dbml.database.dsn import parse
 from dbml.database.schema import is_newer
 from dbml.store.resources import migrations_path, sql_files
 
+# Of an extension that is here for dbml alone, what opens connections and speaks on them is the owner's: PostgreSQL gives it
+# to PUBLIC, and with it the server's place in the network.
+_CLOSE_DBLINK = """
+do $$
+declare
+    routine regprocedure;
+begin
+    for routine in
+        select p.oid from pg_depend d join pg_proc p on p.oid = d.objid
+        where d.classid = 'pg_proc'::regclass and d.deptype = 'e' and d.refclassid = 'pg_extension'::regclass
+          and d.refobjid = (select e.oid from pg_extension e where e.extname = 'dblink')
+          and p.proname ~ '^dblink(_(connect|connect_u|disconnect|exec|open|fetch|close|send_query|get_result|cancel_query))?$'
+    loop
+        execute format('revoke all on function %s from public', routine);
+    end loop;
+end
+$$"""
 LOCK = 0x64626D6C  # "dbml" in ASCII: the advisory lock of every installer
 
 
@@ -147,6 +164,7 @@ def _provide_dblink(connection: Connection) -> None:
     try:
         with connection.begin_nested():
             connection.exec_driver_sql(f"create extension dblink{' with schema public' if has_public else ''}")
+            connection.exec_driver_sql(_CLOSE_DBLINK, execution_options={"no_parameters": True})
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None)
         if state == "42501":

@@ -18,6 +18,7 @@ from dbml.database.binaries import NEWEST, OLDEST
 from dbml.database.dsn import without_password
 from dbml.database.install import head_revision, knows
 from dbml.database.schema import is_newer, read_installed
+from dbml.database.worker_login import find_excess
 
 LARGEST_SKEW_S = 10.0  # a request is good for 60 s
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -69,6 +70,7 @@ def _checks(connection: Connection) -> Iterator[Check]:
         return
     host, port, password = row
     yield Check("worker address", True, f"{host}:{port}")
+    yield from _worker_rights(connection)
     local = _login(host, port, password)
     through = _ping(connection, f"{host}:{port}", local)
     # What the server can do counts; a worker that only the server can reach is no fault.
@@ -140,6 +142,23 @@ def _login(host: str, port: int, password: str) -> Check:
     except psycopg.Error as error:
         return Check("worker login", False, _first_line(error), "restart dbml worker")
     return Check("worker login", True, "SCRAM-SHA-256")
+
+
+def _worker_rights(connection: Connection) -> Iterator[Check]:
+    """Tell as whom the worker logs in, which the lock that it holds gives away; nothing where none is connected."""
+    row = connection.execute(
+        """select s.usename::text from pg_locks l join pg_stat_activity s using (pid)
+        where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid = 1684172140 and l.objid = 2003792491
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())"""
+    ).fetchone()
+    if row is None or row[0] is None:
+        return
+    excess = find_excess(connection, row[0])
+    if excess is None:
+        yield Check("worker rights", True, f"logs in as {row[0]}, who may no more than it needs")
+    else:
+        better = "dbml install --worker-login NAME makes a login for it"
+        yield Check("worker rights", True, f"logs in as {row[0]}, {excess}: more than it needs; {better}")
 
 
 def _ping(connection: Connection, address: str, local: Check) -> Check:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
 from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
 
 PROTOCOL = 1  # of the messages between SQL and worker; sql/10_channel speaks the same
 
@@ -21,6 +25,21 @@ class Channel:
     secret: bytes = field(repr=False)
 
 
+ROLE = "dbml_worker"  # holds what the statements of dbml.store need, sql/90_rights/worker.sql
+
+
+async def lay_down(connection: AsyncConnection[Any]) -> tuple[str, str]:
+    """Give up what the login may beyond what a worker needs, where it may; returns the login and the role that acts from now.
+
+    They are the same where the role dbml_worker is not there, or is not granted to the login.
+    """
+    with contextlib.suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege):
+        await connection.execute(f"set role {ROLE}")
+    row = await (await connection.execute("select session_user::text, current_user::text")).fetchone()
+    assert row is not None
+    return str(row[0]), str(row[1])
+
+
 async def read(connection: AsyncConnection[Any]) -> Channel | None:
     """Read the channel's row; None where the installation is not whole."""
     cursor = await connection.execute("select protocol, host, port, password, secret from dbml._worker")
@@ -28,10 +47,11 @@ async def read(connection: AsyncConnection[Any]) -> Channel | None:
     return None if row is None else Channel(*row)
 
 
-async def register(connection: AsyncConnection[Any], host: str, port: int) -> None:
-    """Tell the database where the worker listens, as seen from the database."""
+async def register(connection: AsyncConnection[Any], host: str, port: int, packages: Mapping[str, str]) -> None:
+    """Tell the database where the worker listens, as seen from the database, and the versions of what it scores with."""
     await connection.execute(
-        "update dbml._worker set host = %s, port = %s, protocol = %s, registered_at = now()", (host, port, PROTOCOL)
+        "update dbml._worker set host = %s, port = %s, protocol = %s, registered_at = now(), packages = %s",
+        (host, port, PROTOCOL, Jsonb(dict(packages))),
     )
 
 

@@ -7,7 +7,6 @@ then the model's answers, an array literal an output.  Newlines in a function's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,14 @@ from dbml import errors
 from dbml.engines.python import PythonEngine
 from dbml.engines.sql import compile_model
 from dbml.worker.frames import Frame
+from dbml.worker.packages import scoring_packages
 
 
 def compiled_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
     """Compile a model, or say why not: that is an answer, not an error."""
     signature = head.get("signature") or {}
     features = [str(feature["name"]) for feature in signature.get("features") or []] or None
-    told = {"tag": "compiled", "dbml_version": dbml.__version__, "packages": packages()}
+    told = {"tag": "compiled", "dbml_version": dbml.__version__, "packages": scoring_packages()}
     try:
         made = compile_model(engine, float(head["time_limit_s"]), features)
     except errors.NotCompiled as refusal:
@@ -41,17 +41,6 @@ def compiled_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
         "methods": list(made.answers), "rows": made.probes.n, "ordinary": made.probes.ordinary, "plain": made.probes.plain, "answers": outputs, "tolerance": made.tolerance,
         "thresholds": made.probes.thresholds, "thresholds_tried": made.probes.tried, "seconds": round(made.seconds, 3),
     }, "\n".join(lines).encode()  # fmt: skip
-
-
-def packages() -> dict[str, str]:
-    """Return the versions of the packages that a model's answers depend on."""
-    found = {}
-    for name in ("scikit-learn", "numpy", "scipy", "xgboost", "lightgbm"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _is_array(found: Sequence[Any]) -> bool:

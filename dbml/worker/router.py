@@ -35,6 +35,7 @@ from dbml.worker.environments.uv import Uv
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
+from dbml.worker.packages import scoring_packages
 from dbml.worker.processes import Interpreter, Zygote
 from dbml.worker.record import RunRecord
 from dbml.worker.requests import Verifier, split
@@ -351,7 +352,7 @@ async def serve(settings: WorkerSettings) -> None:
         if settings.advertise is not None:
             seen_host, _, advertised = settings.advertise.rpartition(":")
             seen_port = int(advertised)
-        await telemetry.register(seen_host, seen_port)
+        await telemetry.register(seen_host, seen_port, scoring_packages())
         telemetry.start()
         address = f"{seen_host}:{seen_port}"
         log.info("worker %s listens at %s, process %d", dbml.__version__, address, os.getpid())
@@ -383,6 +384,11 @@ async def _channel(telemetry: Telemetry) -> Channel:
         channel = await telemetry.read_channel()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         channel = None
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise errors.SchemaError(
+            f"the worker's login must have the rights of the role dbml_worker in this database: {str(error).strip()}",
+            hint="dbml upgrade gives the role its rights, dbml install --worker-login NAME makes a login that has it",
+        ) from None
     if channel is None:
         raise errors.SchemaMissing("the database has no schema dbml", hint="dbml install --dsn …")
     return channel

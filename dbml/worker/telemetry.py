@@ -16,7 +16,7 @@ import logging
 import select
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -68,6 +68,7 @@ class Telemetry:
         self._recent_s = 2.0
         self._keeper: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._said_who: tuple[str, str] | None = None
         self._failing = False  # to open the connection, at the last attempt
         self._alone = False  # no other worker of this database holds its lock
         self._offset: float | None = None  # the database's clock, less our monotonic one
@@ -84,6 +85,7 @@ class Telemetry:
                 autocommit=True, keepalives_idle=30, keepalives_interval=10, keepalives_count=3,
             )  # fmt: skip
             try:
+                self._say_who(*await channel.lay_down(connection))
                 await connection.execute("set synchronous_commit = off")
                 # A worker whose host is gone: the server ends its session, and with it its lock, within a minute.
                 await connection.execute("set tcp_keepalives_idle = 30")
@@ -98,6 +100,19 @@ class Telemetry:
             self._connection = connection
             self._write_recent_again()
         return self._connection
+
+    def _say_who(self, login: str, role: str) -> None:
+        """Say as whom records are written, when that is new."""
+        if (login, role) == self._said_who:
+            return
+        self._said_who = (login, role)
+        if role == channel.ROLE:
+            log.info("the worker writes its records as role %s, logged in as %s", role, login)
+        else:
+            log.warning(
+                "the worker has all rights of its login, role %s: it may not take the role %s."
+                " Give it a login of its own: dbml install --worker-login NAME", login, channel.ROLE,
+            )  # fmt: skip
 
     async def transact(self, work: Callable[[Connection], Awaitable[T]], *, durable: bool = False) -> T:
         """Run work in a transaction of its own; a lost connection is opened again, once.
@@ -280,9 +295,9 @@ class Telemetry:
         """Read the row that joins the database to its worker."""
         return await self.transact(channel.read)
 
-    async def register(self, host: str, port: int) -> None:
+    async def register(self, host: str, port: int, packages: Mapping[str, str]) -> None:
         """Tell the database where this worker listens, and close the records of a worker that was before it."""
-        await self.transact(lambda connection: channel.register(connection, host, port), durable=True)
+        await self.transact(lambda connection: channel.register(connection, host, port, packages), durable=True)
         await self._take_over()
         if not self._alone:
             log.warning("another worker serves this database still: new calls come here, its own runs are left to it")

@@ -78,7 +78,6 @@ $$""",
     "drop function if exists dbml_channel.find_workspace(text)",
     "drop function if exists dbml_channel.find_model(text, text)",
     "drop function if exists dbml_channel.send_model(bytea)",
-    "drop function if exists dbml_channel.open_call(jsonb, text)",
     "drop function if exists dbml_channel._grant_stored(text)",
     "drop function if exists dbml_channel._check_script_owner(text, text, text)",
 )

@@ -42,6 +42,8 @@ create table dbml._certificates (
     check ((status = 'certified') <= (rows_compared > 0 and prediction_type is not null))
 )""",
     "alter table dbml._models add column engine text check (engine in ('python', 'sql', 'onnx'))",
+    # Versions of what the models' answers depend on, as the worker has them: certificates made with others are stale.
+    "alter table dbml._worker add column packages jsonb",
     # With an argument more, `create or replace` would leave the old ones beside the new.
     "drop function if exists dbml.predict(text, double precision[])",
     "drop function if exists dbml.predict(text, text)",

@@ -41,7 +41,8 @@ begin
         end if;
     elsif request ->> 'kind' = 'environment' and request ->> 'form' = 'build' then
         -- What is no environment's lock is nobody's to build.
-        if not exists (select from dbml._environments e where e.lock_sha256 = request ->> 'lock_sha256') then
+        if not exists (select from dbml._environments e
+                       where e.lock_sha256 = request ->> 'lock_sha256' and dbml_channel.may(e.workspace_id, 'use')) then
             raise exception 'the lock % is of no environment', request ->> 'lock_sha256' using errcode = 'ML036';
         end if;
     elsif request ->> 'kind' = 'environment' and not has_function_privilege(caller, 'dbml.run_script'::regproc::oid, 'execute') then

@@ -191,20 +191,20 @@ end
 $$;
 comment on function dbml_channel._open_call(jsonb, text) is 'Open a call: sign the request as the session''s caller and send it.';
 
-create or replace function dbml_channel.open_call(request jsonb)
+create or replace function dbml_channel.open_call(request jsonb, body text default null)
 returns table (tag text, head text, body_ text)
 language plpgsql volatile parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: signs.  Whatever the request says, the caller gets no more by it than by run_script or run_stored.
 as $$
 begin
-    if request ->> 'kind' is distinct from 'script' then
-        raise exception 'this opens only scripts, got %', coalesce(request -> 'kind', 'null') using errcode = 'ML009';
+    if coalesce(request ->> 'kind', '') not in ('script', 'environment') then
+        raise exception 'this opens only scripts and environments, got %', coalesce(request -> 'kind', 'null') using errcode = 'ML009';
     end if;
-    return query select o.tag, o.head, o.body_ from dbml_channel._open_call(request) o;
+    return query select o.tag, o.head, o.body_ from dbml_channel._open_call(request, body) o;
 end
 $$;
-comment on function dbml_channel.open_call(jsonb) is 'Open the call of a script, after the caller''s right to it has been checked.';
+comment on function dbml_channel.open_call(jsonb, text) is 'Open the call of a script or environment, after the caller''s right to it has been checked.';
 
 create or replace function dbml_channel.abandon(state text, message text)
 returns void

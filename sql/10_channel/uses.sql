@@ -9,12 +9,14 @@ begin atomic
     -- predict: score.  read: see what is there, and its bytes.  stored: run a stored script.  write: change what is there,
     -- but for running scripts and making workspaces, which are run, for dbml_scripter: that is all there is.
     select p.oid::regprocedure from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-    where p.proname !~ '^_' and n.nspname in ('dbml', 'dbml_channel') and (
+    where p.proname !~ '^_' and n.nspname in ('dbml', 'dbml_channel')
+      and p.proname <> 'find_model'   -- definers call it: what it tells of a model, who may only predict need not know
+      and (
         _routines_for.use = 'run'
         or n.nspname = 'dbml_channel' and (_routines_for.use = 'stored' or p.proname not in ('receive_model', 'run_call', 'keep_script'))
         or n.nspname = 'dbml' and case _routines_for.use
-            when 'predict' then p.proname ~ '^predict'
-            when 'read' then p.proname ~ '^(predict|model_bytes$|artifact_bytes$|run_output$)'
+            when 'predict' then p.proname ~ '^predict|^explain_predict$'
+            when 'read' then p.proname ~ '^(predict|explain_predict$|export_sql$|model_bytes$|artifact_bytes$|run_output$)'
             when 'stored' then p.proname in ('run_stored', 'run_stored_json')
             when 'write' then p.proname !~ '^(run_script|run_plot|run_stored|execute_script|create_workspace)|_pool$' end);
 end;

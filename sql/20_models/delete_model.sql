@@ -9,6 +9,10 @@ declare
 begin
     select * into gone from dbml_channel.find_model(model, workspace, 'write');
     delete from dbml._models m where m.model_id = gone.model_id;
+    if not exists (select from dbml._models m where (m.workspace_id, m.name) = (gone.workspace_id, gone.name)) then
+        -- Whoever takes the name next grants for himself.
+        delete from dbml._model_grants g where (g.workspace_id, g.name::text) = (gone.workspace_id, gone.name);
+    end if;
     -- Bytes that no model and no artifact needs any more go with it.
     if not exists (select from dbml._models m where m.digest = gone.digest)
        and not exists (select from dbml._artifacts a where a.digest = gone.digest) then

@@ -15,9 +15,9 @@ begin
         return true;
     end if;
     return exists (select from dbml._model_grants g
-        where g.workspace_id = may_use_model.workspace_id and g.name::text = may_use_model.name
-          and (wanted = 'predict' or g.privilege = wanted or g.privilege = 'write')
-          and dbml_channel.is_grantee(dbml_channel.caller(), g.grantee));
+                   where g.workspace_id = may_use_model.workspace_id and g.name::text = may_use_model.name
+                     and (wanted = 'predict' or g.privilege = wanted or g.privilege = 'write')
+                     and dbml_channel.is_grantee(dbml_channel.caller(), g.grantee));
 end
 $$;
 comment on function dbml_channel.may_use_model(bigint, text, text) is
@@ -123,18 +123,36 @@ declare
     whole constant bytea := decode(head ->> 'digest', 'hex');
     fresh boolean;
     part record;
+    content bytea;
     position integer := 0;
+    total bigint := 0;
 begin
+    perform dbml_channel._require_registering(workspace, head ->> 'name');
+    -- The head is the caller's word.  Bytes that are there already are another's, perhaps: who has not got them gets them
+    -- by no digest.  And what is new must be what its digest says, or who brings the real bytes would find these.
     insert into dbml._blobs (digest, size) values (whole, (head ->> 'size')::bigint) on conflict do nothing;
     fresh := found;
     loop
         select e.tag, e.body into part from dbml_channel.exchange('fetch {}') e;
         exit when part.tag <> 'part';
+        content := decode(part.body, 'hex');
         if fresh then
-            perform dbml._store_chunk(whole, position, decode(part.body, 'hex'));
-            position := position + 1;
+            perform dbml._store_chunk(whole, position, content);
+        elsif not exists (select from dbml._blob_chunks bc
+                          where (bc.blob, bc.ordinal, bc.chunk) = (whole, position, sha256(content))) then
+            exit;
         end if;
+        position := position + 1;
+        total := total + octet_length(content);
     end loop;
+    if part.tag = 'part' or total <> (select b.size from dbml._blobs b where b.digest = whole)
+       -- One value of it; the worker has looked at the larger ones.
+       or fresh and total <= 268435456 and whole <> (
+            select sha256(string_agg(c.data, ''::bytea order by bc.ordinal))
+            from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = whole) then
+        raise exception 'the bytes of model "%" do not match their digest %', head ->> 'name', encode(whole, 'hex')
+            using errcode = 'ML022', hint = 'register them again';
+    end if;
     return dbml._add_model(workspace, head ->> 'name', whole, head);
 end
 $$;

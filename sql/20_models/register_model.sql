@@ -12,9 +12,8 @@ begin
         raise exception 'a model''s name must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(model_name), 'NULL')
             using errcode = 'ML009';
     end if;
-    if not dbml_channel.may_use_model(workspace, model_name, 'write') then
-        perform dbml_channel.require(workspace, 'write');
-    elsif not exists (select from dbml._environments e where (e.workspace_id, e.environment_id) = (workspace, (about ->> 'environment_id')::bigint))
+    perform dbml_channel._require_registering(workspace, model_name);
+    if not exists (select from dbml._environments e where (e.workspace_id, e.environment_id) = (workspace, (about ->> 'environment_id')::bigint))
           and about ->> 'environment_id' is not null then
         raise exception 'a model''s environment must be in the model''s workspace' using errcode = 'ML036',
             hint = 'SELECT workspace, name, version FROM dbml.environments';
@@ -39,6 +38,21 @@ begin
     return made;
 end
 $$;
+create or replace function dbml_channel._require_registering(workspace bigint, model_name text)
+returns void
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: called by definers only.
+as $$
+begin
+    if not dbml_channel.may_use_model(workspace, model_name, 'write') then
+        perform dbml_channel.require(workspace, 'write');
+    end if;
+end
+$$;
+comment on function dbml_channel._require_registering(bigint, text) is
+    'Refuse who may write neither in the workspace nor the model of that name.';
+
 comment on function dbml._add_model(bigint, text, bytea, jsonb) is 'Add the next version of a model whose bytes are stored.';
 
 create or replace function dbml.register_model(

@@ -47,8 +47,8 @@ comment on function dbml.create_script(text, text, text, text, jsonb, jsonb, tex
 'Keep a script under a name, as its next version; returns the version.
 
 params are defaults: dbml.run_stored''s own params stand before them. Only who created a name may add versions
-to it, and the owner of the schema. dbml.grant_script lets other roles run it.
-Errors: ML009 a bad name, language, no text, or a default that is marked as a secret; 42501 the name is another role''s.
+to it, and owners of the workspace. dbml.grant_script lets other roles run it.
+Errors: ML009 a bad name, language, no text, or a default that is marked as a secret; 42501 the name is another role''s, or not a contributor.
 Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + n)$$, params => ''{"n": 1}'');';
 
 create or replace function dbml_channel._check_script_owner(name text, owner_ text, caller text, home bigint)

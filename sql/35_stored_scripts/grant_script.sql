@@ -20,7 +20,7 @@ $$;
 comment on function dbml.grant_script(text, text, text) is
 'Let a role run a stored script, whatever its version, with dbml.run_stored, and no other script.
 
-The script''s creator and the owner of the schema may grant. Members of the role have the right too.
+The script''s creator and owners of the workspace may grant. Members of the role have the right too.
 Errors: ML051 no such script; 42501 it is another role''s; 42704 no such role.
 Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + 1)$$);
     SELECT dbml.grant_script(''add-one'', ''pg_monitor'');';

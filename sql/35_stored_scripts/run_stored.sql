@@ -52,8 +52,8 @@ comment on function dbml.run_stored(text, text, jsonb, jsonb, text, text, text[]
     text, interval, text, text) is
 'Run a stored script, "name" or "name:3", and return what it leaves in OutputDataSet as rows.
 
-The newest version runs where none is named. Its creator, whoever was named to dbml.grant_script, and the owner
-of the schema may run it; no right to run any other script is needed. params stand before the script''s own
+The newest version runs where none is named. Its creator, whoever was named to dbml.grant_script, and owners of
+the workspace may run it; no right to run any other script is needed. params stand before the script''s own
 defaults. All else is as in dbml.run_script.
 Errors: ML051 no such script, or no right to run it; else as dbml.run_script.
 Example: SELECT dbml.create_script(''add-one'', ''python'', $$OutputDataSet = InputDataSet.assign(y=InputDataSet.x + 1)$$);

@@ -7,5 +7,5 @@ end;
 comment on function dbml.cancel_script(uuid) is
 'Stop a running or waiting script, from another session; its caller gets ERROR 57014. Returns whether there was one.
 
-Roles stop their own scripts, the owner of the schema any. dbml.active_scripts lists them.
+Roles stop their own scripts, owners of a workspace those in it, administrators any. dbml.active_scripts lists them.
 Example: SELECT dbml.cancel_script(run_id) FROM dbml.active_scripts WHERE seconds > 600;';

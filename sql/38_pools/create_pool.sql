@@ -46,7 +46,7 @@ NULL is the worker''s own limit, and for timeout and concurrency none. memory_mb
 hold for a script with whatever processes it starts; a call with parallel => n has them n times, and takes n places of
 concurrency, or as many as are free. A script over a limit is stopped with ML005, which names the limit, its value and
 the pool; ML006 for timeout, which is also the default of calls that give none. network lets scripts reach the network.
-Who uses which pool is said by dbml.grant_pool. For administrators: the owner of the schema and its members.
+Who uses which pool is said by dbml.grant_pool. For administrators: the owner of the schema and its members, and dbml_admin.
 Errors: 42501 no administrator; ML009 the pool exists, or a limit is not more than zero.
 Example: SELECT dbml.create_pool(''nightly'', memory_mb => 512, timeout => ''10 min'', concurrency => 2);
     SELECT dbml.delete_pool(''nightly'');';
@@ -60,7 +60,7 @@ as $$
 begin
     if not dbml_channel.is_administrator(dbml_channel.caller()) then
         raise insufficient_privilege using message = format('role %s may not %s', dbml_channel.caller(), what),
-            hint = 'ask the owner of the schema dbml';
+            hint = format('GRANT dbml_admin TO %I', dbml_channel.caller());
     end if;
 end
 $$;

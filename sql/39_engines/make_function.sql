@@ -52,3 +52,21 @@ $$;
 comment on function dbml_channel._drop_compiled() is 'Drop a version''s functions with its certificate.';
 create or replace trigger functions_go_too after delete on dbml._certificates
     for each row execute function dbml_channel._drop_compiled();
+
+create or replace function dbml_channel._outdate_certificates()
+returns trigger
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: the worker's login may tell its packages, and writes no certificate.
+as $$
+begin
+    update dbml._certificates c set status = 'stale', reason = format('it was certified with %s, the worker now has %s', c.packages, new.packages)
+    from dbml._models m
+    where m.model_id = c.model_id and m.environment_id is null and c.status = 'certified' and c.packages <> new.packages;
+    return null;
+end
+$$;
+comment on function dbml_channel._outdate_certificates() is
+    'Mark certificates as stale that were made with other packages than the worker''s; a locked environment keeps its own.';
+create or replace trigger packages_changed after update of packages on dbml._worker
+    for each row when (new.packages is not null) execute function dbml_channel._outdate_certificates();

@@ -7,4 +7,4 @@ from dbml._scripts s join dbml._workspaces w using (workspace_id)
 where w.workspace_id = any (array(select dbml_channel.workspaces('read')));
 comment on view dbml.scripts is 'Stored scripts, a row a version. dbml.create_script makes them, dbml.run_stored runs them.';
 comment on column dbml.scripts.params is 'Defaults of the parameters.';
-comment on column dbml.scripts.granted_to is 'Roles that may run it, beside its creator and the owner of the schema.';
+comment on column dbml.scripts.granted_to is 'Roles that may run it, beside its creator and owners of the workspace.';

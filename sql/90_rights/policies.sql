@@ -8,6 +8,7 @@ declare
 begin
     for secured in
         select c.oid::regclass as name,
+               case when c.relname ~ '^_workspaces$|_grants$' then 'own' else 'write' end as change,
                exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'workspace_id' and not a.attisdropped) as direct
         from pg_class c
         where c.relnamespace = 'dbml'::regnamespace and c.relkind = 'r' and c.relrowsecurity
@@ -18,11 +19,11 @@ begin
         execute format('drop policy if exists reading on %s', secured.name);
         execute format('create policy reading on %s for select using (%s)', secured.name, format(place, 'read'));
         execute format('drop policy if exists adding on %s', secured.name);
-        execute format('create policy adding on %s for insert with check (%s)', secured.name, format(place, 'write'));
+        execute format('create policy adding on %s for insert with check (%s)', secured.name, format(place, secured.change));
         execute format('drop policy if exists changing on %s', secured.name);
-        execute format('create policy changing on %s for update using (%s)', secured.name, format(place, 'write'));
+        execute format('create policy changing on %s for update using (%s)', secured.name, format(place, secured.change));
         execute format('drop policy if exists deleting on %s', secured.name);
-        execute format('create policy deleting on %s for delete using (%s)', secured.name, format(place, 'write'));
+        execute format('create policy deleting on %s for delete using (%s)', secured.name, format(place, secured.change));
         if to_regrole('dbml_worker') is not null then
             execute format('drop policy if exists of_the_worker on %s', secured.name);
             execute format('create policy of_the_worker on %s to dbml_worker using (true) with check (true)', secured.name);

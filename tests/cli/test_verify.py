@@ -40,6 +40,7 @@ def test_nothing_is_wrong(dsn):
         "schema",
         "clock",
         "worker address",
+        "worker rights",
         "worker login",
         "worker call",
     ]

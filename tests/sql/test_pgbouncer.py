@@ -21,6 +21,7 @@ from sklearn.linear_model import LinearRegression
 
 from dbml.database.account import server_account
 from dbml.database.dsn import make_uri, parse
+from dbml.errors import WorkspaceNotFound
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 WHO = "SELECT * FROM dbml.run_script('OutputDataSet = {\"u\": [run.user]}') AS t(u text)"
@@ -212,6 +213,58 @@ def test_a_setting_of_the_transaction_holds_for_its_call_alone(client: Client) -
         first.execute(f"SET LOCAL dbml.workspace = '{name}'")
         assert first.execute(where).fetchone() == (name,)
     assert second.execute(where).fetchone() == ("default",)
+
+
+def test_rights_in_workspaces_and_on_models_go_by_who_asks(
+    client: Client, db: psycopg.Connection[Any], login: Callable[[str], str]
+) -> None:
+    """Two owners and a role with one model, in turn on one backend: what one has set or may is not the next one's."""
+    one, other, guest = login("one"), login("other"), login("guest")
+    homes = {one: f"w{uuid.uuid4().hex[:8]}", other: f"w{uuid.uuid4().hex[:8]}"}
+    first, second, third = client(), client(), client()
+    for role, factor in ((one, 2.0), (other, 3.0)):
+        db.execute(sql.SQL("GRANT dbml_scripter TO {}").format(sql.Identifier(role)))
+        line = pickle.dumps(LinearRegression().fit([[0.0], [1.0]], [0.0, factor]))
+        with db.transaction():
+            db.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+            db.execute("SELECT dbml.create_workspace(%s)", (homes[role],))
+            db.execute("SELECT dbml.register_model('line', %s, workspace => %s)", (line, homes[role]))
+    try:
+        with db.transaction():
+            db.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(one)))
+            db.execute("SELECT dbml.grant_model('line', %s, 'predict', %s)", (guest, homes[one]))
+        predict = "SELECT round(dbml.predict('line', array[1.0])::numeric, 3)"
+        where = "SELECT * FROM dbml.run_script('OutputDataSet = {\"w\": [run.user + run.workspace]}') AS t(w text)"
+        for _ in range(3):
+            # A setting for the session stays on the backend: the next client finds it, and no rights in it.
+            first.execute(f"SET dbml.workspace = '{homes[one]}'")
+            assert as_role(first, one, predict) == 2 and as_role(first, one, where) == one + homes[one]
+            assert as_role(third, guest, predict) == 2
+            for call in (where, "SELECT dbml.model_bytes('line')", "SELECT dbml.delete_model('line')"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    as_role(third, guest, call)
+            for call in (predict, where, "SELECT dbml.model_bytes('line')", "SELECT dbml.delete_model('line')"):
+                with pytest.raises(WorkspaceNotFound):
+                    as_role(second, other, call)
+            assert as_role(second, other, "SELECT count(*) FROM dbml.models WHERE workspace = %s", homes[one]) == 0
+            second.execute(f"SET dbml.workspace = '{homes[other]}'")
+            assert as_role(second, other, predict) == 3 and as_role(second, other, where) == other + homes[other]
+            for role, call in ((one, predict), (one, where), (guest, predict)):
+                with pytest.raises((WorkspaceNotFound, psycopg.errors.InsufficientPrivilege)):
+                    as_role(first, role, call)
+        assert backend(first) == backend(second) == backend(third)
+        # Logged in as themselves, through a pooler of their own, the same.
+        mine = client("each", one)
+        mine.execute(f"SET dbml.workspace = '{homes[one]}'")
+        assert mine.execute(predict).fetchone() == (2,)
+        assert mine.execute("SELECT count(*) FROM dbml.workspaces WHERE name = %s", (homes[other],)).fetchone() == (0,)
+    finally:
+        first.execute("RESET dbml.workspace")
+        db.execute(
+            "DELETE FROM dbml._models WHERE workspace_id IN (SELECT workspace_id FROM dbml._workspaces WHERE name = ANY (%s))",
+            (list(homes.values()),),
+        )
+        db.execute("DELETE FROM dbml._workspaces WHERE name = ANY (%s)", (list(homes.values()),))
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 20) -> None:

@@ -1,0 +1,189 @@
+"""The caller is who PostgreSQL says: what is forged, altered, replayed or wrapped gives nobody more than he has."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from dbml import errors
+
+from .cast import MODEL, Cast, acting, staged
+
+Connection = psycopg.Connection[Any]
+REQUEST = """dbml_channel.script_request({script}, null, '{{}}', '{{}}', 'python', 'InputDataSet', 'OutputDataSet',
+    null, null, null, 1, null, null, null, {workspace}, null)"""
+
+
+@pytest.fixture
+def cast(db: Connection) -> Iterator[Cast]:
+    """Yield the workspace and its roles."""
+    with staged(db) as made:
+        yield made
+
+
+def request(script: str, workspace: str) -> str:
+    return REQUEST.format(script="$s$" + script + "$s$", workspace=f"'{workspace}'")
+
+
+def test_a_signed_request_altered_in_any_part_is_refused(db: Connection) -> None:
+    db.execute("select dbml_channel.ping()")
+    (line,) = db.execute(  # type: ignore[misc]
+        """with made as (select jsonb_build_object('kind', 'ping', 'protocol', 1, 'user', 'u', 'session_user', 'u',
+                'nonce', gen_random_uuid(), 'expires', extract(epoch from clock_timestamp()) + 60)::text as header)
+        select 'open ' || encode(sha256(outer_key || sha256(inner_key || convert_to(header, 'utf8'))), 'hex') || ' ' || header
+        from made, dbml._worker"""
+    ).fetchone()
+    verb, signature, header = line.split(" ", 2)
+    known = json.loads(header)
+    send = "select tag from dblink('dbml0', %s) as t(tag text, head text, body text)"
+    for key, value in (
+        ("user", "postgres"),
+        ("kind", "cancel"),
+        ("nonce", "another"),
+        ("expires", known["expires"] + 1),
+        ("more", 1),
+    ):
+        with pytest.raises(errors.WorkerRefused, match="not signed"):
+            db.execute(send, [f"{verb} {signature} {json.dumps(known | {key: value})}"])
+    with pytest.raises(errors.WorkerRefused, match="not signed"):
+        db.execute(send, [f"{verb} {signature} {header} "])
+    assert db.execute(send, [line]).fetchone() == ("pong",)
+
+
+def test_private_functions_are_nobodys(db: Connection, cast: Cast) -> None:
+    private = db.execute(
+        """select p.oid::regprocedure::text from pg_proc p where p.proname ~ '^_'
+        and p.pronamespace in ('dbml'::regnamespace, 'dbml_channel'::regnamespace)"""
+    ).fetchall()
+    assert len(private) > 10
+    for role in cast.roles.values():
+        may = db.execute(
+            "select f from unnest(%s::text[]) f where has_function_privilege(%s, f, 'execute')",
+            [[row[0] for row in private], role],
+        ).fetchall()
+        assert may == []
+
+
+def test_a_request_that_names_another_workspace_is_checked_there(db: Connection, cast: Cast) -> None:
+    forged = json.dumps({"workspace_id": cast.workspace_id, "workspace": cast.mark, "result": "json"})
+    honest = request("OutputDataSet = [1]", "default")
+    with acting(db, cast.roles["stranger"]):
+        for change in (forged, json.dumps({"workspace_id": 0}), json.dumps({"workspace_id": None})):
+            with pytest.raises(errors.WorkspaceNotFound):
+                db.execute(f"select * from dbml_channel.run_call({honest} || '{change}')")  # type: ignore[arg-type]
+    # The name goes by the number, and an environment of elsewhere is none.
+    forged = json.dumps({
+        "workspace_id": cast.workspace_id, "workspace": "default", "result": "json", "user": "postgres",
+        "environment": {"id": 0, "name": "x", "lock_sha256": "00"},
+    })  # fmt: skip
+    with acting(db, cast.roles["contributor"]):
+        db.execute(f"select * from dbml_channel.run_call({honest} || '{forged}')")  # type: ignore[arg-type]
+    run = "select workspace, username, environment from dbml.runs where workspace = %s order by started_at desc limit 1"
+    assert db.execute(run, [cast.mark]).fetchone() == (cast.mark, cast.roles["contributor"], None)
+
+
+def test_whoever_knows_a_digest_does_not_get_the_bytes(db: Connection, cast: Cast) -> None:
+    """A model is registered by the bytes that its script sends, not by the digest that somebody names."""
+    (digest,) = db.execute("select encode(sha256(%s), 'hex')", [MODEL]).fetchone()  # type: ignore[misc]
+    script = "run.register_model('mine', {'a': 1})"
+    with acting(db, cast.roles["stranger"]):
+        for head in (
+            {"name": "stolen", "digest": digest, "size": len(MODEL)},
+            {"name": "poison", "digest": "ab" * 32, "size": 16},
+        ):
+            db.execute("begin")
+            made = request(script, "default")
+            db.execute(f'select * from dbml_channel.open_call({made} || \'{{"inputs": [], "result": "json"}}\')')  # type: ignore[arg-type]
+            for _ in range(200):
+                tags = [row[0] for row in db.execute("select tag from dbml_channel.exchange('run {}')").fetchall()]
+                if "register" in tags:
+                    break
+            assert "register" in tags, tags
+            with pytest.raises(psycopg.DatabaseError, match="do not match their digest"):
+                db.execute("select dbml_channel.receive_model(%s::jsonb, 1)", [json.dumps(head)])
+            db.execute("rollback")
+        # By itself it does what it says.
+        db.execute("begin")
+        db.execute("select * from dbml.run_script(%s) as t(a int)", [script + "\nOutputDataSet = [1]"])
+        assert db.execute("select version from dbml.models where name = 'mine'").fetchall() != []
+        db.execute("rollback")
+
+
+def test_what_runs_with_anothers_rights_has_not_his_workspaces(db: Connection, cast: Cast) -> None:
+    """A view, a definer's function, an operator and a search_path of one's own."""
+    owner, stranger = (sql.Identifier(cast.roles[name]) for name in ("owner", "stranger"))
+    with db.transaction(force_rollback=True):
+        db.execute(sql.SQL("create schema wrapped; grant all on schema wrapped to {}, {}").format(owner, stranger))
+        with acting(db, cast.roles["owner"]):
+            db.execute("create view wrapped.models as select * from dbml.models; grant select on wrapped.models to public")
+            db.execute(
+                f"create function wrapped.bytes() returns bytea language sql security definer as $$select dbml.model_bytes('{cast.mark}', '{cast.mark}')$$"  # type: ignore[arg-type]
+            )
+        with acting(db, cast.roles["stranger"]):
+            query = "select count(*) from wrapped.models where workspace = %s"
+            assert db.execute(query, [cast.mark]).fetchone() == (0,)
+            for attempt in (
+                "select wrapped.bytes()",
+                f"set local role {cast.roles['owner']}", f"select set_config('role', '{cast.roles['owner']}', true)",
+                f"set session authorization {cast.roles['owner']}",
+                f"select dbml.predict_json('{cast.mark}', $$select set_config('role', '{cast.roles['owner']}', true) as x$$)",
+            ):  # fmt: skip
+                with (
+                    pytest.raises((errors.WorkspaceNotFound, errors.ModelNotFound, psycopg.errors.InsufficientPrivilege)),
+                    db.transaction(),
+                ):
+                    db.execute(attempt)  # type: ignore[arg-type]
+            # A caller() of one's own, before the real one in the search path.
+            db.execute("create function wrapped.pg_has_role(text, oid, text) returns bool language sql as 'select true'")
+            db.execute("create function wrapped.current_setting(text) returns text language sql as $$select 'postgres'$$")
+            db.execute("create function wrapped.eq(text, text) returns bool language sql as 'select true'")
+            db.execute("create operator wrapped.= (leftarg = text, rightarg = text, function = wrapped.eq)")
+            db.execute("set local search_path = wrapped, pg_catalog")
+            assert db.execute("select dbml_channel.caller(), dbml_channel.may(%s, 'read')", [cast.workspace_id]).fetchone() == (
+                cast.roles["stranger"], False)  # fmt: skip
+            assert db.execute(
+                "select count(*) from dbml.runs where workspace operator(pg_catalog.=) %s", [cast.mark]
+            ).fetchone() == (0,)
+            with pytest.raises(errors.WorkspaceNotFound), db.transaction():
+                db.execute("select dbml.model_bytes(%s, %s)", [cast.mark, cast.mark])
+
+
+def test_a_running_script_is_seen_and_stopped_by_whom_its_workspace_lets_in(
+    db: Connection, connect: Callable[[], Connection], cast: Cast
+) -> None:
+    mark = f"import time  # {cast.mark} runs\ntime.sleep(60)"
+    said: list[Any] = []
+
+    def run() -> None:
+        with connect() as other:
+            other.execute(sql.SQL("set role {}").format(sql.Identifier(cast.roles["contributor"])))
+            try:
+                other.execute("select * from dbml.run_script(%s, workspace => %s) as t(a int)", [mark, cast.mark])
+            except psycopg.Error as error:
+                said.append(error.sqlstate)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    running = "select run_id from dbml.active_scripts where script = %s and status = 'running'"
+    deadline = time.monotonic() + 30
+    while (row := db.execute(running, [mark]).fetchone()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for relation in ("stranger", "reader"):
+        with acting(db, cast.roles[relation]):
+            assert (db.execute(running, [mark]).fetchone() is not None) is (relation == "reader")
+            assert db.execute("select dbml.cancel_script(%s)", [row[0]]).fetchone() == (False,)
+            # By hand no more than through the view.
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                db.execute('select * from dbml_channel._open_call(\'{"kind": "active"}\')')
+    with acting(db, cast.roles["owner"]):
+        assert db.execute("select dbml.cancel_script(%s)", [row[0]]).fetchone() == (True,)
+    thread.join(30)
+    assert said == ["57014"]

@@ -1,0 +1,246 @@
+"""What belongs to one workspace is seen and changed by those who are let in, through whatever function or view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from .cast import GRANTED, SCOPE, Cast, acting, fingerprint, scoped_tables, staged
+
+Connection = psycopg.Connection[Any]
+
+EVERYBODY = {*GRANTED, "model_predict", "model_read", "model_write", "clerk", "stranger"}
+READERS = {"reader", "contributor", "owner"}
+WRITERS = {"contributor", "owner"}
+OWNERS = {"owner"}
+ADMINISTRATORS: set[str] = set()  # none of the cast
+PREDICTORS = READERS | {"model_predict", "model_read", "model_write"}
+MODEL_READERS = READERS | {"model_read", "model_write"}
+MODEL_WRITERS = WRITERS | {"model_write"}
+KNOWN = EVERYBODY - {"stranger"}
+
+REQUEST = """dbml_channel.script_request('OutputDataSet = [1]', null, '{{}}', '{{}}', 'python', 'InputDataSet', 'OutputDataSet',
+    null, null, null, 1, null, null, null, '{w}', null)"""
+RUN = "script => 'OutputDataSet = [1]', workspace => '{w}'"
+LINE = "encode(array_send(array[1.0]::float8[]), 'hex')"
+QUERY = "array['x'], array['double precision'], array['float8']"
+PREDICTION = """'{{"name": "prediction", "type": "double precision", "kind": "float8"}}'"""
+
+# Every public function, and every function of the channel that runs with the owner's rights: how it is called for what is in
+# the workspace, and who may.  A new function fails the test until it stands here.
+CALLS: dict[str, tuple[str, set[str]]] = {
+    "dbml.artifact_bytes(uuid,text)": ("select dbml.artifact_bytes('{run}', 'mark.txt') is not null", READERS),
+    "dbml.cancel_script(uuid)": ("select dbml.cancel_script('{run}')", ADMINISTRATORS),  # it has ended; one that runs: below
+    "dbml.create_environment(text,text,text,text,text,jsonb)": ("select dbml.create_environment('e', '!', workspace => '{w}')", WRITERS),
+    "dbml.create_script(text,text,text,text,jsonb,jsonb,text)": (
+        "select dbml.create_script('new', 'python', 'x = 1', workspace => '{w}')", WRITERS),
+    "dbml.create_workspace(text,text,text,text,text,jsonb,boolean)": ("select dbml.create_workspace('{w}', exist_ok => true)", READERS),
+    "dbml.delete_environment(text,text)": ("select dbml.delete_environment('{w}', '{w}')", WRITERS),
+    "dbml.delete_model(text,text)": ("select dbml.delete_model('{w}', '{w}')", MODEL_WRITERS),
+    "dbml.delete_script(text,text)": ("select dbml.delete_script('{w}', '{w}')", OWNERS),
+    "dbml.execute_script(text,text,jsonb,text,text,text,text[],text[],integer,integer,text,text,interval,text,text,jsonb)": (
+        f"call dbml.execute_script({RUN})", WRITERS),
+    "dbml.grant_model(text,text,text,text)": ("select dbml.grant_model('{w}', '{stranger}', 'predict', '{w}') is not null", OWNERS),
+    "dbml.grant_script(text,text,text)": ("select dbml.grant_script('{w}', '{stranger}', '{w}') is not null", OWNERS),
+    "dbml.grant_workspace(text,text,text)": ("select dbml.grant_workspace('{w}', '{stranger}', 'reader') is not null", OWNERS),
+    "dbml.model_bytes(text,text)": ("select dbml.model_bytes('{w}', '{w}') is not null", MODEL_READERS),
+    "dbml.predict(text,double precision[])": ("select dbml.predict('{w}', array[1.0]) is not null", PREDICTORS),
+    "dbml.predict(text,text)": ("select * from dbml.predict('{w}', 'select 1.0::float8 as x') as t(x float8, prediction float8)", PREDICTORS),
+    "dbml.predict_into(text,text,text,text)": ("select dbml.predict_into('{w}', 'select 1.0::float8 as x', 'pg_temp.scored')", PREDICTORS),
+    "dbml.predict_json(text,text)": ("select dbml.predict_json('{w}', 'select 1.0::float8 as x')", PREDICTORS),
+    "dbml.predict_proba(text,double precision[])": ("select dbml.predict_proba('{w}', array[1.0])", PREDICTORS),
+    "dbml.predict_row(text,anyelement)": ("select dbml.predict_row('{w}', jsonb_build_object('x', 1.0))", PREDICTORS),
+    "dbml.register_model(text,bytea,text,text,jsonb,text,jsonb,jsonb,text,uuid,text,text)": (
+        "select dbml.register_model('{w}', '\\x{hex}', workspace => '{w}')", MODEL_WRITERS),
+    "dbml.revoke_model(text,text,text)": ("select dbml.revoke_model('{w}', '{model_predict}', '{w}')", OWNERS),
+    "dbml.revoke_script(text,text,text)": ("select dbml.revoke_script('{w}', '{clerk}', '{w}')", OWNERS),
+    "dbml.revoke_workspace(text,text)": ("select dbml.revoke_workspace('{w}', '{reader}')", OWNERS),
+    "dbml.run_output(uuid,text)": ("select * from dbml.run_output('{run}', 'mark') as t(x bigint)", READERS),
+    "dbml.run_plot(text,text,jsonb,jsonb,text,text,text,text[],text[],integer,integer,text,text,interval,text,text)": (
+        f"select dbml.run_plot({RUN})", WRITERS),
+    "dbml.run_script(text,text,jsonb,jsonb,text,text,text,text[],text[],integer,integer,text,text,interval,text,text)": (
+        f"select * from dbml.run_script({RUN}) as t(x bigint)", WRITERS),
+    "dbml.run_script_json(text,text,jsonb,jsonb,text,text,text,text[],text[],integer,integer,text,text,interval,text,text)": (
+        f"select dbml.run_script_json({RUN})", WRITERS),
+    "dbml.run_stored(text,text,jsonb,jsonb,text,text,text[],text[],integer,integer,text,text,interval,text,text)": (
+        "select * from dbml.run_stored('{w}', workspace => '{w}') as t(x bigint)", {"owner", "clerk"}),
+    "dbml.run_stored_json(text,text,jsonb,jsonb,text,text,text[],text[],integer,integer,text,text,interval,text,text)": (
+        "select dbml.run_stored_json('{w}', workspace => '{w}')", {"owner", "clerk"}),
+    "dbml.set_model_alias(text,text,text)": ("select dbml.set_model_alias('{w}', 'best', '{w}')", MODEL_WRITERS),
+    # Pools belong to no workspace, and to administrators.
+    "dbml.alter_pool(text,jsonb)": ("select dbml.alter_pool('default', '{{}}') is not null", ADMINISTRATORS),
+    "dbml.create_pool(text,integer,integer,integer,integer,integer,interval,integer,boolean)": (
+        "select dbml.create_pool('{w}') is not null", ADMINISTRATORS),
+    "dbml.delete_pool(text)": ("select dbml.delete_pool('{w}') is not null", ADMINISTRATORS),
+    "dbml.grant_pool(text,text,boolean)": ("select dbml.grant_pool('default', '{stranger}') is not null", ADMINISTRATORS),
+    "dbml.revoke_pool(text,text)": ("select dbml.revoke_pool('default', '{stranger}')", ADMINISTRATORS),
+    # The channel.
+    "dbml_channel.build_environment(bigint)": ("select dbml_channel.build_environment({env}) is not null", KNOWN),
+    "dbml_channel.find_environment(text,text)": ("select dbml_channel.find_environment('{w}', '{w}')", KNOWN),
+    "dbml_channel.find_model(text,text,text)": ("select dbml_channel.find_model('{w}', '{w}', 'predict')", ADMINISTRATORS),
+    "dbml_channel.find_workspace(text,text)": ("select dbml_channel.find_workspace('{w}')", READERS),
+    "dbml_channel.lend_model(text,text)": ("select dbml_channel.lend_model('{w}', '{w}') !~ '^refused'", MODEL_READERS),
+    "dbml_channel.may(bigint,text)": ("select dbml_channel.may({id}, 'read')", READERS),
+    "dbml_channel.may_use_model(bigint,text,text)": ("select dbml_channel.may_use_model({id}, '{w}', 'read')", MODEL_READERS),
+    "dbml_channel.open_call(jsonb,text)": (f"select * from dbml_channel.open_call({REQUEST} || '{{{{\"inputs\": []}}}}')", WRITERS),
+    "dbml_channel.open_scoring(text,text,text[],text[],text[],jsonb,text)": (
+        f"select dbml_channel.open_scoring('{{w}}', '{{w}}', {QUERY}, {PREDICTION}, 'predict')", PREDICTORS),
+    "dbml_channel.output_parts(uuid,text)": ("select * from dbml_channel.output_parts('{run}', 'mark')", READERS),
+    "dbml_channel.prediction_type(text,text,text)": ("select dbml_channel.prediction_type('{w}', '{w}')", PREDICTORS),
+    "dbml_channel.readable_models()": (
+        "select exists (select from dbml_channel.readable_models() where workspace_id = {id})", {"model_read", "model_write"}),
+    "dbml_channel.receive_model(jsonb,bigint)": (
+        """select dbml_channel.receive_model('{{"name": "new", "digest": "00", "size": 1}}', {id})""", WRITERS),
+    "dbml_channel.require(bigint,text)": ("select dbml_channel.require({id}, 'read') is not null", READERS),
+    "dbml_channel.score_one(text,text,text,text,text)": (
+        f"select dbml_channel.score_one('{{w}}', '{{w}}', 'predict', 'row', {LINE})", PREDICTORS),
+    "dbml_channel.workspace_role(bigint)": ("select dbml_channel.workspace_role({id}) is not null", READERS),
+    "dbml_channel.workspaces(text)": ("select {id} in (select dbml_channel.workspaces('read'))", READERS),
+}  # fmt: skip
+
+# They speak on the caller's own connection to the worker, which believes no request that open_call has not signed.
+OF_THE_LINK = {
+    "dbml_channel.abandon(text,text)", "dbml_channel.connect()", "dbml_channel.exchange(text)", "dbml_channel.receive()",
+    "dbml_channel.send(text)", "dbml_channel.ask(jsonb)",
+}  # fmt: skip
+
+# 42501 and what does not exist for a stranger; an error of another kind is one that only who may gets.
+DENIED = {"42501", "ML020", "ML036", "ML050", "ML051", "ML052"}
+# Views that do not tell of workspaces, or only of what runs at this moment.
+WITHOUT = {"dbml.active_scripts", "dbml.pools", "dbml.worker_status"}
+
+
+@pytest.fixture
+def cast(db: Connection) -> Iterator[Cast]:
+    """Yield the workspace and its roles."""
+    with staged(db) as made:
+        yield made
+
+
+def attempt(db: Connection, cast: Cast, relation: str, statement: str) -> bool:
+    """Tell whether a role gets what it calls for; whatever it does is rolled back."""
+    before = None
+    try:
+        with db.transaction(force_rollback=True):
+            if relation == "stranger":
+                before = fingerprint(db, cast.workspace_id)
+            db.execute(sql.SQL("set local role {}").format(sql.Identifier(cast.roles[relation])))
+            db.execute(sql.SQL("set local dbml.workspace = {}").format(cast.mark))
+            if "_environment" in statement:  # by who may, the worker would set out to build it
+                db.execute("set local statement_timeout = '300ms'")
+            rows = db.execute(statement.format(**cast.names)).fetchall()  # type: ignore[arg-type]
+            db.execute("reset role")
+            assert before is None or fingerprint(db, cast.workspace_id) == before, f"a stranger has changed it: {statement}"
+            return bool(rows) and rows[0][0] not in (None, False)
+    except psycopg.Error as error:
+        return error.sqlstate not in DENIED and not (error.sqlstate == "ML009" and "exists" in str(error))
+
+
+def test_every_function_lets_in_whom_the_workspace_lets_in(db: Connection, cast: Cast) -> None:
+    listed = {
+        row[0]
+        for row in db.execute(
+            """select format('%s.%s(%s)', n.nspname, p.proname, (select string_agg(format_type(t, null), ',' order by o)
+                   from unnest(p.proargtypes) with ordinality u(t, o)))
+            from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+            where n.nspname in ('dbml', 'dbml_channel') and p.proname !~ '^_'
+              and (n.nspname = 'dbml' or p.prosecdef)  -- an invoker's function can do nothing that its caller cannot"""
+        )
+    }
+    assert listed - OF_THE_LINK == set(CALLS), "every public function must stand in CALLS, and what does must be there"
+    wrong = [
+        f"{relation} {'may' if relation in allowed else 'may not'}: {statement.format(**cast.names)[:90]}"
+        for statement, allowed in CALLS.values()
+        for relation in sorted(EVERYBODY)
+        if attempt(db, cast, relation, statement) is not (relation in allowed)
+    ]
+    assert wrong == []
+
+
+def views(db: Connection) -> list[str]:
+    return [row[0] for row in db.execute("select v::text from dbml_channel._views() v order by 1")]
+
+
+def seen(db: Connection, view: str, mark: str) -> int:
+    query = sql.SQL("select count(*) from {} v where v::text like {}").format(sql.SQL(view), f"%{mark}%")  # type: ignore[arg-type]
+    return db.execute(query).fetchone()[0]  # type: ignore[index]
+
+
+def test_every_view_shows_a_workspace_to_whom_it_lets_in(db: Connection, cast: Cast) -> None:
+    for view in views(db):
+        there = seen(db, view, cast.mark)
+        assert (there > 0) is (view not in WITHOUT), f"{view} must have a row of the workspace, or be in WITHOUT"
+        for relation in EVERYBODY - {"clerk", "model_predict"}:
+            with acting(db, cast.roles[relation]):
+                count = seen(db, view, cast.mark)
+            if view == "dbml.permissions":  # of others' rights an owner is told, of its own everybody
+                assert (count > seen_of_itself(db, cast, relation)) is (relation == "owner"), (view, relation)
+            elif relation in READERS:
+                assert count == there, (view, relation)
+            else:
+                assert count == (relation in MODEL_READERS and view == "dbml.models"), (view, relation)
+
+
+def seen_of_itself(db: Connection, cast: Cast, relation: str) -> int:
+    """Count the rights of a role that name the mark; those of a stranger do in its own name alone."""
+    query = "select count(*) from dbml.permissions v where role = %s and v::text like %s"
+    (count,) = db.execute(query, [cast.roles[relation], f"%{cast.mark}%"]).fetchone()  # type: ignore[misc]
+    return int(count)
+
+
+def test_a_view_asks_for_the_callers_workspaces_once_whatever_it_shows(db: Connection, cast: Cast) -> None:
+    for view in set(views(db)) - WITHOUT:
+        with db.transaction(force_rollback=True):
+            db.execute(
+                "insert into dbml._runs select (jsonb_populate_record(r, jsonb_build_object('run_id', gen_random_uuid()))).*"
+                " from dbml._runs r, generate_series(1, 20) where r.run_id = %s",
+                [cast.run_id],
+            )
+            db.execute("set local track_functions = 'all'")
+            db.execute(sql.SQL("set local role {}").format(sql.Identifier(cast.roles["reader"])))
+            before = asked_for_workspaces(db)
+            shown = len(db.execute(f"select v::text from {view} v").fetchall())  # type: ignore[arg-type]
+            # A function that returns a set is counted for each row of it: a few workspaces, and the end.
+            assert asked_for_workspaces(db) - before <= 10, (view, shown)
+            plan = [line for (line,) in db.execute(f"explain (verbose, costs off) select * from {view}")]  # type: ignore[arg-type]
+        asked = [line.strip() for line in plan if "workspaces('" in line]
+        assert asked and all(line.startswith("Output: dbml_channel.workspaces(") for line in asked), (view, asked)
+        assert any("InitPlan" in line for line in plan), view
+
+
+def asked_for_workspaces(db: Connection) -> int:
+    """Return how often this session has called the functions that tell of rights, those that are not inlined."""
+    query = """select coalesce(sum(calls), 0)::int from pg_stat_xact_user_functions
+        where schemaname = 'dbml_channel' and funcname in ('workspaces', 'may', 'may_use_model', 'workspace_role', 'readable_models')"""
+    return int(db.execute(query).fetchone()[0])  # type: ignore[index]
+
+
+def test_every_table_of_a_workspace_is_secured_by_row(db: Connection, cast: Cast) -> None:
+    open_ = db.execute(
+        """select c.relname::text from pg_class c where c.relnamespace = 'dbml'::regnamespace and c.relkind = 'r'
+        and not c.relrowsecurity and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname in ('workspace_id', 'run_id'))"""
+    ).fetchall()
+    assert open_ == []
+    direct = scoped_tables(db)
+    with db.transaction(force_rollback=True):
+        db.execute(
+            f"grant all on all tables in schema dbml to {cast.roles['reader']}, {cast.roles['contributor']}, {cast.roles['stranger']}"
+        )  # type: ignore[arg-type]
+        there = fingerprint(db, cast.workspace_id)
+        assert all(count > 0 for _, count, _ in there), there
+        for relation in ("reader", "contributor", "stranger"):
+            db.execute(sql.SQL("set local role {}").format(sql.Identifier(cast.roles[relation])))
+            found = fingerprint(db, cast.workspace_id)
+            assert found == there if relation != "stranger" else all(count == 0 for _, count, _ in found), relation
+            for table, count, _ in there:
+                with db.transaction(force_rollback=True):
+                    changed = db.execute(
+                        f"delete from {table} where {SCOPE[table in direct]}", {"id": cast.workspace_id}
+                    ).rowcount  # type: ignore[arg-type]
+                may = relation == "contributor" and not table.endswith(("_grants", "_workspaces"))
+                assert changed == (count if may else 0), (relation, table)
+            db.execute("reset role")
