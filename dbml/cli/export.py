@@ -18,7 +18,9 @@ def export(
     dsn: DsnOption = None,
     sql: Annotated[bool, typer.Option("--sql", help="Write it as SQL functions, for any PostgreSQL without dbml.")] = False,
     name: Annotated[str | None, typer.Option(help="What the function is called there; by default as the model.")] = None,
-    workspace: Annotated[str | None, typer.Option(help="The workspace of the model; by default the setting of the database.")] = None,
+    workspace: Annotated[
+        str | None, typer.Option(help="The workspace of the model; by default the setting of the database.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file to write; by default standard output.")] = None,
 ) -> None:
     """Write a registered model out in another form.

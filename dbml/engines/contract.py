@@ -45,4 +45,3 @@ class Engine(ABC):
         Floats are the model's to 1e-9 of their size (1e-12 for trees), labels are the same.
         Raises: PredictionError with the model's own words; InvalidArgument for a wrong number of features.
         """
-

@@ -16,7 +16,7 @@ import logging
 import select
 import time
 from collections import deque
-from collections.abc import Mapping, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 

@@ -173,7 +173,9 @@ def query_of(data: Any) -> str:
     """Write rows as a query, missing values as NULL."""
     frame = data if isinstance(data, pd.DataFrame) else pd.DataFrame(data, columns=[f"c{i}" for i in range(data.shape[1])])
     rows = json.dumps([{k: None if pd.isna(v) else v for k, v in row.items()} for row in frame.to_dict("records")])
-    types = ", ".join(f'"{c}" {"text" if frame[c].dtype.kind == "O" or str(frame[c].dtype) == "str" else "float8"}' for c in frame)
+    types = ", ".join(
+        f'"{c}" {"text" if frame[c].dtype.kind == "O" or str(frame[c].dtype) == "str" else "float8"}' for c in frame
+    )
     return f"SELECT * FROM jsonb_to_recordset('{rows.replace(chr(39), chr(39) * 2)}') AS t({types})"
 
 
@@ -209,7 +211,11 @@ def test_every_estimator_answers_as_its_pickle_does(db: psycopg.Connection[Any],
     status, reason, rows, error, tolerance, tried, thresholds = certificate(db, name)
     assert (status, reason) == ("certified", None)
     assert rows > 900 and (error or 0) <= tolerance <= 1e-9 and tried == thresholds
-    unseen = data.iloc[100:160].copy() if isinstance(data, pd.DataFrame) else data[100:160] + RANDOM.normal(size=data[100:160].shape) / 7
+    unseen = (
+        data.iloc[100:160].copy()
+        if isinstance(data, pd.DataFrame)
+        else data[100:160] + RANDOM.normal(size=data[100:160].shape) / 7
+    )
     if isinstance(data, pd.DataFrame):
         unseen.iloc[:5, 0] = "never seen"
     check(db, name, model, unseen)

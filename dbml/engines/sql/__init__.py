@@ -124,7 +124,9 @@ def _render(programs: dict[str, Program], kinds_: Sequence[Kind]) -> tuple[list[
             continue
         for method, program in programs.items():
             if form == "set" and program.forest_nodes > MOST_CASE_NODES:
-                refused[form] = f"{program.forest_nodes} nodes, more than the {MOST_CASE_NODES} that are faster than the model itself"
+                refused[form] = (
+                    f"{program.forest_nodes} nodes, more than the {MOST_CASE_NODES} that are faster than the model itself"
+                )
                 continue
             body = renderer.body(program, len(kinds_))
             if len(body.text) > MOST_BODY:

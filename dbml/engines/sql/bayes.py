@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dbml.engines.sql.compiler import Column, Compiler, Prediction, affine
+from dbml.engines.sql.compiler import TIE, Column, Compiler, Prediction, affine
 from dbml.engines.sql.expressions import Case, Const, Expr, Sum
 
 
 def _from_joint(compiler: Compiler, estimator: Any, joint: list[Expr]) -> Prediction:
     labels = compiler.labels(estimator.classes_)
-    return Prediction(compiler.choose(labels, joint), proba=compiler.softmax(joint), classes=labels)
+    return Prediction(compiler.choose(labels, joint, TIE), proba=compiler.softmax(joint), classes=labels)
 
 
 def gaussian(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:

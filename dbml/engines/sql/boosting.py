@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dbml.engines.sql.compiler import Column, Compiler, Prediction
-from dbml.engines.sql.expressions import Case, Const, Expr
+from dbml.engines.sql.compiler import TIE, Column, Compiler, Prediction
+from dbml.engines.sql.expressions import Const, Expr
 from dbml.engines.sql.trees import open_columns, read_tree
 
 
@@ -22,7 +22,7 @@ def raw_predictions(compiler: Compiler, estimator: Any, columns: Sequence[Column
     probe = np.zeros((1, len(columns)))
     start = estimator._raw_predict_init(probe)[0]
     if estimator.init_ != "zero" and type(estimator.init_).__name__ not in ("DummyClassifier", "DummyRegressor"):
-        compiler.refuse(f"init={type(estimator.init_).__name__}")
+        raise compiler.refusal(f"init={type(estimator.init_).__name__}")
     rate = float(estimator.learning_rate)
     sums: list[Expr] = []
     for k in range(stages.shape[1]):
@@ -53,9 +53,9 @@ def classified(compiler: Compiler, labels: list[Any], scores: list[Expr], *, exp
     if len(scores) == 1:
         z = scores[0] * 2.0 if exponential else scores[0]
         chance = compiler.let(compiler.sigmoid(z))
-        value: Expr = Case(((scores[0] >= 0.0, Const(labels[1])),), Const(labels[0]))
+        value = compiler.by_sign(scores[0], labels[0], labels[1], zero_is_high=True)
         return Prediction(value, proba=[Const(1.0) - chance, chance], scores=scores, classes=labels)
-    return Prediction(compiler.choose(labels, scores), proba=compiler.softmax(scores), scores=scores, classes=labels)
+    return Prediction(compiler.choose(labels, scores, TIE), proba=compiler.softmax(scores), scores=scores, classes=labels)
 
 
 PREDICTORS = {"sklearn.GradientBoostingRegressor": regressor, "sklearn.GradientBoostingClassifier": classifier}

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from dbml.engines.sql.expressions import (
 )
 
 MOST_NODES = 400_000  # of all trees
+TIE = 1e-12  # how near two scores of the size of 1 may be, for rounding to have the say
 MOST_TERMS = 200_000  # expressions that a program may have
 
 
@@ -98,13 +99,10 @@ class Compiler:
         yield
         self._path.pop()
 
-    def refuse(self, why: str) -> NoReturn:
-        """Refuse the model, naming the step.
-
-        Raises: NotCompiled.
-        """
+    def refusal(self, why: str) -> errors.NotCompiled:
+        """Make the error that refuses the model, naming the step."""
         where = " > ".join(self._path)
-        raise errors.NotCompiled(f"{where}: {why}", detail={"step": where, "why": why})
+        return errors.NotCompiled(f"{where}: {why}", detail={"step": where, "why": why})
 
     def check(self, terms: int = 0) -> None:
         """Count what is made, and look at the clock.
@@ -113,9 +111,9 @@ class Compiler:
         """
         self._terms += terms
         if self._terms > MOST_TERMS:
-            self.refuse(f"more than {MOST_TERMS} terms")
+            raise self.refusal(f"more than {MOST_TERMS} terms")
         if time.monotonic() > self.deadline:
-            self.refuse("it takes longer to compile than the time limit")
+            raise self.refusal("it takes longer to compile than the time limit")
 
     def transform(self, estimator: Any, columns: Sequence[Column]) -> list[Column]:
         """Return the columns that a fitted transformer makes."""
@@ -174,7 +172,7 @@ class Compiler:
     def need_floats(self, columns: Sequence[Column]) -> None:
         """Refuse text where an estimator takes numbers."""
         if any(column.expr.kind == "text" for column in columns):
-            self.refuse("a column of text where it takes numbers")
+            raise self.refusal("a column of text where it takes numbers")
 
     def need_finite(self, columns: Sequence[Column]) -> None:
         """Leave rows with a missing or infinite value to the model, which refuses them in its own words."""
@@ -196,6 +194,14 @@ class Compiler:
             self.guard(Finite(var))
             self.known_finite(columns)
         return var
+
+    def bar_infinity(self, columns: Sequence[Column]) -> None:
+        """Leave rows with an infinite value to the model, where later steps would not see it."""
+        self.no_infinity(columns)
+        roots = {root for column in columns for root in column.roots} & self._bounded
+        for root in sorted(roots - self._finite):
+            self.guard(Binary("or", Missing(Input(root)), Finite(Input(root))))
+        self._bounded -= roots
 
     def known_finite(self, columns: Sequence[Column]) -> None:
         """Note that the steps so far let no row through in which a column is missing or infinite."""
@@ -224,7 +230,7 @@ class Compiler:
             exprs = [self.let(expr) if i in used and expr.children() else expr for i, expr in enumerate(exprs)]
         made = Forest(trees, exprs, variables, allow_missing)
         if made.nodes > MOST_NODES:
-            self.refuse(f"{made.nodes} nodes, more than {MOST_NODES}")
+            raise self.refusal(f"{made.nodes} nodes, more than {MOST_NODES}")
         self.check()
         self.steps.append(made)
         self.hints.forests.append(made)
@@ -247,23 +253,37 @@ class Compiler:
         Raises: NotCompiled for labels that are neither text, whole numbers nor booleans.
         """
         if not isinstance(classes, np.ndarray) or classes.ndim != 1:
-            self.refuse("several outputs")
-        plain = classes.tolist()
+            raise self.refusal("several outputs")
+        plain: list[Any] = classes.tolist()
         types = {type(label) for label in plain}
         if types == {int} or types == {bool} or types == {float}:
             return plain
         if types == {str}:
             if any("\\" in label or not label.isprintable() for label in plain):
-                self.refuse("a label with a backslash or a character that is not printable")
+                raise self.refusal("a label with a backslash or a character that is not printable")
             return plain
-        self.refuse(f"labels of type {', '.join(sorted(t.__name__ for t in types))}")
+        raise self.refusal(f"labels of type {', '.join(sorted(t.__name__ for t in types))}")
 
-    def choose(self, labels: Sequence[Any], scores: Sequence[Expr]) -> Expr:
-        """Return the label whose score is the largest, the first of several."""
+    def choose(self, labels: Sequence[Any], scores: Sequence[Expr], tie: Expr | float | None = None) -> Expr:
+        """Return the label whose score is the largest, the first of several.
+
+        tie: a difference that rounding might have made; where the largest is not ahead by more, the model itself decides.
+        """
         variables = [self.let(score) for score in scores]
         most = self.let(call("greatest", *variables)) if len(variables) > 1 else variables[0]
         branches = [(score.equals(most), Const(label)) for score, label in zip(variables, labels, strict=True)]
-        return Case(tuple(branches[:-1]), Const(labels[-1])) if len(branches) > 1 else Const(labels[0])
+        label = Case(tuple(branches[:-1]), Const(labels[-1])) if len(branches) > 1 else Const(labels[0])
+        if tie is None or len(variables) == 1:
+            return label
+        near = self.let(most - tie)
+        ahead = Sum(tuple(Case(((score >= near, Const(1.0)),), Const(0.0)) for score in variables))
+        return Case(((ahead.equals(1.0), label),))
+
+    def by_sign(self, z: Expr, low: Any, high: Any, tie: float = TIE, *, zero_is_high: bool = False) -> Expr:
+        """Return the label of a score's sign; where rounding might have made it, the model itself decides."""
+        z = self.let(z)
+        label = Case((((z >= 0.0) if zero_is_high else (z > 0.0), Const(high)),), Const(low))
+        return Case(((call("abs", z) > tie, label),))
 
     def sigmoid(self, z: Expr) -> Expr:
         """Return 1 / (1 + exp(-z)), without overflow."""
@@ -273,7 +293,7 @@ class Compiler:
         return Case((((z < 0.0), power / (power + 1.0)),), Const(1.0) / (power + 1.0))
 
     def exp(self, z: Expr) -> Expr:
-        """Return exp(z) for z <= 0, where PostgreSQL would raise at the least ones."""
+        """Return the exponential of what is 0 or less, which is 0 where PostgreSQL would raise."""
         z = self.let(z)
         return Case(((Binary("<", z, Const(-745.0)), Const(0.0)),), call("exp", z))
 
@@ -289,7 +309,9 @@ class Compiler:
 def affine(columns: Sequence[Column], weights: Any, intercept: float) -> Expr:
     """Return the weighted sum of columns; those that are finite anyway and weigh nothing are left out."""
     terms = [
-        column.expr * float(weight) for column, weight in zip(columns, weights, strict=True) if float(weight) != 0.0 or column.roots
+        column.expr * float(weight)
+        for column, weight in zip(columns, weights, strict=True)
+        if float(weight) != 0.0 or column.roots
     ]
     if float(intercept) != 0.0 or not terms:
         terms.append(Const(float(intercept)))

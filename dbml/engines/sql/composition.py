@@ -41,7 +41,7 @@ def by_column(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> 
         with compiler.at(name):
             made += compiler.transform(transformer, [columns[int(i)] for i in indices])
     if estimator.transformer_weights:
-        compiler.refuse("transformer_weights")
+        raise compiler.refusal("transformer_weights")
     return made
 
 

@@ -30,12 +30,12 @@ def categories_of(compiler: Compiler, values: Any, column: Column) -> list[Expr]
             made.append(Missing(column.expr))
         elif text and isinstance(value, str):
             if "\\" in value or (value and not value.isprintable()):
-                compiler.refuse("a category with a backslash or a character that is not printable")
+                raise compiler.refusal("a category with a backslash or a character that is not printable")
             made.append(column.expr.equals(value))
         elif not text and isinstance(value, int | float) and not isinstance(value, bool):
             made.append(column.expr.equals(float(value)))
         else:
-            compiler.refuse(f"a category of type {type(value).__name__} in a column of {'text' if text else 'numbers'}")
+            raise compiler.refusal(f"a category of type {type(value).__name__} in a column of {'text' if text else 'numbers'}")
     compiler.check(2 * len(made))
     return made
 
@@ -43,7 +43,7 @@ def categories_of(compiler: Compiler, values: Any, column: Column) -> list[Expr]
 def one_hot(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
     """OneHotEncoder; an unknown category that it would raise at leaves the row to the model."""
     if getattr(estimator, "_infrequent_enabled", False):
-        compiler.refuse("infrequent categories")
+        raise compiler.refusal("infrequent categories")
     compiler.no_infinity([column for column in columns if column.expr.kind == "float"])
     made = []
     for i, column in enumerate(columns):
@@ -58,7 +58,7 @@ def one_hot(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> li
 def ordinal(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
     """OrdinalEncoder."""
     if getattr(estimator, "_infrequent_enabled", False):
-        compiler.refuse("infrequent categories")
+        raise compiler.refusal("infrequent categories")
     compiler.no_infinity([column for column in columns if column.expr.kind == "float"])
     made = []
     for column, values in zip(columns, estimator.categories_, strict=True):

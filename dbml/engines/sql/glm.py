@@ -21,7 +21,7 @@ def generalized(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -
         return Prediction(z)
     if link == "LogLink":
         return Prediction(call("exp", z))
-    compiler.refuse(f"the link {link}")
+    raise compiler.refusal(f"the link {link}")
 
 
 PREDICTORS = {f"sklearn.{name}": generalized for name in ("PoissonRegressor", "GammaRegressor", "TweedieRegressor")}

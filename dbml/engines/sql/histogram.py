@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dbml.engines.sql.boosting import classified
 from dbml.engines.sql.compiler import Column, Compiler, Prediction
-from dbml.engines.sql.expressions import Case, Const, Expr, Tree, call
+from dbml.engines.sql.expressions import Expr, Tree, call
 
 
 def _members(bits: npt.NDArray[np.uint32]) -> tuple[float, ...]:
@@ -61,18 +61,14 @@ def regressor(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> 
         return Prediction(value)
     if link == "LogLink":
         return Prediction(call("exp", value))
-    compiler.refuse(f"the link {link}")
+    raise compiler.refusal(f"the link {link}")
 
 
 def classifier(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
     """HistGradientBoostingClassifier."""
     labels = compiler.labels(estimator.classes_)
     scores = raw_predictions(compiler, estimator, columns)
-    found = classified(compiler, labels, scores)
-    if len(scores) == 1:  # ties go to the first class here
-        found.value = Case(((scores[0] > 0.0, Const(labels[1])),), Const(labels[0]))
-    return found
+    return classified(compiler, labels, scores)
 
 
 PREDICTORS = {"sklearn.HistGradientBoostingRegressor": regressor, "sklearn.HistGradientBoostingClassifier": classifier}
-

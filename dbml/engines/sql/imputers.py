@@ -17,13 +17,13 @@ from dbml.engines.sql.expressions import Case, Const, Expr, Missing
 def simple(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
     """SimpleImputer, of numbers or of text."""
     if not _is_nan(estimator.missing_values):
-        compiler.refuse(f"missing_values={estimator.missing_values!r}")
+        raise compiler.refusal(f"missing_values={estimator.missing_values!r}")
     compiler.no_infinity([column for column in columns if column.expr.kind == "float"])
     made = []
     for column, filling in zip(columns, estimator.statistics_, strict=True):
         if _is_nan(filling) or filling is None:
             if estimator.strategy == "constant" or getattr(estimator, "keep_empty_features", False):
-                compiler.refuse("a column without a value to put in")
+                raise compiler.refusal("a column without a value to put in")
             continue  # a column that was empty in training is dropped
         compiler.check(1)
         constant: Expr = Const(str(filling)) if column.expr.kind == "text" else Const(float(filling))
@@ -36,7 +36,7 @@ def simple(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> lis
 def indicator(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
     """MissingIndicator; one that raises on a column that had no missing value in training leaves such rows to the model."""
     if not _is_nan(estimator.missing_values):
-        compiler.refuse(f"missing_values={estimator.missing_values!r}")
+        raise compiler.refusal(f"missing_values={estimator.missing_values!r}")
     chosen = [int(i) for i in estimator.features_]
     if estimator.error_on_new and estimator.features == "missing-only":
         compiler.need_finite([column for i, column in enumerate(columns) if i not in set(chosen)])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dbml.engines.sql.compiler import Column, Compiler, Prediction, affine
+from dbml.engines.sql.compiler import TIE, Column, Compiler, Prediction, affine
 from dbml.engines.sql.expressions import Case, Const, Expr, Sum
 
 
@@ -20,7 +20,7 @@ def sums(compiler: Compiler, estimator: Any, columns: Sequence[Column], clip: No
     weights = np.atleast_2d(np.asarray(estimator.coef_, dtype=float))
     intercepts = np.broadcast_to(np.ravel(np.asarray(estimator.intercept_, dtype=float)), (weights.shape[0],))
     if weights.shape[1] != len(columns):
-        compiler.refuse(f"{weights.shape[1]} weights for {len(columns)} columns")
+        raise compiler.refusal(f"{weights.shape[1]} weights for {len(columns)} columns")
     found: list[Expr] = []
     for row, intercept in zip(weights, intercepts, strict=True):
         compiler.check(2 * len(row))
@@ -41,12 +41,13 @@ def by_decision(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -
 
 def _classified(compiler: Compiler, estimator: Any, scores: list[Expr]) -> Prediction:
     labels = compiler.labels(estimator.classes_)
+    tie = TIE * max(1.0, float(np.max(np.abs(estimator.coef_))), float(np.max(np.abs(estimator.intercept_))))
     if len(scores) == 1:
-        value: Expr = Case(((scores[0] > 0.0, Const(labels[1])),), Const(labels[0]))
+        value = compiler.by_sign(scores[0], labels[0], labels[1], tie)
     elif len(scores) == len(labels):
-        value = compiler.choose(labels, scores)
+        value = compiler.choose(labels, scores, tie)
     else:
-        compiler.refuse(f"{len(scores)} decisions for {len(labels)} classes")
+        raise compiler.refusal(f"{len(scores)} decisions for {len(labels)} classes")
     return Prediction(value, scores=scores, classes=labels)
 
 

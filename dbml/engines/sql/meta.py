@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from dbml.engines.sql.compiler import Column, Compiler, Prediction
+from dbml.engines.sql.compiler import TIE, Column, Compiler, Prediction
 from dbml.engines.sql.expressions import Binary, Case, Const, Expr, Sum, call
 from dbml.engines.sql.scalers import apply_known
 
 
 def _single(compiler: Compiler, prediction: Prediction) -> Expr:
     if isinstance(prediction.value, list):
-        compiler.refuse("several outputs")
+        raise compiler.refusal("several outputs")
     return prediction.value
 
 
@@ -36,7 +36,7 @@ def transformed_target(compiler: Compiler, estimator: Any, columns: Sequence[Col
             scaled = value * float(transformer.scale_[0]) if transformer.with_std else value
             return Prediction(scaled + float(transformer.mean_[0]) if transformer.with_mean else scaled)
         case name:
-            compiler.refuse(f"the inverse of a {name}")
+            raise compiler.refusal(f"the inverse of a {name}")
 
 
 def voting_regressor(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
@@ -54,17 +54,17 @@ def _mean(compiler: Compiler, values: Sequence[Expr], weights: Any) -> Expr:
 def voting_classifier(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
     """VotingClassifier by probabilities (soft)."""
     if estimator.voting != "soft":
-        compiler.refuse("voting='hard'")
+        raise compiler.refusal("voting='hard'")
     labels = compiler.labels(estimator.classes_)
     each = [_probabilities(compiler, member, columns) for member in estimator.estimators_]
     proba = [_mean(compiler, [one[k] for one in each], estimator._weights_not_none) for k in range(len(labels))]
-    return Prediction(compiler.choose(labels, proba), proba=proba, classes=labels)
+    return Prediction(compiler.choose(labels, proba, TIE), proba=proba, classes=labels)
 
 
 def _probabilities(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Expr]:
     proba = compiler.predict(estimator, columns).proba
     if proba is None:
-        compiler.refuse(f"a {type(estimator).__name__} without probabilities")
+        raise compiler.refusal(f"a {type(estimator).__name__} without probabilities")
     return [compiler.let(each) for each in proba]
 
 
@@ -74,11 +74,11 @@ def calibrated(compiler: Compiler, estimator: Any, columns: Sequence[Column]) ->
     members: list[list[Expr]] = []
     for member in estimator.calibrated_classifiers_:
         if member.method != "sigmoid":
-            compiler.refuse(f"method={member.method!r}")
+            raise compiler.refusal(f"method={member.method!r}")
         inner = compiler.predict(member.estimator, columns)
         scores = inner.scores
         if scores is None or not hasattr(member.estimator, "decision_function"):
-            compiler.refuse(f"a {type(member.estimator).__name__} without a decision function")
+            raise compiler.refusal(f"a {type(member.estimator).__name__} without a decision function")
         curves: list[Expr] = []
         for calibrator, score in zip(member.calibrators, scores, strict=True):
             curves.append(compiler.let(compiler.sigmoid(-(score * float(calibrator.a_) + float(calibrator.b_)))))
@@ -89,7 +89,7 @@ def calibrated(compiler: Compiler, estimator: Any, columns: Sequence[Column]) ->
             uniform = Const(1.0 / len(labels))
             members.append([compiler.let(Case(((whole.equals(0.0), uniform),), curve / whole)) for curve in curves])
     proba = [_mean(compiler, [member[k] for member in members], None) for k in range(len(labels))]
-    return Prediction(compiler.choose(labels, proba), proba=proba, classes=labels)
+    return Prediction(compiler.choose(labels, proba, TIE), proba=proba, classes=labels)
 
 
 def _stacked(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
@@ -98,11 +98,11 @@ def _stacked(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> l
         found = compiler.predict(member, columns)
         if method == "predict_proba":
             if found.proba is None:
-                compiler.refuse(f"a {type(member).__name__} without probabilities")
+                raise compiler.refusal(f"a {type(member).__name__} without probabilities")
             kept = found.proba[1:] if len(found.proba) == 2 else found.proba
         elif method == "decision_function":
             if found.scores is None:
-                compiler.refuse(f"a {type(member).__name__} without a decision function")
+                raise compiler.refusal(f"a {type(member).__name__} without a decision function")
             kept = found.scores
         else:
             kept = [_single(compiler, found)]
@@ -117,7 +117,7 @@ def stacking(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> P
         # The last estimator was fitted on numbers of classes.
         labels = compiler.labels(estimator.classes_)
         if found.classes != list(range(len(labels))) and found.classes != labels:
-            compiler.refuse("classes that the last estimator does not know")
+            raise compiler.refusal("classes that the last estimator does not know")
         value = _single(compiler, found)
         if found.classes != labels:
             number = compiler.let(value)

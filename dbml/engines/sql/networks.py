@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dbml.engines.sql.compiler import Column, Compiler, Prediction, affine
-from dbml.engines.sql.expressions import Case, Const, Expr, call
+from dbml.engines.sql.compiler import TIE, Column, Compiler, Prediction, affine
+from dbml.engines.sql.expressions import Const, Expr, call
 
 
 def _layers(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Expr]:
@@ -36,14 +36,14 @@ def _activation(compiler: Compiler, name: str, z: Expr) -> Expr:
             return compiler.sigmoid(z)
         case "identity":
             return z
-    compiler.refuse(f"activation={name!r}")
+    raise compiler.refusal(f"activation={name!r}")
 
 
 def regressor(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
     """MLPRegressor."""
     values = _layers(compiler, estimator, columns)
     if estimator.out_activation_ != "identity":
-        compiler.refuse(f"out_activation_={estimator.out_activation_!r}")
+        raise compiler.refusal(f"out_activation_={estimator.out_activation_!r}")
     return Prediction(values[0] if len(values) == 1 else values)
 
 
@@ -53,12 +53,12 @@ def classifier(compiler: Compiler, estimator: Any, columns: Sequence[Column]) ->
     values = _layers(compiler, estimator, columns)
     if estimator.out_activation_ == "logistic" and len(values) == 1:
         chance = compiler.let(compiler.sigmoid(values[0]))
-        return Prediction(Case(((chance > 0.5, Const(labels[1])),), Const(labels[0])),
+        return Prediction(compiler.by_sign(values[0], labels[0], labels[1]),
                           proba=[Const(1.0) - chance, chance], classes=labels)  # fmt: skip
     if estimator.out_activation_ != "softmax":
-        compiler.refuse(f"out_activation_={estimator.out_activation_!r}")
+        raise compiler.refusal(f"out_activation_={estimator.out_activation_!r}")
     proba: list[Expr] = [compiler.let(each) for each in compiler.softmax(values)]
-    return Prediction(compiler.choose(labels, proba), proba=proba, classes=labels)
+    return Prediction(compiler.choose(labels, proba, TIE), proba=proba, classes=labels)
 
 
 PREDICTORS = {"sklearn.MLPRegressor": regressor, "sklearn.MLPClassifier": classifier}

@@ -28,7 +28,16 @@ MOST_CELLS = 400_000
 MOST_SPECIAL = 64  # features that are tried with each special value; of more, a random choice
 FEW = 4  # features that are tried with each value that most models refuse
 SIZES = (0.0, -0.0, 1e15, -1e15, 1.7e9, 1e-30)
-REFUSED = (float("inf"), float("-inf"), 1e300, -1e300, 5e-324, 3.4028235677973366e38, 3.4028235677973362e38, -3.4028235677973366e38)
+REFUSED = (
+    float("inf"),
+    float("-inf"),
+    1e300,
+    -1e300,
+    5e-324,
+    3.4028235677973366e38,
+    3.4028235677973362e38,
+    -3.4028235677973366e38,
+)
 UNSEEN = ("", "never seen before", "Ω'\"")
 
 
@@ -150,7 +159,9 @@ def _reach(row: list[Any], tree: Any, node: int, parent: npt.NDArray[Any], fores
         value = row[position]
         if value is None or not low < value <= high:
             gap = abs(low if np.isfinite(low) else high) * 1e-3 + 1e-3
-            row[position] = (low + high) / 2 if np.isfinite(low) and np.isfinite(high) else high - gap if np.isfinite(high) else low + gap
+            row[position] = (
+                (low + high) / 2 if np.isfinite(low) and np.isfinite(high) else high - gap if np.isfinite(high) else low + gap
+            )
 
 
 def _special(rows: Sequence[list[Any]], kinds: Sequence[Kind], random: np.random.Generator) -> list[list[list[Any]]]:

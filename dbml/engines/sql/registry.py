@@ -9,8 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dbml.engines.sql import bayes, boosting, composition, encoders, histogram, imputers, linear, neighbours, projection, scalers
-from dbml.engines.sql import discretizers, glm, meta, networks, trees
+from dbml.engines.sql import (
+    bayes,
+    boosting,
+    composition,
+    discretizers,
+    encoders,
+    glm,
+    histogram,
+    imputers,
+    linear,
+    meta,
+    neighbours,
+    networks,
+    projection,
+    scalers,
+    trees,
+)
 from dbml.engines.sql.compiler import Column, Compiler
 
 Translator = Callable[[Compiler, Any, Sequence[Column]], Any]
@@ -34,5 +49,7 @@ def translate(compiler: Compiler, role: str, estimator: Any, columns: Sequence[C
     package = cls.__module__.partition(".")[0]
     found = (TRANSFORMERS if role == "transform" else PREDICTORS).get(f"{package}.{cls.__name__}")
     if found is None:
-        compiler.refuse(f"no translator for {package}.{cls.__name__}" + (" as a transformer" if role == "transform" else ""))
+        raise compiler.refusal(
+            f"no translator for {package}.{cls.__name__}" + (" as a transformer" if role == "transform" else "")
+        )
     return found(compiler, estimator, columns)

@@ -5,7 +5,7 @@ https://scikit-learn.org/stable/modules/preprocessing.html
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def robust(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> lis
 def max_abs(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
     """MaxAbsScaler."""
     if getattr(estimator, "clip", False):
-        compiler.refuse("clip")
+        raise compiler.refusal("clip")
     _open(compiler, columns)
     compiler.spans(columns, None, estimator.scale_)
     return _shifted(columns, None, estimator.scale_)
@@ -53,6 +53,7 @@ def min_max(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> li
     for column, scale, low in zip(columns, estimator.scale_, estimator.min_, strict=True):
         expr: Expr = column.expr * float(scale) + float(low)
         if estimator.clip:
+            compiler.bar_infinity([column])
             expr = compiler.let(expr)
             first, last = map(float, estimator.feature_range)
             # greatest and least skip NULL: a missing value must stay one.
@@ -74,7 +75,7 @@ def _shifted(columns: Sequence[Column], mean: Any, scale: Any) -> list[Column]:
 
 
 def normalizer(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
-    """Normalizer: each row to length 1."""
+    """Scale each row to length 1, as Normalizer."""
     compiler.need_floats(columns)
     compiler.need_finite(columns)
     cells = [compiler.let(column.expr) for column in columns]
@@ -99,7 +100,7 @@ def binarizer(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> 
     return [Column(Case(((column.expr > float(estimator.threshold), Const(1.0)),), Const(0.0))) for column in columns]
 
 
-_KNOWN = {
+_KNOWN: dict[Any, Callable[[Compiler, Expr], Expr]] = {
     np.log1p: lambda c, x: Case(((c.let(x + 1.0).equals(1.0), x),), _log1p(c, x)),
     np.log: lambda c, x: call("ln", x),
     np.log10: lambda c, x: call("log10", x),
@@ -121,7 +122,7 @@ def _log1p(compiler: Compiler, x: Expr) -> Expr:
 def known_function(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
     """FunctionTransformer of a known set; PostgreSQL raises where numpy gives NaN, and the row is left to the model."""
     if estimator.kw_args:
-        compiler.refuse("a FunctionTransformer with kw_args")
+        raise compiler.refusal("a FunctionTransformer with kw_args")
     return apply_known(compiler, estimator.func, columns)
 
 
@@ -131,7 +132,7 @@ def apply_known(compiler: Compiler, function: Any, columns: Sequence[Column]) ->
         return list(columns)
     known = next((make for each, make in _KNOWN.items() if each is function), None)
     if known is None:
-        compiler.refuse(f"a FunctionTransformer of {getattr(function, '__name__', type(function).__name__)}")
+        raise compiler.refusal(f"a FunctionTransformer of {getattr(function, '__name__', type(function).__name__)}")
     compiler.need_floats(columns)
     return [Column(known(compiler, compiler.let(column.expr)), column.roots) for column in columns]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dbml.engines.sql.compiler import Column, Compiler, Prediction
+from dbml.engines.sql.compiler import TIE, Column, Compiler, Prediction
 from dbml.engines.sql.expressions import Binary, Call, Case, Const, Expr, Input, Missing, Tree, both, call
 
 LARGEST = 3.4028235677973366e38  # what rounds to an infinite float32 is this or larger
@@ -86,7 +86,7 @@ def grown(compiler: Compiler, estimator: Any, trees: Sequence[Any], columns: Seq
         compiler.check()
         value = np.asarray(tree.tree_.value)
         if value.shape[1] != 1 and classes is not None:
-            compiler.refuse("several outputs")
+            raise compiler.refusal("several outputs")
         value = value[:, 0, :] if classes is not None else value[:, :, 0]
         if classes is not None:
             whole = value.sum(axis=1, keepdims=True)
@@ -127,13 +127,13 @@ def forest_classifier(compiler: Compiler, estimator: Any, columns: Sequence[Colu
 def _classified(compiler: Compiler, estimator: Any, trees: Sequence[Any], columns: Sequence[Column]) -> Prediction:
     labels = compiler.labels(estimator.classes_)
     proba = grown(compiler, estimator, trees, columns, labels)
-    return Prediction(_label(compiler, labels, proba), proba=proba, classes=labels)
-
-
-def _label(compiler: Compiler, labels: list[Any], proba: list[Expr]) -> Expr:
-    if len(labels) == 2:
-        return Case(((Binary(">=", proba[0], proba[1]), Const(labels[0])),), Const(labels[1]))
-    return compiler.choose(labels, proba)
+    if len(labels) != 2:
+        return Prediction(compiler.choose(labels, proba), proba=proba, classes=labels)
+    value: Expr = Case(((Binary(">=", proba[0], proba[1]), Const(labels[0])),), Const(labels[1]))
+    if len(trees) > 1 and not all(np.isin(tree.tree_.value, (0.0, 1.0)).all() for tree in trees):
+        # The second class is not added up for itself here: near a half, rounding has the say.
+        value = Case(((call("abs", proba[0] - 0.5) > TIE, value),))
+    return Prediction(value, proba=proba, classes=labels)
 
 
 def isolation(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
@@ -176,4 +176,3 @@ PREDICTORS = {
     "sklearn.ExtraTreesClassifier": forest_classifier,
     "sklearn.IsolationForest": isolation,
 }
-
