@@ -35,11 +35,12 @@ def compiled_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
         columns = _outputs(found)
         outputs[method] = {"outputs": len(columns), "array": _is_array(found), "scale": made.scales[method]}
         lines += [_literal(column) for column in columns]
+    functions = [{"method": f.method, "form": f.form, "language": f.body.language} for f in made.functions]
     return {
         **told, "kinds": made.kinds, "features": made.features, "type": engine.type, "refusals": made.refused,
-        "functions": [{"method": f.method, "form": f.form, "language": f.body.language} for f in made.functions],
-        "methods": list(made.answers), "rows": made.probes.n, "ordinary": made.probes.ordinary, "plain": made.probes.plain, "answers": outputs, "tolerance": made.tolerance,
-        "thresholds": made.probes.thresholds, "thresholds_tried": made.probes.tried, "seconds": round(made.seconds, 3),
+        "functions": functions, "methods": list(made.answers), "rows": made.probes.n, "ordinary": made.probes.ordinary,
+        "plain": made.probes.plain, "answers": outputs, "tolerance": made.tolerance, "seconds": round(made.seconds, 3),
+        "thresholds": made.probes.thresholds, "thresholds_tried": made.probes.tried,
     }, "\n".join(lines).encode()  # fmt: skip
 
 

@@ -132,8 +132,8 @@ def _at_thresholds(
         limit = float(tree.threshold[node])
         with np.errstate(over="ignore"):
             single = np.float32(limit)
-            beside = [limit, np.nextafter(limit, np.inf), np.nextafter(limit, -np.inf), float(single),
-                      float(np.nextafter(single, np.float32(np.inf))), float(np.nextafter(single, np.float32(-np.inf)))]  # fmt: skip
+            up, down = np.nextafter(single, np.float32(np.inf)), np.nextafter(single, np.float32(-np.inf))
+            beside = [limit, np.nextafter(limit, np.inf), np.nextafter(limit, -np.inf), float(single), float(up), float(down)]
         if forest.allow_missing:
             beside[2] = None
         for value in beside:
@@ -159,9 +159,10 @@ def _reach(row: list[Any], tree: Any, node: int, parent: npt.NDArray[Any], fores
         value = row[position]
         if value is None or not low < value <= high:
             gap = abs(low if np.isfinite(low) else high) * 1e-3 + 1e-3
-            row[position] = (
-                (low + high) / 2 if np.isfinite(low) and np.isfinite(high) else high - gap if np.isfinite(high) else low + gap
-            )
+            if np.isfinite(low) and np.isfinite(high):
+                row[position] = (low + high) / 2
+            else:
+                row[position] = high - gap if np.isfinite(high) else low + gap
 
 
 def _special(rows: Sequence[list[Any]], kinds: Sequence[Kind], random: np.random.Generator) -> list[list[list[Any]]]:
