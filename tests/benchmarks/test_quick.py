@@ -26,6 +26,7 @@ PLPYTHON = Path("/usr/lib/postgresql/15/lib/plpython3.so")
         "memory",
         "pieces",
         "streaming",
+        "folder",
         pytest.param("r_script", marks=pytest.mark.needs_r),
     ],
 )
