@@ -17,7 +17,7 @@ from benchmarks.memory import Peak
 
 def make(folder: Path, count: int) -> int:
     """Write files of 0 to 20 kB into folders of a hundred; returns their size."""
-    letters = random.Random(0)  # noqa: S311 - contents, not secrets
+    letters = random.Random(0)
     total = 0
     for number in range(count):
         file = folder / f"{number // 100:03}" / f"{number:05}.bin"

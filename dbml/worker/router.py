@@ -50,7 +50,7 @@ from dbml.worker.spawn import bury_strays
 from dbml.worker.submissions import Submissions
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import own_memory_mb
-from dbml.worker.watch import Watch
+from dbml.worker.watch import Subject, Watch
 
 log = logging.getLogger("dbml.router")
 
@@ -254,6 +254,10 @@ class Router:
         """Return the scripts that run or wait."""
         return list(self._scripts.values())
 
+    def subjects(self) -> list[Subject]:
+        """Return what is watched: scripts, and scorers of every environment."""
+        return [*self._scripts.values(), *self._scorers.scorers(), *self._zygotes.all_scorers()]
+
     @property
     def counts(self) -> Counts:
         """Return what has been counted since the start."""
@@ -345,7 +349,7 @@ async def serve(settings: WorkerSettings) -> None:
             Inspections(zygote, settings.limits),
             has_cgroups=cgroups is not None,
         )  # fmt: skip
-        watch = Watch(router.scripts)
+        watch = Watch(router.subjects)
         watch.start()
         cleanup.push_async_callback(watch.stop)
         if settings.metrics is not None:
