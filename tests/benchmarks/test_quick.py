@@ -23,6 +23,7 @@ PLPYTHON = Path("/usr/lib/postgresql/15/lib/plpython3.so")
         "run_script",
         "predict_one",
         "predict_into",
+        "engines",
         "memory",
         "pieces",
         "streaming",
