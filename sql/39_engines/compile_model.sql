@@ -80,7 +80,8 @@ declare
     others constant text[] := array(
         select g.grantee from dbml._models m join dbml._workspace_grants g using (workspace_id) where m.model_id = wanted_id
         union select g.grantee from dbml._models m join dbml._model_grants g on (g.workspace_id, g.name) = (m.workspace_id, m.name)
-        where m.model_id = wanted_id);
+        where m.model_id = wanted_id
+        union select 'dbml_admin');
 begin
     for name in select f.value from dbml._certificates c, jsonb_each(c.functions) m, jsonb_each_text(m.value) f
                 where c.model_id = wanted_id and c.engine = 'sql' loop
