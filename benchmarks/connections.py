@@ -24,9 +24,9 @@ from sklearn.linear_model import LinearRegression
 from benchmarks.bench import Report
 from dbml.cli.supervisor import WorkerProcess
 from dbml.database import binaries
-from dbml.database.dsn import parse
 from dbml.database.embedded import Cluster
 from dbml.database.install import install
+from dbml.dsn import parse
 
 SCRIPT = r"""
 \set x random(-1000, 1000)

@@ -30,7 +30,8 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── PredictionError       ML023
     │   ├── ScorerLost            ML024
     │   ├── ModelExists           ML025
-    │   └── NotCompiled           ML026  no certified form of it for the engine that was asked for
+    │   ├── ModelRefused          ML026  it holds what is not trusted, or the workspace's policy forbids
+    │   └── NotCompiled           ML027  no certified form of it for the engine that was asked for
     ├── NotSupportedYet           ML030
     ├── LanguageMissing           ML031  the worker's machine lacks what runs the script's language
     ├── EnvironmentFailed         (an environment of packages)
@@ -45,6 +46,13 @@ worker raises before the error goes over the wire.  This module knows no other p
     ├── WorkspaceNotFound         ML050
     ├── ScriptNotFound            ML051  no stored script of that name, or no right to run it
     ├── RunNotFound               ML052
+    ├── SnapshotNotFound          ML054  no such snapshot in the workspace
+    ├── NothingFound              ML055  nothing of that name, of whatever kind
+    ├── DatasetError              (datasets and datastores)
+    │   ├── DatasetNotFound       ML070
+    │   ├── DatasetExists         ML071  with another definition
+    │   ├── DatastoreNotFound     ML072
+    │   └── FileMissing           ML073  a datastore, or a dataset's version, has no such file
     ├── PoolNotFound              ML060
     └── PoolDenied                ML061  the pool is another role's
 """
@@ -263,10 +271,16 @@ class ModelExists(ModelError, code="ML025", name="MODEL_EXISTS"):
     sqlstate = "ML025"
 
 
-class NotCompiled(ModelError, code="ML026", name="NOT_COMPILED"):
-    """The model has no certified form for the engine that was asked for; the message names the step and why."""
+class ModelRefused(ModelError, code="ML026", name="MODEL_REFUSED"):
+    """The model's format, or a type in it, is not trusted or not allowed by the workspace's policy; the message names it."""
 
     sqlstate = "ML026"
+
+
+class NotCompiled(ModelError, code="ML027", name="NOT_COMPILED"):
+    """The model has no certified form for the engine that was asked for; the message names the step and why."""
+
+    sqlstate = "ML027"
 
 
 class NotSupportedYet(DbmlError, code="ML030", name="NOT_SUPPORTED_YET"):
@@ -345,6 +359,24 @@ class RunNotFound(DbmlError, code="ML052", name="RUN_NOT_FOUND"):
     sqlstate = "ML052"
 
 
+class UploadNotFound(DbmlError, code="ML053", name="UPLOAD_NOT_FOUND"):
+    """No such upload of the caller: it was used, given up, or is a day old."""
+
+    sqlstate = "ML053"
+
+
+class SnapshotNotFound(DbmlError, code="ML054", name="SNAPSHOT_NOT_FOUND"):
+    """The workspace has no such snapshot."""
+
+    sqlstate = "ML054"
+
+
+class NothingFound(DbmlError, code="ML055", name="NOTHING_FOUND"):
+    """Nothing of that name is in the workspace: neither model, dataset, table, environment nor run."""
+
+    sqlstate = "ML055"
+
+
 class PoolNotFound(DbmlError, code="ML060", name="POOL_NOT_FOUND"):
     """No resource pool of that name."""
 
@@ -355,6 +387,34 @@ class PoolDenied(DbmlError, code="ML061", name="POOL_DENIED"):
     """No rule lets the role use that resource pool."""
 
     sqlstate = "ML061"
+
+
+class DatasetError(DbmlError):
+    """A dataset, a datastore or a file of one cannot be found or registered."""
+
+
+class DatasetNotFound(DatasetError, code="ML070", name="DATASET_NOT_FOUND"):
+    """No dataset of that name and version in the workspace."""
+
+    sqlstate = "ML070"
+
+
+class DatasetExists(DatasetError, code="ML071", name="DATASET_EXISTS"):
+    """The name has another definition, and no new version was asked for."""
+
+    sqlstate = "ML071"
+
+
+class DatastoreNotFound(DatasetError, code="ML072", name="DATASTORE_NOT_FOUND"):
+    """No datastore of that name in the workspace."""
+
+    sqlstate = "ML072"
+
+
+class FileMissing(DatasetError, code="ML073", name="FILE_MISSING"):
+    """A datastore, or a version of a dataset, has no such file."""
+
+    sqlstate = "ML073"
 
 
 class WorkspaceNotFound(DbmlError, code="ML050", name="WORKSPACE_NOT_FOUND"):
@@ -377,11 +437,19 @@ def from_fields(fields: Mapping[str, Any]) -> DbmlError:
     """Make the error that `DbmlError.fields` described; an unknown SQLSTATE gives DbmlError."""
     detail = fields.get("detail")
     if isinstance(detail, str):
-        detail = json.loads(detail)
+        try:
+            detail = json.loads(detail) if detail else None
+        except (ValueError, RecursionError):
+            detail = {"said": detail}
     sqlstate = str(fields.get("sqlstate") or "ML000")
     error = BY_SQLSTATE.get(sqlstate, DbmlError)(
-        fields.get("message") or "", detail=detail, hint=fields.get("hint"), context=fields.get("context")
-    )
+        str(fields.get("message") or ""), detail=detail if isinstance(detail, Mapping) else None,
+        hint=_text_or_none(fields.get("hint")), context=_text_or_none(fields.get("context")),
+    )  # fmt: skip
     if sqlstate not in BY_SQLSTATE:
         error._foreign_sqlstate = sqlstate
     return error
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -169,12 +169,14 @@ def function_page(name: str, routines: list[Routine], names: set[str]) -> str:
         lines.append(f"```text\n{routine.signature()}\n```\n")
         if entry.text:
             lines.append(f"{_link_functions(entry.text, names, name)}\n")
-        lines.append("| argument | type | default | meaning |\n|---|---|---|---|")
+        if routine.arguments:
+            lines.append("| argument | type | default | meaning |\n|---|---|---|---|")
         for argument in routine.arguments:
             meaning = WORDS["arguments_of"].get(name, {}).get(argument.name) or WORDS["arguments"][argument.name]
             default = f"`{_default(argument.default)}`" if argument.default else "must be given"
             lines.append(f"| `{argument.name}` | {argument.type} | {default} | {_link_errors(meaning)} |")
-        lines.append("")
+        if routine.arguments:
+            lines.append("")
         if entry.errors:
             lines.append("Errors:\n")
             lines += [f"- {_link_errors(_link_functions(error, names, name))}" for error in entry.errors]
@@ -223,8 +225,8 @@ def views_page() -> str:
     lines = [
         GENERATED,
         "# Views\n",
-        "What dbml knows, as relations. Everyone who holds `dbml_scripter` or `dbml_reader` may read them;"
-        " [grant access](../how-to/grant-access.md) says how.\n",
+        "What dbml knows, as relations. Everyone who holds `dbml_scripter` or `dbml_reader` may read them, and finds there"
+        " what is in the workspaces that let it in; [grant access](../how-to/grant-access.md) says how.\n",
     ]
     for view in read_views():
         lines += [

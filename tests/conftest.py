@@ -31,9 +31,9 @@ import pytest
 
 from dbml.cli.supervisor import WorkerProcess
 from dbml.database import binaries
-from dbml.database.dsn import make_uri, parse
 from dbml.database.embedded import Cluster
 from dbml.database.install import install
+from dbml.dsn import make_uri, parse
 from dbml.worker.environments.resolver import NEEDED
 
 from . import wheels

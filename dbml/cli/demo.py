@@ -21,7 +21,7 @@ from rich.syntax import Syntax
 from dbml import errors
 from dbml.cli.output import console, print_table
 from dbml.cli.up import start_detached
-from dbml.database.home import Home, find_home
+from dbml.home import Home, find_home
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from dbml import errors
 from dbml.cli.output import console
 from dbml.database.embedded import Cluster
-from dbml.database.home import Home, find_home
+from dbml.home import Home, find_home
 
 STOP_S = 60.0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dbml.cli.output import DsnOption, console
-from dbml.database.dsn import find_dsn, without_password
+from dbml.dsn import find_dsn, without_password
 
 if TYPE_CHECKING:
     from dbml.database.install import Installed

@@ -8,7 +8,7 @@ import typer
 
 from dbml.cli.output import DsnOption
 from dbml.database.binaries import find_psql
-from dbml.database.dsn import find_dsn, libpq_environment
+from dbml.dsn import find_dsn, libpq_environment
 
 
 def psql(context: typer.Context, dsn: DsnOption = None) -> None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import psycopg
 import typer
@@ -19,10 +19,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from dbml import errors
 from dbml.cli.output import DsnOption, console, print_table, stderr
-from dbml.database.dsn import find_dsn
+from dbml.dsn import find_dsn
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Columns = list[dict[str, str]]
 
 LANGUAGES = {".py": "python", ".r": "r"}
 POLL_S = 0.5
@@ -58,6 +60,15 @@ def run(
         Path | None,
         typer.Option("--output", "-o", help="Write the result to a file: .csv, .parquet, or .json with a row a line."),
     ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            help="table, csv, parquet or json; by default what the name of --output says, else table.  Without --output it is"
+            " printed, all of it but for a table.",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(help="Rows that are printed.", min=0)] = 50,
     language: Annotated[str | None, typer.Option(help="python or r; by default what the file's name says.")] = None,
     partition_by: Annotated[
@@ -80,8 +91,7 @@ def run(
     """
     if str(script) == "-" and str(param_file) == "-":
         raise errors.InvalidArgument("the script and its parameters must not both come from standard input")
-    if output is not None and output.suffix.lower() not in WRITERS:
-        raise errors.InvalidArgument(f"--output must end in {', '.join(WRITERS)}, got {output.name!r}")
+    wanted = _format(format_, output)
     text, spoken = _read(script, language)
     given = {
         "script": text, "input_query": None, "inputs": json.dumps(_inputs(input_ or [])),
@@ -95,8 +105,24 @@ def run(
         with _watched(found, connection) as progress:
             connection.add_notice_handler(lambda diag: _print(progress, diag.message_primary or ""))
             run_id = _call(connection, given)
-        shown = _show(connection, run_id, output, limit)
+        shown = _show(connection, run_id, wanted, output, limit)
     stderr.print(f"run {run_id}: {shown}", style="dim", markup=False)
+
+
+def _format(given: str | None, output: Path | None) -> str:
+    if given is not None and given not in ("table", *WRITERS):
+        raise errors.InvalidArgument(f"--format must be table, {', '.join(WRITERS)}, got {given!r}")
+    if output is None:
+        return given or "table"
+    if not output.parent.is_dir():
+        raise errors.InvalidArgument(f"--output must be in a folder that is there, got {output}")
+    wanted = given or output.suffix.lower().removeprefix(".")
+    if wanted not in WRITERS:
+        raise errors.InvalidArgument(
+            f"--output must end in {', '.join(f'.{name}' for name in WRITERS)}, got {output.name!r}",
+            hint="--format csv writes a file of any name",
+        )
+    return wanted
 
 
 def _read(script: Path, language: str | None) -> tuple[str, str]:
@@ -107,6 +133,8 @@ def _read(script: Path, language: str | None) -> tuple[str, str]:
         raise errors.InvalidArgument(f"a script must end in .py or .R, got {script.name!r}", hint="--language says what it is")
     try:
         return script.read_text("utf-8"), spoken
+    except OSError as error:
+        raise errors.InvalidArgument(f"a script must be a file that can be read, got {script}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise errors.InvalidArgument(f"a script must be text in UTF-8, {script} is not") from None
 
@@ -225,7 +253,7 @@ def _print(progress: Progress, text: str) -> None:
     progress.console.print(text, markup=False, highlight=False)
 
 
-def _show(connection: psycopg.Connection[Any], run_id: Any, output: Path | None, limit: int) -> str:
+def _show(connection: psycopg.Connection[Any], run_id: Any, wanted: str, output: Path | None, limit: int) -> str:
     row = connection.execute(
         "select columns, rows from dbml.outputs where run_id = %s and name = 'OutputDataSet'", (run_id,)
     ).fetchone()
@@ -244,29 +272,34 @@ def _show(connection: psycopg.Connection[Any], run_id: Any, output: Path | None,
     )
     query = sql.SQL("select * from dbml.run_output({}, 'OutputDataSet') as t({})").format(run_id, listed)
     if output is not None:
-        WRITERS[output.suffix.lower()](connection, query, columns, output)
+        with output.open("wb") as file:
+            WRITERS[wanted](connection, query, columns, file)
         return f"{rows:,} rows written to {output}"
+    if wanted != "table":
+        WRITERS[wanted](connection, query, columns, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return f"{rows:,} rows"
     first = connection.execute(sql.SQL("{} limit {}").format(query, limit)).fetchall()
     print_table([column["name"] for column in columns], first)
     if rows > limit:
-        console.print(f"{limit:,} of {rows:,} rows; --output writes them all", style="dim")
+        console.print(f"{limit:,} of {rows:,} rows; --output and --format csv write them all", style="dim")
     return f"{rows:,} rows"
 
 
-def _write_csv(connection: psycopg.Connection[Any], query: sql.Composed, columns: list[dict[str, str]], path: Path) -> None:
+def _write_csv(connection: psycopg.Connection[Any], query: sql.Composed, columns: Columns, file: BinaryIO) -> None:
     copied = sql.SQL("copy ({}) to stdout (format csv, header)").format(query)
-    with path.open("wb") as file, connection.cursor() as cursor, cursor.copy(copied) as copy:
+    with connection.cursor() as cursor, cursor.copy(copied) as copy:
         for part in copy:
             file.write(part)
 
 
-def _write_json(connection: psycopg.Connection[Any], query: sql.Composed, columns: list[dict[str, str]], path: Path) -> None:
-    with path.open("w", encoding="utf-8") as file, connection.cursor() as cursor:
+def _write_json(connection: psycopg.Connection[Any], query: sql.Composed, columns: Columns, file: BinaryIO) -> None:
+    with connection.cursor() as cursor:
         for (line,) in cursor.stream(sql.SQL("select to_jsonb(r)::text from ({}) r").format(query)):
-            file.write(line + "\n")
+            file.write(f"{line}\n".encode())
 
 
-def _write_parquet(connection: psycopg.Connection[Any], query: sql.Composed, columns: list[dict[str, str]], path: Path) -> None:
+def _write_parquet(connection: psycopg.Connection[Any], query: sql.Composed, columns: Columns, file: BinaryIO) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -277,7 +310,11 @@ def _write_parquet(connection: psycopg.Connection[Any], query: sql.Composed, col
         sql.SQL("{}" if column["type"] in kinds else "{}::text").format(sql.Identifier(column["name"])) for column in columns
     )
     schema = pa.schema(fields)
-    with parquet.ParquetWriter(path, schema) as writer, connection.transaction(), connection.cursor("rows") as cursor:
+    with (
+        parquet.ParquetWriter(pa.PythonFile(file, "w"), schema) as writer,
+        connection.transaction(),
+        connection.cursor("rows") as cursor,
+    ):
         cursor.execute(sql.SQL("select {} from ({}) r").format(chosen, query))
         while rows := cursor.fetchmany(ROWS_AT_ONCE):
             arrays = [pa.array(cells, field.type) for cells, field in zip(zip(*rows, strict=True), fields, strict=True)]
@@ -295,4 +332,4 @@ def _arrow_types() -> dict[str, pa.DataType]:
     }  # fmt: skip
 
 
-WRITERS = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
+WRITERS = {"csv": _write_csv, "parquet": _write_parquet, "json": _write_json}

@@ -11,9 +11,9 @@ import typer
 
 from dbml import __version__
 from dbml.cli.output import DsnOption, JsonOption, console, print_json
-from dbml.database.dsn import find_dsn, without_password
-from dbml.database.home import Home, find_home
 from dbml.database.schema import read_installed
+from dbml.dsn import find_dsn, without_password
+from dbml.home import Home, find_home
 
 
 def status(dsn: DsnOption = None, json: JsonOption = False) -> None:

@@ -8,6 +8,7 @@ state but the address at which the worker listens: sessions find the next one wh
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import signal
@@ -24,9 +25,9 @@ import psycopg
 
 from dbml import __version__, errors
 from dbml.database.address import listening_place
-from dbml.database.dsn import without_password
 from dbml.database.embedded import Cluster
-from dbml.database.home import Home
+from dbml.dsn import without_password
+from dbml.home import Home
 from dbml.temporary import SCRATCH, sweep, temporary_directory
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -39,7 +40,21 @@ SERVER_PREFIX = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ \S+ \[\d+\] ")  # time and
 READY = "dbml worker: ready"  # a worker's line when it answers calls; the place where it listens follows
 WARM = "dbml worker: warm"  # and when it is as fast as it gets
 
+WORKER_NEEDS = ("cloudpickle", "packaging", "sklearn", "yaml")  # of the extra `worker`
+
 Log = Callable[[str, str], None]
+
+
+def require_worker() -> None:
+    """Refuse to start a worker where its packages are not installed, before anything else is started for it.
+
+    Raises: DbmlError.
+    """
+    missing = [name for name in WORKER_NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise errors.DbmlError(
+            f"a worker needs what is not installed here: {', '.join(missing)}", hint="pip install 'dbml[worker]'"
+        )
 
 
 class WorkerProcess:
@@ -134,13 +149,13 @@ class WorkerProcess:
         Raises: WorkerUnreachable with the last thing it said.
         """
         deadline = time.monotonic() + timeout_s
-        complaint, hint = "it did not answer in time", None
+        rule, complaint, hint = f"must start within {timeout_s:g} s", "it did not answer in time", None
         with psycopg.connect(self.dsn, client_encoding="utf8", autocommit=True, connect_timeout=10) as connection:
             while time.monotonic() < deadline:
                 if self.poll() is not None:
                     if self._reader:
                         self._reader.join(timeout=2)
-                    complaint, hint = self._last_words()
+                    rule, (complaint, hint) = "ended while it started", self._last_words()
                     break
                 if not self._warm.wait(0.05):
                     continue
@@ -153,7 +168,7 @@ class WorkerProcess:
                         return
                     complaint = f"another worker, process {row[0] if row else None}, serves this database"
                 time.sleep(0.05)
-        raise errors.WorkerUnreachable(f"the worker must start within {timeout_s:g} s: {complaint}", hint=hint)
+        raise errors.WorkerUnreachable(f"the worker {rule}: {complaint}", hint=hint)
 
     def _last_words(self) -> tuple[str, str | None]:
         """Return the error that it printed last, and its hint; else its last line."""
@@ -354,6 +369,7 @@ class Supervisor:
         from dbml.database.install import install  # half a second, of which psql and status need nothing
 
         self.home.clear_state()
+        require_worker()
         if self.cluster:
             self._tail = LogTail(self.cluster.log_file, lambda line: self.log("postgres", SERVER_PREFIX.sub("", line)))
             self.cluster.start(port=self.port)

@@ -15,9 +15,9 @@ import typer
 from dbml import errors
 from dbml.cli.output import console
 from dbml.cli.supervisor import Supervisor
-from dbml.database.dsn import parse, without_password
 from dbml.database.embedded import open_log
-from dbml.database.home import Home
+from dbml.dsn import parse, without_password
+from dbml.home import Home
 
 START_S = 180.0
 COLORS = {"dbml": "bold", "postgres": "cyan", "worker": "green"}

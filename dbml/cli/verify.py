@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from dbml.cli.output import DsnOption, JsonOption, console, print_json
-from dbml.database.dsn import find_dsn
+from dbml.dsn import find_dsn
 
 
 def verify(dsn: DsnOption = None, json: JsonOption = False) -> None:

@@ -19,10 +19,10 @@ import typer
 
 from dbml import errors
 from dbml.cli.output import DsnOption
-from dbml.cli.supervisor import READY, WARM, WorkerProcess, keep_worker
+from dbml.cli.supervisor import READY, WARM, WorkerProcess, keep_worker, require_worker
 from dbml.database.address import listening_place
-from dbml.database.dsn import find_dsn
 from dbml.database.reach import wait_for_server
+from dbml.dsn import find_dsn
 
 if TYPE_CHECKING:
     from dbml.worker.sandbox.layers import Wanted
@@ -153,14 +153,11 @@ def worker(
         raise errors.InvalidArgument(f"--log-level must be debug, info, warning or error, got {log_level}")
     links = absolute_links(find_links)
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    try:
-        from dbml.worker.router import serve
-        from dbml.worker.settings import WorkerSettings
-        from dbml.worker.spawn import adopt_strays
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("dbml"):
-            raise
-        raise errors.DbmlError(f"a worker needs {error.name}", hint="pip install 'dbml[worker]'") from None
+    require_worker()
+    from dbml.worker.router import serve
+    from dbml.worker.settings import WorkerSettings
+    from dbml.worker.spawn import adopt_strays
+
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     wait_for_server(found, wait_for_database, log.warning)

@@ -54,6 +54,8 @@ def decode_rows(body: bytes, columns: Sequence[Column], n: int) -> list[Decoded]
 
     Raises: errors.ProtocolMismatch where lines, lengths and n disagree.
     """
+    if n < 0 or (columns and n > len(body)):  # a value has two letters at least, a row of NULLs ten
+        raise errors.ProtocolMismatch(f"a chunk of {len(body)} bytes cannot have {n} rows")
     lines = body.split(b"\n")
     wanted = 1 + sum(1 if column.kind in FIXED else 2 for column in columns)
     if len(lines) != wanted:
@@ -109,7 +111,10 @@ def decode_matrix(body: bytes, columns: Sequence[Column], n: int) -> npt.NDArray
     for position, part in enumerate(decode_rows(body, columns, n)):
         values: Any = part.values
         if values is None:
-            values = np.array([float(text) for text in split_values(part)], dtype=np.float64)
+            try:
+                values = np.array([float(text) for text in split_values(part)], dtype=np.float64)
+            except ValueError:
+                raise errors.ProtocolMismatch(f'column "{columns[position].name}" must hold numbers') from None
         if part.null is None:
             matrix[:, position] = values
         else:

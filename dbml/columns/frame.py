@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import time, timedelta, timezone
@@ -50,12 +51,21 @@ class FrameBuilder:
     def frame(self) -> pd.DataFrame:
         """Return all rows; without any, columns and dtypes are still there.
 
-        Raises: errors.UnsupportedType for a value that pandas cannot hold.
+        Raises: errors.UnsupportedType for a value that pandas cannot hold; errors.ProtocolMismatch for bytes that are none.
         """
         series = {}
         for position, column in enumerate(self._columns):
             parts, self._parts[position] = self._parts[position], []
-            series[position] = _series(column, parts, self._counts)
+            try:
+                series[position] = _series(column, parts, self._counts)
+            except (ValueError, IndexError, ArithmeticError, struct.error) as error:
+                raise errors.ProtocolMismatch(
+                    f'column "{column.name}" must hold values of type {column.type} as PostgreSQL sends them: {error}'
+                ) from None
+            except RecursionError:
+                raise errors.UnsupportedType(
+                    f'column "{column.name}" of type {column.type} holds a value nested too deeply'
+                ) from None
         frame = pd.DataFrame(series, index=pd.RangeIndex(sum(self._counts)))
         frame.columns = pd.Index([column.name for column in self._columns], dtype="str")
         return frame

@@ -24,10 +24,11 @@ from typing import Any
 from dbml import errors
 from dbml.database.account import Account, owner, server_account
 from dbml.database.binaries import SHARED, Binaries, find, for_account
-from dbml.database.dsn import make_uri
+from dbml.dsn import make_uri
 
 USER = "postgres"
 DATABASE = "dbml"
+MAX_CONNECTIONS = 250
 DEFAULT_PORT = 5432  # of a Unix socket: part of its file name only
 LONGEST_LOG = 16_000_000  # bytes
 LONGEST_SOCKET_PATH = 107  # sun_path of Linux without its NUL
@@ -100,6 +101,8 @@ class Cluster:
             self._give(Path(scratch))
             self._give(secret)
             self._initdb(secret)
+        with (self.data / "postgresql.conf").open("a") as stream:
+            stream.write(f"\nmax_connections = {MAX_CONNECTIONS}  # a hundred that run scripts, and room for others\n")
         descriptor = os.open(self.base / "password", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as stream:
             stream.write(f"{password}\n")

@@ -21,8 +21,8 @@ from sqlalchemy.pool import NullPool
 
 from dbml import __version__, errors
 from dbml.database.binaries import OLDEST
-from dbml.database.dsn import parse
 from dbml.database.schema import is_newer
+from dbml.dsn import parse
 from dbml.store.resources import migrations_path, sql_files
 
 # Of an extension that is here for dbml alone, what opens connections and speaks on them is the owner's: PostgreSQL gives it

@@ -15,10 +15,10 @@ import psycopg
 
 from dbml import __version__, errors
 from dbml.database.binaries import NEWEST, OLDEST
-from dbml.database.dsn import without_password
 from dbml.database.install import head_revision, knows
 from dbml.database.schema import is_newer, read_installed
 from dbml.database.worker_login import find_excess
+from dbml.dsn import without_password
 
 LARGEST_SKEW_S = 10.0  # a request is good for 60 s
 Connection = psycopg.Connection[tuple[Any, ...]]

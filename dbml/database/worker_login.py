@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from dbml import errors
-from dbml.database.dsn import make_uri, parse
+from dbml.dsn import make_uri, parse
 from dbml.store.channel import ROLE
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -52,9 +52,11 @@ def make_login(dsn: str, name: str, password: str | None = None) -> str:
                 f"the role {ROLE} must be there, and this role may not create it",
                 hint=f"let an administrator run: CREATE ROLE {ROLE} NOLOGIN; then dbml upgrade",
             )
+        database = connection.info.dbname  # which a DSN need not name: it would be the user's
         with connection.transaction():
             _make(connection, name, password)
-    return make_uri({**{k: v for k, v in parse(dsn).items() if k != "passfile"}, "user": name, "password": password})
+    kept = {key: value for key, value in parse(dsn).items() if key != "passfile"}
+    return make_uri({**kept, "dbname": database, "user": name, "password": password})
 
 
 def _make(connection: Connection, name: str, password: str) -> None:
@@ -100,10 +102,13 @@ def own_login(dsn: str) -> str:
 def write_secret(file: Path, text: str) -> None:
     """Write a file that its owner alone may read; one that is there is replaced.
 
-    Raises: OSError.
+    Raises: InvalidArgument where it cannot be written.
     """
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(f"{text}\n")
-    scratch.replace(file)
+    try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(f"{text}\n")
+        scratch.replace(file)
+    except OSError as error:
+        raise errors.InvalidArgument(f"{file} must be a file that can be written: {error.strerror}") from None

@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 PART_BYTES = 1 << 20
 
 
-def _jsonb(value: Any) -> Jsonb:
+def jsonb(value: Any) -> Jsonb:
     """Return JSON without escapes, which a database in another encoding than UTF-8 does not take."""
     return Jsonb(value, dumps=partial(json.dumps, ensure_ascii=False))
 
@@ -26,11 +26,14 @@ def _jsonb(value: Any) -> Jsonb:
 _START = """
 insert into dbml._runs (run_id, workspace_id, workspace, experiment, username, session_user_, database, application,
                         client_address, backend_pid, language, script, script_sha256, params, inputs, status, started_at,
-                        stored_script, stored_version, environment, environment_version, lock_sha256, pool, options)
+                        stored_script, stored_version, environment, environment_version, lock_sha256, pool, options,
+                        seed, software, snapshot, arguments, replay_of, kind)
 values (%(run_id)s, %(workspace_id)s, %(workspace)s, %(experiment)s, %(username)s, %(session_user)s, %(database)s,
         %(application)s, %(client_address)s, %(backend_pid)s, %(language)s, %(script)s, %(script_sha256)s, %(params)s,
         %(inputs)s, %(status)s, %(started_at)s, %(stored_script)s, %(stored_version)s,
-        %(environment)s, %(environment_version)s, %(lock_sha256)s, %(pool)s, %(options)s)
+        %(environment)s, %(environment_version)s, %(lock_sha256)s, %(pool)s, %(options)s,
+        %(seed)s, %(software)s, %(snapshot)s, %(arguments)s, %(replay_of)s,
+        %(kind)s)
 on conflict (run_id) do nothing"""
 
 _EXPERIMENT = """
@@ -48,24 +51,28 @@ _FINISH = """
 update dbml._runs
 set status = %(status)s, finished_at = greatest(%(finished_at)s, started_at), rows_in = %(rows_in)s, rows_out = %(rows_out)s,
     peak_memory_mb = %(peak_memory_mb)s, cpu_seconds = %(cpu_seconds)s, log = %(log)s, sqlstate = %(sqlstate)s,
-    error = %(error)s, error_context = %(error_context)s, tags = %(tags)s
+    error = %(error)s, error_context = %(error_context)s, tags = tags || %(tags)s, properties = properties || %(properties)s,
+    loaded = %(loaded)s
 where run_id = %(run_id)s"""
 
 _METRICS = """
-insert into dbml._metrics (run_id, ordinal, name, step, value, logged_at)
-select %s, * from unnest(%s::bigint[], %s::text[], %s::bigint[], %s::double precision[], %s::timestamptz[])"""
+insert into dbml._metrics (run_id, ordinal, name, step, value, logged_at, kind, data)
+select %s, * from unnest(%s::bigint[], %s::text[], %s::bigint[], %s::double precision[], %s::timestamptz[], %s::text[],
+                        %s::jsonb[])"""
 
 _INTERRUPT = """
 update dbml._runs
 set status = 'interrupted', finished_at = greatest(now(), started_at), sqlstate = 'ML011', error = %s
-where finished_at is null and run_id <> all(%s)"""
+where finished_at is null and source = 'worker' and run_id <> all(%s)
+  and not exists (select from dbml._submissions s where s.run_id = dbml._runs.run_id)"""
 
 
 async def start(connection: AsyncConnection[Any], run: Mapping[str, Any]) -> None:
     """Record that a run has begun; makes its experiment where it is new."""
     if run["experiment"] is not None:
         await connection.execute(_EXPERIMENT, (run["workspace_id"], run["experiment"], run["username"]))
-    values = dict(run, **{name: _jsonb(run[name]) for name in ("params", "inputs", "options")})
+    wrapped = ("params", "inputs", "options", "software", "arguments")
+    values = dict(run, **{name: None if run[name] is None else jsonb(run[name]) for name in wrapped})
     await connection.execute(_START, values)
 
 
@@ -76,10 +83,15 @@ async def leave_queue(connection: AsyncConnection[Any], run_id: str, queued_s: f
 
 async def finish(connection: AsyncConnection[Any], run: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
     """Record how a run ended; makes its record again where that was lost in a crash of the server."""
-    values = dict(outcome, tags=_jsonb(outcome["tags"]))
-    if (await connection.execute(_FINISH, values)).rowcount == 0:
+    if not await end(connection, outcome):
         await start(connection, run)
-        await connection.execute(_FINISH, values)
+        await end(connection, outcome)
+
+
+async def end(connection: AsyncConnection[Any], outcome: Mapping[str, Any]) -> bool:
+    """Record how a run ended; False where it has no record."""
+    values = dict(outcome, **{name: jsonb(outcome[name]) for name in ("tags", "properties", "loaded")})
+    return (await connection.execute(_FINISH, values)).rowcount == 1
 
 
 async def interrupt(connection: AsyncConnection[Any], reason: str, living: Collection[str]) -> int:
@@ -91,11 +103,12 @@ async def interrupt(connection: AsyncConnection[Any], reason: str, living: Colle
 
 
 async def add_metrics(connection: AsyncConnection[Any], run_id: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Add logged values, one at least: rows of (ordinal, name, step, value, time)."""
+    """Add logged values, one at least: rows of (ordinal, name, step, value, time, kind, data)."""
     # Not COPY, which row-level security forbids to a role that is bound by it.
-    ordinals, names, steps, values, times = zip(*rows, strict=True)
-    columns = (list(ordinals), list(names), list(steps), [float(value) for value in values], list(times))
-    await connection.execute(_METRICS, (run_id, *columns))
+    ordinals, names, steps, values, times, kinds, said = (list(column) for column in zip(*rows, strict=True))
+    numbers = [None if value is None else float(value) for value in values]
+    data = [None if each is None else jsonb(each) for each in said]
+    await connection.execute(_METRICS, (run_id, ordinals, names, steps, numbers, times, kinds, data))
 
 
 async def add_part(connection: AsyncConnection[Any], blob: bytes, ordinal: int, part: bytes) -> None:
@@ -132,6 +145,6 @@ async def add_output(
     literals: Sequence[str],
 ) -> None:  # fmt: skip
     """Add a part of an output: n rows, as an array literal a column."""
-    listed = _jsonb(list(columns))
+    listed = jsonb(list(columns))
     await connection.execute(_OUTPUT, {"run_id": run_id, "name": name, "columns": listed, "n": n})
     await connection.execute(_OUTPUT_PART, (run_id, name, ordinal, listed, list(literals)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -131,7 +132,7 @@ def _too_large(message: str, limit: str, value: int) -> errors.LimitExceeded:
 
 
 def parameter(name: str, value: Any) -> Any:
-    """Turn a parameter's final value into JSON: numpy scalars into numbers, bytes into base64 text.
+    """Turn a parameter's final value into JSON: numpy scalars into numbers, bytes into base64 text, dates into ISO 8601.
 
     Raises: UnsupportedType.
     """
@@ -157,8 +158,10 @@ def parameter(name: str, value: Any) -> Any:
             return parameter(name, plain)
     if callable(getattr(value, "isoformat", None)):
         return str(value.isoformat())
+    if isinstance(value, uuid.UUID):
+        return str(value)
     raise errors.UnsupportedType(
-        f'the parameter "{name}" holds a {type(value).__name__}, which JSON cannot carry',
+        f'the parameter "{name}" holds what JSON cannot carry, got {type(value).__name__}',
         detail={"parameter": name, "type": type(value).__name__},
         hint="pickle.dumps(value) is carried, as base64 text; a data frame returns by run_script",
     )

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any, Protocol
 
 from dbml import errors
-from dbml.worker.scorers import Frame, ModelNeeded
+from dbml.worker.scorers import PICKLE, Frame, ModelNeeded
 from dbml.worker.space import room_for
 
 LONGEST_COMPILE_S = 600.0
@@ -74,7 +74,9 @@ class ModelUpload:
 class Scorers(Protocol):
     """What scores: the `ScorerPool` of the worker's own environment, or that of another."""
 
-    async def describe(self, digest: str, upload: IO[bytes] | None, role: str = "") -> dict[str, Any]:
+    async def describe(
+        self, digest: str, upload: IO[bytes] | None, role: str = "", loading: Mapping[str, Any] = PICKLE
+    ) -> dict[str, Any]:
         """As `ScorerPool.describe`."""
 
     async def score(
@@ -83,30 +85,45 @@ class Scorers(Protocol):
         """As `ScorerPool.score`."""
 
 
+class Admission(Protocol):
+    """What decides by a model's contents whether a policy lets it be loaded: `Inspections`."""
+
+    async def admit(
+        self, model: str, digest: str, format: str, policy: Mapping[str, Any] | None, upload: IO[bytes] | None,  # noqa: A002
+        role: str = "",
+    ) -> None:  # fmt: skip
+        """As `Inspections.admit`."""
+
+
 class ScoreCall:
     """Scores rows with one model: one row in the opening message, or a query's rows chunk by chunk."""
 
-    def __init__(self, request: Mapping[str, Any], scorers: Scorers) -> None:
+    def __init__(self, request: Mapping[str, Any], scorers: Scorers, admission: Admission) -> None:
         self._request = request
         self._scorers = scorers
+        self._admission = admission
+        self._loading = {"format": request.get("format", "pickle"), "policy": request.get("policy")}
         self._columns: list[Mapping[str, Any]] = []
 
     async def open(self, body: bytes, spool: IO[bytes] | None) -> list[Row]:
         """Answer the opening message; 'need' asks SQL for the model's bytes and for the same call again."""
         request = self._request
         digest, role = request["digest"], request["user"]
+        policy = self._loading["policy"]
         try:
+            if policy is not None and (policy["types"] is not None or self._loading["format"] == "safe"):
+                await self._admission.admit(request["model"], digest, self._loading["format"], policy, spool, role)
             match request["form"]:
                 case "row" | "record" as form:
                     head = {"tag": f"score_{form}", "digest": digest, "method": request["method"],
-                            "signature": request.get("signature")}  # fmt: skip
+                            "signature": request.get("signature"), **self._loading}  # fmt: skip
                     answer, scores = await self._scorers.score(digest, head, body, spool, role)
                     return [("scores", answer.get("type"), scores)]
                 case "describe":
-                    about = await self._scorers.describe(digest, spool, role)
+                    about = await self._scorers.describe(digest, spool, role, self._loading)
                     return [("signature", about["prediction"]["type"], None)]
                 case "query":
-                    about = await self._scorers.describe(digest, spool, role)
+                    about = await self._scorers.describe(digest, spool, role, self._loading)
                     sent = self._match(about)
                     return [
                         ("signature", json.dumps({"sent": sent, "type": about["prediction"]["type"]}, ensure_ascii=False), None)
@@ -128,7 +145,8 @@ class ScoreCall:
         """
         request = self._request
         limit_s = min(float(request["time_limit_s"]), LONGEST_COMPILE_S)
-        head = {"tag": "compile", "digest": request["digest"], "signature": request.get("signature"), "time_limit_s": limit_s}
+        head = {"tag": "compile", "digest": request["digest"], "signature": request.get("signature"), "time_limit_s": limit_s,
+                **self._loading}  # fmt: skip
         try:
             async with asyncio.timeout(limit_s + GRACE_S):
                 answer, body = await self._scorers.score(request["digest"], head, b"", spool, request["user"])
@@ -144,7 +162,7 @@ class ScoreCall:
             raise unknown(verb)
         request = self._request
         frame = {"tag": "score", "digest": request["digest"], "method": request["method"], "columns": self._columns,
-                 "n": head["n"], "expected": request["prediction"]}  # fmt: skip
+                 "n": head["n"], "expected": request["prediction"], **self._loading}  # fmt: skip
         try:
             _, scores = await self._scorers.score(request["digest"], frame, body, None, request["user"])
         except ModelNeeded:

@@ -30,6 +30,11 @@ class Pool:
         own = {name: given[name] for name in LIMITS if given[name] is not None}
         return cls(given["name"], replace(worker, **own, network=given["network"]), given["timeout_s"], given["concurrency"])
 
+    def held(self) -> dict[str, Any]:
+        """Return its limits as a run's record has them."""
+        held = {name: getattr(self.limits, name) for name in (*LIMITS, "network")}
+        return held | {"timeout_s": self.timeout_s, "concurrency": self.concurrency}
+
     def exceeded(self, limit: str, text: str, **detail: Any) -> errors.LimitExceeded:
         """Make the error for a limit of a process; text: with {} for the limit's name and value."""
         value = getattr(self.limits, limit)

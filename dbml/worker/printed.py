@@ -23,7 +23,7 @@ from typing import Any
 
 LONGEST_NOTICE = 1 << 16  # bytes
 PRINTED_AT_MOST = 1 << 20  # bytes a call
-MORE = b"\n(more was printed: what a script prints is cut at %d MB)\n" % (PRINTED_AT_MOST >> 20)
+MORE = b"\n(more was printed: what a script prints is cut at %d MB)\n"
 
 Send = Callable[[bytes], None]
 
@@ -44,10 +44,11 @@ def uninterrupted() -> Iterator[None]:
 class Notices:
     """Cuts printed text into notices and sends them, up to a limit a call; safe for threads."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, most: int = PRINTED_AT_MOST) -> None:
         self._send = send
         self._lock = threading.RLock()
-        self._left = PRINTED_AT_MOST
+        self._left = most
+        self._more = MORE % (most >> 20)
         self.over = False  # more was printed than the limit, and it was said: the rest is dropped
 
     @property
@@ -62,7 +63,7 @@ class Notices:
                 return
             content = text.encode("utf-8", "replace")
             if len(content) > self._left:
-                content = content[: _boundary(content, self._left)] + MORE
+                content = content[: _boundary(content, self._left)] + self._more
                 self.over = True
             self._left -= len(content)
             start = 0
@@ -229,9 +230,9 @@ class Pipe:
 
 
 @contextlib.contextmanager
-def capture(send: Send) -> Iterator[None]:
-    """Turn what is printed inside into notices."""
-    notices = Notices(send)
+def capture(send: Send, most: int = PRINTED_AT_MOST) -> Iterator[None]:
+    """Turn what is printed inside into notices, so many bytes at the most."""
+    notices = Notices(send, most)
     lines = Lines(notices)
     pipe = Pipe(Lines(notices))
     pipe.start()

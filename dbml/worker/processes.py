@@ -309,7 +309,7 @@ class Zygote:
             spare.add_done_callback(_end_unused)
             spare.cancel()  # has no effect on one that is ready
 
-    async def fork(self, role: Literal["satellite", "scorer"], limits: Limits, language: str = "python") -> Child:
+    async def fork(self, role: Literal["satellite", "scorer", "inspector"], limits: Limits, language: str = "python") -> Child:
         """Fork a child that serves one end of a new socket pair; starts a zygote where there is none.
 
         language: of a satellite.

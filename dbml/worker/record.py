@@ -14,6 +14,7 @@ from typing import IO, Any
 from dbml import errors
 from dbml.store import runs
 from dbml.worker.secret_params import Secrets
+from dbml.worker.software import software_of
 from dbml.worker.space import room_for
 from dbml.worker.telemetry import NOTE_BYTES, Connection, Telemetry
 
@@ -59,9 +60,10 @@ class RunRecord:
 
     def __init__(
         self, request: Mapping[str, Any], telemetry: Telemetry, secrets: Secrets, pool: str | None,
-        limits: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None, seed: int | None = None,
     ) -> None:  # fmt: skip
         self._request = request
+        self._seed = seed
         self._secrets = secrets
         self._pool = pool
         self._limits = limits
@@ -71,6 +73,8 @@ class RunRecord:
         self.arrived_at = datetime.now(UTC)
         self.queued_s = 0.0
         self._tags: dict[str, str] = {}
+        self._properties: dict[str, str] = {}
+        self._loaded: list[dict[str, Any]] = []
         self._metrics: list[tuple[Any, ...]] = []
         self._metric_count = 0
         self._output_parts: dict[str, int] = {}
@@ -81,17 +85,22 @@ class RunRecord:
         """Record that the run is there, as 'queued' or 'running', without waiting for it."""
         request = self._request
         environment = request.get("environment") or {}
+        submitted: Mapping[str, Any] | None = request.get("submitted")
         run = {
             "run_id": self.run_id, "workspace_id": request["workspace_id"], "workspace": request["workspace"],
             "experiment": request["experiment"], "username": request["user"], "session_user": request["session_user"],
             "database": request["database"], "application": request["application"],
             "client_address": request["client_address"], "backend_pid": request["backend_pid"],
             "language": request["language"], "script": request["script"], "status": status,
-            "script_sha256": hashlib.sha256(request["script"].encode()).hexdigest(), "params": self._secrets.shown,
+            "script_sha256": script_digest(request["script"], submitted), "kind": "script" if submitted is None else "submitted",
+            "params": self._secrets.shown,
             "inputs": request["inputs"], "started_at": self.arrived_at, "stored_script": request.get("stored_script"),
             "stored_version": request.get("stored_version"), "environment": environment.get("name"),
             "environment_version": environment.get("version"), "lock_sha256": environment.get("lock_sha256"),
-            "pool": self._pool, "options": _options(request, self._limits),
+            "pool": self._pool, "options": _options(request, self._limits), "seed": self._seed,
+            "software": software_of(request.get("environment")), "replay_of": request.get("replay_of"),
+            "snapshot": None if submitted is None else bytes.fromhex(submitted["snapshot"]),
+            "arguments": None if submitted is None else self._secrets.shown["arguments"],
         }  # fmt: skip
         self._run = run
         self._telemetry.unfinished.add(self.run_id)
@@ -114,10 +123,20 @@ class RunRecord:
         """Add tags, which are written at the end."""
         self._tags.update({name: self._secrets.mask(text) for name, text in tags.items()})
 
+    def add_properties(self, properties: Mapping[str, str]) -> None:
+        """Add properties, which are written at the end."""
+        self._properties.update({name: self._secrets.mask(text) for name, text in properties.items()})
+
+    def add_loaded(self, asked: str, model: Mapping[str, Any]) -> None:
+        """Add a model that was loaded."""
+        if all(known["asked"] != asked for known in self._loaded):
+            self._loaded.append({"asked": asked, **{key: model[key] for key in ("name", "version", "digest")}})
+
     async def add_metric(self, head: Mapping[str, Any]) -> None:
         """Add a logged value; many are written together."""
         at = datetime.fromtimestamp(head["time"], UTC)
-        self._metrics.append((self._metric_count, head["name"], head["step"], head["value"], at))
+        kind = head.get("kind") or "scalar"
+        self._metrics.append((self._metric_count, head["name"], head["step"], head["value"], at, kind, head.get("data")))
         self._metric_count += 1
         if len(self._metrics) >= METRICS_AT_ONCE:
             rows, self._metrics = self._metrics, []
@@ -187,11 +206,7 @@ class RunRecord:
             return
         await self._started
         metrics, self._metrics = self._metrics, []
-        ending = {
-            "run_id": self.run_id, "finished_at": datetime.now(UTC), "log": self.log.text(), "tags": self._tags,
-            "sqlstate": error and error["sqlstate"], "error": error and _plain(error["message"]),
-            "error_context": error and _plain(error["context"]), **outcome,
-        }  # fmt: skip
+        ending = self._ending(outcome, error)
 
         async def work(connection: Connection) -> None:
             await runs.finish(connection, self._run, ending)
@@ -201,6 +216,13 @@ class RunRecord:
 
         size = len(ending["log"]) + len(self._run["script"]) + 100 * len(metrics)
         await self._telemetry.note(f"the end of run {self.run_id}", work, size=size)
+
+    def _ending(self, outcome: Mapping[str, Any], error: Mapping[str, str | None] | None) -> dict[str, Any]:
+        return {
+            "run_id": self.run_id, "finished_at": datetime.now(UTC), "log": self.log.text(), "tags": self._tags,
+            "properties": self._properties, "loaded": self._loaded, "sqlstate": error and error["sqlstate"],
+            "error": error and _plain(error["message"]), "error_context": error and _plain(error["context"]), **outcome,
+        }  # fmt: skip
 
     async def _note(
         self, what: str, work: Callable[[Connection], Awaitable[object]], *, size: int = NOTE_BYTES, durable: bool = False
@@ -218,6 +240,12 @@ def _options(request: Mapping[str, Any], limits: Mapping[str, Any] | None) -> di
         "output_name": request.get("output_name"), "result": request.get("result"), "limits": limits,
     }  # fmt: skip
     return {name: value for name, value in found.items() if value is not None}
+
+
+def script_digest(script: str, submitted: Mapping[str, Any] | None) -> str:
+    """Return what tells a script from others: of its text, or of its path and the snapshot that it is in."""
+    snapshot = b"" if submitted is None else bytes.fromhex(submitted["snapshot"])
+    return hashlib.sha256(snapshot + script.encode()).hexdigest()
 
 
 def check_digest(passed: hashlib._Hash, claimed: str) -> None:

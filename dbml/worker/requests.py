@@ -56,9 +56,15 @@ class Verifier:
                 "the request is not signed with this database's secret",
                 hint="the worker serves another database or was started before a reinstall: restart dbml worker",
             )
-        request: dict[str, Any] = json.loads(header)
+        request = read_head(header)
+        try:
+            expires, nonce, protocol = float(request["expires"]), str(request["nonce"]), request["protocol"]
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise errors.ProtocolMismatch(
+                "a request must have a number expires, a nonce and a protocol", hint="dbml upgrade, and restart the worker"
+            ) from None
         self._follow()
-        left = float(request["expires"]) - self._clock()
+        left = expires - self._clock()
         if not -CLOCK_SKEW_S < left < LIFE_S + CLOCK_SKEW_S:
             differs = left - LIFE_S
             raise errors.WorkerRefused(
@@ -66,15 +72,15 @@ class Verifier:
                 detail={"clock_differs_s": round(differs, 1)},
                 hint="set the clocks of the database's hosts by NTP",
             )
-        if self._since is not None and float(request["expires"]) - LIFE_S < self._since - MEASURED_S:
+        if self._since is not None and expires - LIFE_S < self._since - MEASURED_S:
             raise errors.WorkerRefused(
                 "the request was made before this worker began to listen, by the database's clock",
                 detail={"clock_differs_s": round(left - LIFE_S, 1)}, hint="repeat the statement",
             )  # fmt: skip
-        self._remember(str(request["nonce"]))
-        if request["protocol"] != PROTOCOL:
+        self._remember(nonce)
+        if protocol != PROTOCOL:
             raise errors.ProtocolMismatch(
-                f"the schema speaks version {request['protocol']} of the channel, this worker version {PROTOCOL}",
+                f"the schema speaks version {protocol} of the channel, this worker version {PROTOCOL}",
                 hint="dbml upgrade, and restart the worker of the same release",
             )
         return request
@@ -98,6 +104,20 @@ class Verifier:
         self._order.append((ticks + KEEP_S, nonce))
         while self._order[0][0] < ticks:
             self._seen.discard(self._order.popleft()[1])
+
+
+def read_head(text: bytes) -> dict[str, Any]:
+    """Read the head of a message.
+
+    Raises: ProtocolMismatch where it is no JSON object.
+    """
+    try:
+        head = json.loads(text)
+    except (ValueError, RecursionError):
+        head = None
+    if not isinstance(head, dict):
+        raise errors.ProtocolMismatch("the head of a message must be a JSON object", hint="repeat the statement")
+    return head
 
 
 def split(text: bytes) -> tuple[str, bytes, bytes]:

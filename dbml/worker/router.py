@@ -16,6 +16,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,13 @@ from dbml.worker.environments.builder import Builder, cache_directory
 from dbml.worker.environments.call import EnvironmentCall
 from dbml.worker.environments.uv import Uv
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
+from dbml.worker.inspections import InspectCall, Inspections
 from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.packages import scoring_packages
 from dbml.worker.processes import Interpreter, Zygote
 from dbml.worker.record import RunRecord
-from dbml.worker.requests import Verifier, split
+from dbml.worker.requests import Verifier, read_head, split
 from dbml.worker.sandbox import Limits, conceal
 from dbml.worker.sandbox.layers import Sandbox, choose
 from dbml.worker.scorers import ScorerPool
@@ -46,9 +48,10 @@ from dbml.worker.script_call import CALLER_LOST, ScriptCall
 from dbml.worker.secret_params import Secrets
 from dbml.worker.settings import WorkerSettings
 from dbml.worker.spawn import bury_strays
+from dbml.worker.submissions import Submissions
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import own_memory_mb
-from dbml.worker.watch import Watch
+from dbml.worker.watch import Subject, Watch
 
 log = logging.getLogger("dbml.router")
 
@@ -72,9 +75,11 @@ class Router:
 
     def __init__(
         self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
-        admission: Admission, limits: Limits, counts: Counts, sandbox: Sandbox, *, has_cgroups: bool = False,
+        admission: Admission, limits: Limits, counts: Counts, sandbox: Sandbox, inspections: Inspections,
+        *, has_cgroups: bool = False,
     ) -> None:  # fmt: skip
         self._sandbox = sandbox
+        self._inspections = inspections
         self._verifier = Verifier(channel.secret, telemetry.now, since=telemetry.now())
         self._zygotes = zygotes
         self._uv = uv
@@ -131,11 +136,11 @@ class Router:
                 conversation.upload.add(body)
                 return [("ok", None, None)]
             if verb == "abandon":
-                await self._end(conversation, errors.from_fields(json.loads(head)))
+                await self._end(conversation, errors.from_fields(read_head(head)))
                 return [("ok", None, None)]
             if conversation.call is None:
                 raise errors.ProtocolMismatch("no call is open on this connection", hint="repeat the statement")
-            return await conversation.call.handle(verb, json.loads(head), body)
+            return await conversation.call.handle(verb, read_head(head), body)
         except EnvironmentNeeded as needed:
             if verb == "open":
                 return [("need_environment", None, None)]
@@ -195,9 +200,14 @@ class Router:
             case "score":
                 self._counts.predictions += 1
                 environment = request.get("environment")
-                score = ScoreCall(request, self._scorers if environment is None else self._zygotes.scorers(environment))
+                scorers = self._scorers if environment is None else self._zygotes.scorers(environment)
+                score = ScoreCall(request, scorers, self._inspections)
                 conversation.call = score
                 return await score.open(body, conversation.upload.take())
+            case "inspect":
+                inspection = InspectCall(request, self._inspections)
+                conversation.call = inspection
+                return await inspection.open(conversation.upload.take())
             case "environment":
                 made = EnvironmentCall(request, self._uv, self._zygotes.builder)
                 conversation.call = made
@@ -233,9 +243,21 @@ class Router:
         script.stop(errors.CallCanceled(f"the script was cancelled by role {request['user']}"))
         return True
 
+    def adopt(self, request: Mapping[str, Any], record: RunRecord, backend: int) -> ScriptCall:
+        """Make the call of a submitted run, which is seen and cancelled like any other; its conversation is another's."""
+        script = ScriptCall(
+            request, self._zygotes, self._telemetry, self._admission, self._limits, self._forget, record=record, backend=backend
+        )
+        self._scripts[script.run_id] = script
+        return script
+
     def scripts(self) -> list[ScriptCall]:
         """Return the scripts that run or wait."""
         return list(self._scripts.values())
+
+    def subjects(self) -> list[Subject]:
+        """Return what is watched: scripts, and scorers of every environment."""
+        return [*self._scripts.values(), *self._scorers.scorers(), *self._zygotes.all_scorers()]
 
     @property
     def counts(self) -> Counts:
@@ -325,9 +347,10 @@ async def serve(settings: WorkerSettings) -> None:
         cleanup.push_async_callback(zygotes.stop)
         router = Router(
             channel, zygotes, uv, scorers, telemetry, runtime, admission, settings.limits, Counts(), sandbox,
+            Inspections(zygote, settings.limits),
             has_cgroups=cgroups is not None,
         )  # fmt: skip
-        watch = Watch(router.scripts)
+        watch = Watch(router.subjects)
         watch.start()
         cleanup.push_async_callback(watch.stop)
         if settings.metrics is not None:
@@ -354,6 +377,9 @@ async def serve(settings: WorkerSettings) -> None:
             seen_port = int(advertised)
         await telemetry.register(seen_host, seen_port, scoring_packages())
         telemetry.start()
+        submissions = Submissions(settings.dsn, channel.secret, telemetry, zygotes, settings.limits, router.adopt)
+        submissions.start()
+        cleanup.push_async_callback(submissions.stop)
         address = f"{seen_host}:{seen_port}"
         log.info("worker %s listens at %s, process %d", dbml.__version__, address, os.getpid())
         if settings.on_ready is not None:

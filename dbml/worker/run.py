@@ -9,7 +9,6 @@ import math
 import numbers
 import operator
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -19,6 +18,9 @@ from typing import IO, Any
 
 from dbml import columns, errors
 from dbml.engines.python import PythonEngine
+from dbml.formats import safe
+from dbml.formats.load import load
+from dbml.formats.policy import Policy
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PART_BYTES = 1 << 20
@@ -47,6 +49,9 @@ class Run:
         self._metrics: dict[str, list[float]] = {}
         self.outputs: dict[str, Any] = {}
         self.first_image: bytes | None = None  # the first picture kept, as PNG
+        self.kept: set[str] = set()  # names of artifacts
+        self.inputs: dict[str, Any] = {}  # of a submitted script, frames by name
+        self._properties: dict[str, str] = {}
 
     @property
     def id(self) -> str:
@@ -88,6 +93,12 @@ class Run:
         # JSON has no NaN; as text, as PostgreSQL reads it.
         sent = number if math.isfinite(number) else repr(number)
         self._say({"tag": "metric", "name": name, "step": step, "value": sent, "time": time.time()})
+
+    def log_values(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Log values as dbml.metrics has them: name, and of kind, step, value and data what there is."""
+        for row in rows:
+            head = {key: row.get(key) for key in ("step", "value", "kind", "data")}
+            self._say({"tag": "metric", "name": _name(row["name"], "a metric's name"), "time": time.time(), **head})
 
     def log_list(self, name: str, values: Sequence[float], description: str = "") -> None:
         """Log several values of a metric, in order."""
@@ -142,6 +153,21 @@ class Run:
         """Tag the run; the same name again replaces the value."""
         self._say({"tag": "tags", "tags": {_name(name, "a tag's name"): _text(value)}})
 
+    def add_properties(self, properties: Mapping[str, Any]) -> None:
+        """Give the run properties, which never change.
+
+        Raises: InvalidArgument where one has another value already.
+        """
+        given = {_name(name, "a property's name"): text for name, text in _texts(properties, "properties").items()}
+        for name, text in given.items():
+            if self._properties.get(name, text) != text:
+                raise errors.InvalidArgument(
+                    f"a property must not change: {name} is {self._properties[name]!r}, got {text!r}",
+                    hint="run.tag(name, value) keeps what changes",
+                )
+        self._properties |= given
+        self._say({"tag": "properties", "properties": given})
+
     def progress(self, done: float, total: float | None = None) -> None:
         """Tell how far the script is, as dbml.active_scripts shows it while it runs.
 
@@ -177,26 +203,24 @@ class Run:
         self, name: str, model: Any, *, framework: str | None = None, framework_version: str | None = None,
         signature: Mapping[str, Any] | None = None, sample_input: Any = None, tags: Mapping[str, Any] | None = None,
         properties: Mapping[str, Any] | None = None, description: str | None = None, alias: str | None = None,
+        format: str = "pickle",  # noqa: A002 - as the column of dbml.models
     ) -> int:  # fmt: skip
         """Register an estimator as the next version of a model, in the caller's transaction; returns the version.
 
+        format 'safe' makes a skops file, whose types are audited whenever it is loaded, and nothing of it is unpickled;
+        'pickle' keeps any Python object.
         framework and its version are recorded as given, else found from the estimator; so is the signature, whose
         features are those of sample_input (a data frame) where the estimator does not know them.
         """
         name = _name(name, "a model's name")
-        import cloudpickle
-
-        try:
-            content: bytes = cloudpickle.dumps(model)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise errors.InvalidArgument(f'model "{name}" cannot be pickled: {type(error).__name__}: {error}') from error
+        if format not in ("pickle", "safe"):
+            raise errors.InvalidArgument(f"a model's format must be pickle or safe, got {format!r}")
+        content = safe.dump(model, name) if format == "safe" else _pickle(model, name)
         if framework is None:
             framework, found_version = framework_of(model)
             framework_version = framework_version or found_version
         return self.register_bytes(
-            name, content, format="pickle", framework=framework, framework_version=framework_version,
+            name, content, format=format, framework=framework, framework_version=framework_version,
             signature=_plain_tree(signature) if signature is not None else describe(model, sample_input), tags=tags,
             properties=properties, description=description, alias=alias,
         )  # fmt: skip
@@ -221,15 +245,35 @@ class Run:
             raise errors.from_fields(answer)
         return int(answer["version"])
 
+    def register_files(
+        self, name: str, files: Mapping[str, str], *, format: str, framework: str | None = None,  # noqa: A002
+        framework_version: str | None = None, tags: Mapping[str, Any] | None = None,
+        properties: Mapping[str, Any] | None = None, description: str | None = None,
+    ) -> int:  # fmt: skip
+        """Register files that the run keeps as the next version of a model; files: paths in the model, and artifacts' names."""
+        listed = [{"path": path, "artifact": _name(artifact, "an artifact's name")} for path, artifact in files.items()]
+        head = {
+            "tag": "register", "name": _name(name, "a model's name"), "files": listed, "format": format,
+            "framework": framework, "framework_version": framework_version, "tags": _texts(tags, "tags"),
+            "properties": _texts(properties, "properties"),
+            "description": None if description is None else _text(description),
+        }  # fmt: skip
+        self._say(head)
+        answer, _ = self._hear()
+        if answer["tag"] == "refused":
+            raise errors.from_fields(answer)
+        return int(answer["version"])
+
     def load_model(self, name: str) -> Any:
         """Load a registered model: 'name', 'name:3' or 'name@alias', in the caller's snapshot.
 
-        Raises: ModelNotFound; ModelLoadError where its bytes do not load here.
+        Raises: ModelNotFound; ModelLoadError where its bytes do not load here; ModelRefused where it holds what is not
+        trusted, or what the workspace's policy does not allow.
         """
-        content = self.load_bytes(name)
+        content, told = self._load(name)
         try:
-            return pickle.loads(content)
-        except MemoryError:
+            return load(content, told.get("format") or "pickle", Policy.of(told.get("policy")), name)
+        except (MemoryError, errors.ModelError):
             raise
         except Exception as error:
             raise errors.ModelLoadError(f'model "{name}" does not load: {type(error).__name__}: {error}') from error
@@ -237,8 +281,12 @@ class Run:
     def load_bytes(self, name: str) -> bytes:
         """Return the bytes of a registered model, as they were registered.
 
-        Raises: ModelNotFound; ModelLoadError where they are not what they were.
+        Raises: ModelNotFound; ModelLoadError where they are not what they were; ModelRefused.
         """
+        return self._load(name)[0]
+
+    def _load(self, name: str) -> tuple[bytes, dict[str, Any]]:
+        """Return a model's bytes, and what SQL says of them."""
         self._say({"tag": "load", "name": _name(name, "a model's name")})
         parts = []
         while True:
@@ -251,7 +299,7 @@ class Run:
         content = b"".join(parts)
         if hashlib.sha256(content).hexdigest() != answer["digest"]:
             raise errors.ModelLoadError(f'the bytes of model "{name}" do not match their digest')
-        return content
+        return content, answer
 
     def _keep(self, name: str, kind: str, content_type: str, stream: IO[bytes]) -> None:
         # The digest goes first, so that bytes that are kept already are not written again.
@@ -273,6 +321,7 @@ class Run:
         head = {"name": name, "kind": kind, "content_type": content_type, "digest": digest.hexdigest(), "size": size}
         self._say({"tag": "artifact", **head})
         self._send_parts(stream, digest.hexdigest())
+        self.kept.add(name)
 
     def _send_parts(self, stream: IO[bytes], digest: str) -> None:
         sent = hashlib.sha256()
@@ -282,6 +331,18 @@ class Run:
         self._say({"tag": "end", "digest": sent.hexdigest()})
         if sent.hexdigest() != digest:
             raise errors.InvalidArgument("a file must not change while it is kept")
+
+
+def _pickle(model: Any, name: str) -> bytes:
+    import cloudpickle
+
+    try:
+        content: bytes = cloudpickle.dumps(model)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise errors.InvalidArgument(f'model "{name}" cannot be pickled: {type(error).__name__}: {error}') from error
+    return content
 
 
 def describe(model: Any, sample: Any = None) -> dict[str, Any] | None:

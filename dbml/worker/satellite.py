@@ -4,7 +4,8 @@ Reads the call and its rows from the router, runs the script, once or once for e
 comes of it.  What it writes waits until the router reads, and the router reads as its caller asks: so memory stays
 bounded on the way.
 
-    router -> satellite  call, rows, close (the pieces that were sent are whole), run (that was all)
+    router -> satellite  call, snapshot (a part of its archive), rows, close (the pieces that were sent are whole), run (that
+                         was all)
     satellite -> router  notice, metric, tags, progress, artifact, register, load, group (begins), frame, output,
                          took (a message about pieces is dealt with), closed (so are all before it), done or error
 """
@@ -16,6 +17,7 @@ import copy
 import io
 import json
 import os
+import random
 import resource
 import select
 import signal
@@ -28,18 +30,20 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from dbml import columns, errors
+from dbml import columns, current_run, errors
 from dbml.worker import language, script
 from dbml.worker.answer import Answer, parameter
 from dbml.worker.frames import Frame, pack, read_frame
 from dbml.worker.pieces import Piece, Pieces
-from dbml.worker.printed import capture, uninterrupted
+from dbml.worker.printed import PRINTED_AT_MOST, capture, uninterrupted
 from dbml.worker.run import Run
 from dbml.worker.sandbox import Limits, use_reserve
+from dbml.worker.submitted_script import MOST_PRINTED, SubmittedScript
 
-INPUT = frozenset({"rows", "close", "run"})
+INPUT = frozenset({"rows", "snapshot", "close", "run"})
 IDLE_S = 0.03  # a satellite that waits longer than this for its call rehearses
 
 
@@ -137,10 +141,14 @@ class Conversation:
         self._columns = {given["name"]: _columns(given["columns"]) for given in call["inputs"]}
         self._names = list(self._columns)
         self._split: Mapping[str, Any] | None = call.get("split")
-        _check_names(call, tongue)
         self._builders = {name: columns.FrameBuilder(listed) for name, listed in self._columns.items()}
         self._whole: dict[str, pd.DataFrame] = {}
         self._run = Run(call, peer.say, peer.hear_answer)
+        current_run.enter(self._run)
+        self._submitted = SubmittedScript(limits, call["params"], self._run) if call.get("submitted") else None
+        if self._submitted is not None:
+            self._language = self._submitted
+        _check_names(call, self._language)
         expected = None if call.get("expected") is None else _columns(call["expected"])
         name = call["output_name"]
         self._answer = Answer(peer.say, name, limits, expected=expected, as_json=call["result"] == "json")
@@ -180,7 +188,10 @@ class Conversation:
             head, body = self._peer.hear()
             if head["tag"] == "run":
                 return
-            self._take(head, body)
+            if head["tag"] == "snapshot" and self._submitted is not None:
+                self._submitted.add(body)
+            else:
+                self._take(head, body)
 
     def _take(self, head: Mapping[str, Any], body: bytes) -> None:
         self._rows_in += head["n"]
@@ -193,7 +204,7 @@ class Conversation:
         self._builders.clear()
         if self._limits.cpu_seconds is not None:
             signal.signal(signal.SIGXCPU, _out_of_time(self._limits.cpu_seconds))
-        stack.enter_context(capture(self._peer.notice))
+        stack.enter_context(capture(self._peer.notice, PRINTED_AT_MOST if self._submitted is None else MOST_PRINTED))
         self._language.load(self._call["script"])
 
     def _hear_pieces(self, stack: contextlib.ExitStack) -> None:
@@ -238,16 +249,19 @@ class Conversation:
                 self._peer.say({"tag": "group", "key": _key_text(piece.values)})
                 given |= {key: value for key, value in piece.values.items() if key.isidentifier()}
                 try:
-                    self._once(given, piece)
+                    self._once(given, piece, piece.number)
                 except errors.DbmlError as error:
                     raise _in_group(error, piece.values) from None
             elif by == "read":
-                self._once(given | {"first_chunk": piece.number == 0, "last_chunk": last and ahead is None, "state": self._state})
+                self._once(
+                    given | {"first_chunk": piece.number == 0, "last_chunk": last and ahead is None, "state": self._state},
+                    number=piece.number,
+                )
             else:
-                self._once(given)
+                self._once(given, number=piece.number)
 
-    def _once(self, given: dict[str, Any], group: Piece | None = None) -> None:
-        """Run the script, and take what it leaves."""
+    def _once(self, given: dict[str, Any], group: Piece | None = None, number: int = 0) -> None:
+        """Run the script, and take what it leaves; number: of the piece."""
         call = self._call
         variables: dict[str, Any] = dict(self._whole)
         params = call["params"]
@@ -257,6 +271,7 @@ class Conversation:
         variables.update(params, run=self._run, **given)
         if self._split is None:
             self._whole = {}
+        _seed(self._call.get("seed"), number)
         own = os.getpid()
         try:
             self._language.run(variables, self._columns)
@@ -358,6 +373,13 @@ def _in_group(error: errors.DbmlError, values: Mapping[str, Any]) -> errors.Dbml
     detail["group"] = json.loads(json.dumps(values, default=str))
     text = f"group {_key_text(values)}: {fields['message']}"
     return errors.from_fields({**fields, "message": text, "detail": json.dumps(detail, ensure_ascii=False)})
+
+
+def _seed(seed: int | None, piece: int) -> None:
+    """Set random and numpy.random: each piece of a call has numbers of its own, whichever process it is dealt to."""
+    if seed is not None:
+        random.seed(seed + piece)
+        np.random.seed((seed + piece) % (1 << 32))  # what scikit-learn draws from by default
 
 
 def _out_of_time(cpu_seconds: int) -> Any:

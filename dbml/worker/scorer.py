@@ -1,14 +1,13 @@
 """The scorer: a process that keeps loaded models and scores rows with them.
 
 Models are kept by the SHA-256 of their bytes, the least recently used one goes when the cache is full.  It is here,
-behind the sandbox, and nowhere else, that predictions unpickle anything.
+behind the sandbox, and nowhere else, that predictions make models of bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import socket
 import warnings
 from collections import OrderedDict
@@ -21,6 +20,8 @@ import pandas as pd
 
 from dbml import columns, errors
 from dbml.engines.python import PythonEngine, type_of_kind, value_kind
+from dbml.formats.load import load
+from dbml.formats.policy import Policy
 from dbml.worker.compiling import compiled_answer
 from dbml.worker.frames import Frame, pack, read_frame
 from dbml.worker.sandbox import Limits, use_reserve
@@ -38,7 +39,7 @@ class Scorer:
     def __init__(self, sock: socket.socket, limits: Limits) -> None:
         self._sock = sock
         self._limits = limits
-        self._models: OrderedDict[str, tuple[PythonEngine, int]] = OrderedDict()
+        self._models: OrderedDict[tuple[str, str], tuple[PythonEngine, int]] = OrderedDict()
         self._held_bytes = 0
 
     def run(self) -> None:
@@ -69,11 +70,11 @@ class Scorer:
     def _answer(self, head: Mapping[str, Any], body: bytes) -> Frame:
         digest = head["digest"]
         if head["tag"] == "load":
-            return self._load(digest), b""
-        found = self._models.get(digest)
+            return self._load(digest, head.get("format", "pickle"), Policy.of(head.get("policy"))), b""
+        found = self._models.get((digest, head.get("format", "pickle")))
         if found is None:
             return {"tag": "need", "digest": digest}, b""
-        self._models.move_to_end(digest)
+        self._models.move_to_end((digest, head.get("format", "pickle")))
         engine = found[0]
         match head["tag"]:
             case "score_row":
@@ -89,8 +90,8 @@ class Scorer:
             case tag:
                 raise errors.ProtocolMismatch(f"a scorer does not know {tag!r}")
 
-    def _load(self, digest: str) -> dict[str, Any]:
-        """Take a model's bytes, part by part, and unpickle them once their digest is right."""
+    def _load(self, digest: str, format: str, policy: Policy) -> dict[str, Any]:  # noqa: A002 - the column's name
+        """Take a model's bytes, part by part, and make the model of them once their digest is right."""
         parts = []
         while True:
             head, body = read_frame(self._sock)
@@ -102,25 +103,26 @@ class Scorer:
         if hashlib.sha256(content).hexdigest() != digest:
             raise errors.ModelLoadError("the model's bytes do not match their digest", detail={"digest": digest})
         try:
-            estimator = pickle.loads(content)
-        except MemoryError:
+            estimator = load(content, format, policy)
+        except (MemoryError, errors.ModelError):
             raise
         except BaseException as error:  # a pickle may raise anything
             raise errors.ModelLoadError(
                 f"the model does not load: {type(error).__name__}: {error}",
                 detail={"type": type(error).__qualname__, "digest": digest},
-                hint="it must be a pickle made with the packages of the environment that it was registered under",
+                hint="it must be made with the packages of the environment that it was registered under; "
+                "dbml.inspect_model(model) says what is in it",
             ) from None
         if not callable(getattr(estimator, "predict", None)):
             raise errors.ModelLoadError(f"the model is a {type(estimator).__name__}, which has no predict")
         engine = PythonEngine(estimator)
         told = about(engine)
-        self._keep(digest, engine, len(content))
+        self._keep((digest, format), engine, len(content))
         return told
 
-    def _keep(self, digest: str, engine: PythonEngine, size: int) -> None:
-        _, former = self._models.pop(digest, (None, 0))
-        self._models[digest] = (engine, size)
+    def _keep(self, key: tuple[str, str], engine: PythonEngine, size: int) -> None:
+        _, former = self._models.pop(key, (None, 0))
+        self._models[key] = (engine, size)
         self._held_bytes += size - former
         while self._held_bytes > self._limits.cache_mb << 20 and len(self._models) > 1:
             _, (_, gone) = self._models.popitem(last=False)

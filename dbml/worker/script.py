@@ -119,7 +119,17 @@ def explain(error: BaseException, limits: Limits) -> errors.DbmlError:
         full = no_room("what the script writes")
         return errors.LimitExceeded(full.message, detail={**full.detail, "line": _line(error)}, hint=full.hint, context=context)
     detail = {"type": type(error).__qualname__, "line": _line(error)}
-    return errors.ScriptError(text_of(error), detail=detail, context=context)
+    return errors.ScriptError(text_of(error), detail=detail, hint=_hint(error), context=context)
+
+
+def _hint(error: BaseException) -> str | None:
+    """Return how to come by a package that is not there; a module of one that is there is the script's own mistake."""
+    if not isinstance(error, ModuleNotFoundError) or not isinstance(error.name, str):
+        return None
+    package = error.name.partition(".")[0]
+    if not package or package in sys.modules:
+        return None
+    return f"SELECT dbml.create_environment('mine', '{package}'), then environment => 'mine' in the call"
 
 
 def _limit_of(error: BaseException) -> str | None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,11 +18,12 @@ from dbml.worker.admission import Admission, Applicant, Turn
 from dbml.worker.calls import Row, unknown
 from dbml.worker.crew import Crew, Event, Member, gather
 from dbml.worker.environments.zygotes import Lease, Zygotes
-from dbml.worker.pools import LIMITS, Pool
+from dbml.worker.pools import Pool
 from dbml.worker.processes import ChildLost
 from dbml.worker.record import RunRecord, check_digest
 from dbml.worker.sandbox import Limits
 from dbml.worker.secret_params import Secrets
+from dbml.worker.snapshots import send_snapshot
 from dbml.worker.space import FULL, no_room
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import Usage, usage_of
@@ -40,11 +42,14 @@ class ScriptLost(ChildLost):
 
 
 class ScriptCall:
-    """Holds the conversation between SQL and the satellites of one script, and keeps the record of the run."""
+    """Holds the conversation between SQL and the satellites of one script, and keeps the record of the run.
+
+    record, backend: of a submitted run, whose record is there already and which has no backend.
+    """
 
     def __init__(
         self, request: Mapping[str, Any], zygotes: Zygotes, telemetry: Telemetry, admission: Admission, limits: Limits,
-        on_end: Callable[[ScriptCall, str], object],
+        on_end: Callable[[ScriptCall, str], object], *, record: RunRecord | None = None, backend: int | None = None,
     ) -> None:  # fmt: skip
         self._request = request
         self._secrets = Secrets(request["params"])
@@ -53,17 +58,18 @@ class ScriptCall:
         self._zygotes = zygotes
         self._lease: Lease | None = None  # of the environment's zygote, from the script's turn to its end
         self._admission = admission
-        held = {name: getattr(self._pool.limits, name) for name in (*LIMITS, "network")}
-        held |= {"timeout_s": self._pool.timeout_s, "concurrency": self._pool.concurrency}
-        self._record = RunRecord(request, telemetry, self._secrets, self._pool.name, held)
+        self._telemetry = telemetry
+        self._seed = random_seed() if request.get("seed") is None else int(request["seed"])
+        self._record = record or RunRecord(request, telemetry, self._secrets, self._pool.name, self._pool.held(), self._seed)
         self._crew: Crew | None = None
-        self._backend = int(request["backend_pid"])
+        self._backend = int(request["backend_pid"]) if backend is None else backend
         self._turn: Turn | None = None
         self._watched: list[Watched] = []
         self._getting: asyncio.Task[Event] | None = None
         self._work: asyncio.Task[None] | None = None  # dealing a chunk out, or saying that there are no more
         self._stopped: asyncio.Future[errors.DbmlError] = asyncio.get_running_loop().create_future()
         self._asking: Member | None = None
+        self._loading = ""  # the model that it asks for
         self._passing = hashlib.sha256()  # of a model on its way to SQL, which cannot hash it whole
         self._claimed = ""
         self._done: list[Mapping[str, Any]] = []
@@ -117,6 +123,11 @@ class ScriptCall:
         """Return the role that called."""
         return str(self._request["user"])
 
+    @property
+    def stopped(self) -> asyncio.Future[errors.DbmlError]:
+        """Return what is done when somebody has stopped it."""
+        return self._stopped
+
     # -- what SQL sends ------------------------------------------------------------------------------------------
 
     async def open(self) -> list[Row]:
@@ -134,7 +145,7 @@ class ScriptCall:
             "tag": "call", "run_id": self.run_id,
             "inputs": [{"name": given["name"], "columns": given["columns"]} for given in request["inputs"]],
             "expected": request.get("expected"), "split": request.get("split"),
-            "params": self._secrets.plain,
+            "params": self._secrets.plain, "seed": self._seed, "submitted": request.get("submitted"),
             **{key: request[key] for key in (
                 "script", "language", "output_name", "result", "workspace", "experiment", "user")},
         }  # fmt: skip
@@ -147,6 +158,8 @@ class ScriptCall:
             if not request.get("split"):
                 self._crew.run_whole()
             await self._crew.tell(call)
+            if request.get("submitted"):
+                await send_snapshot(self._telemetry, self._crew, request["submitted"]["snapshot"])
         except (ChildLost, OSError) as lost:  # a TimeoutError and a ConnectionError are OSErrors too
             error: errors.DbmlError = errors.ScriptCrashed(
                 f"no process could be started for the script: {lost}", hint="the worker's log says why"
@@ -243,6 +256,7 @@ class ScriptCall:
                 await self._asker().child.send({"tag": "model_part"}, bytes.fromhex(body.decode("ascii")))
                 return [("ok", None, None)]
             case "model":
+                self._record.add_loaded(self._loading, head)
                 return await self._reply({"tag": "model_end", **head})
             case "refused" | "registered":
                 return await self._reply({"tag": verb, **head})
@@ -331,6 +345,8 @@ class ScriptCall:
                 await self._record.add_metric(head)
             case "tags":
                 self._record.tag(head["tags"])
+            case "properties":
+                self._record.add_properties(head["properties"])
             case "progress":
                 self._progress = (head["done"], head["total"])
             case "output":
@@ -339,12 +355,12 @@ class ScriptCall:
                 await self._record.add_artifact(head, member.child.receive)
                 member.go_on.set()
             case "load":
-                self._asking = member
+                self._asking, self._loading = member, head["name"]
                 rows.append(("load", json.dumps(head, ensure_ascii=False), None))
                 return True
             case "register":
                 self._asking = member
-                self._passing, self._claimed = hashlib.sha256(), head["digest"]
+                self._passing, self._claimed = hashlib.sha256(), head.get("digest", "")
                 environment = self._request.get("environment") or {}
                 own = {"run_id": self.run_id, "environment_id": environment.get("id")}
                 rows.append(("register", json.dumps(head | own, ensure_ascii=False), None))
@@ -439,12 +455,15 @@ class ScriptCall:
         await self._record.finish(outcome, error)
 
     async def _why_lost(self, lost: Exception) -> errors.DbmlError:
-        """Find out why a satellite stopped answering: it may have said so before it went."""
+        """Find out why a satellite stopped answering: it may have said so before it went.
+
+        What one had said that was found gone among the events is heard already.
+        """
         rows: list[Row] = []
         self._work = None
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while event := await self._next(PATIENCE_S):
+                while not isinstance(lost, ScriptLost) and (event := await self._next(PATIENCE_S)):
                     if event.head["tag"] not in ("load", "register", "artifact"):
                         await self._take(event, rows)
         except errors.DbmlError as said:
@@ -522,6 +541,11 @@ def _cut(head: Mapping[str, Any], body: bytes) -> list[bytes]:
 
 def _reference(environment: Mapping[str, Any] | None) -> str | None:
     return None if environment is None else f"{environment['name']}:{environment['version']}"
+
+
+def random_seed() -> int:
+    """Return a seed, as numpy takes it, for a script whose caller gives none."""
+    return secrets.randbits(32)
 
 
 def _over() -> errors.DbmlError:

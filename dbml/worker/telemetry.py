@@ -277,6 +277,11 @@ class Telemetry:
         poll.register(self._connection.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
+    @property
+    def alone(self) -> bool:
+        """Tell whether no other worker of this database holds the workers' lock."""
+        return self._alone
+
     async def _take_over(self) -> None:
         """Mark what a former worker left running, once it is gone."""
 

@@ -7,7 +7,7 @@ of an environment other than the worker's own.  A fork of it is ready in millise
 scikit-learn takes seconds.  It is started with a clean environment, never sees a DSN or a secret, has no threads (a fork
 copies only one), and runs no user code itself.  Its children die with it.
 
-    router -> zygote  {"tag": "fork", "id", "role": "satellite" | "scorer", "language", "limits", "scratch"}
+    router -> zygote  {"tag": "fork", "id", "role": "satellite" | "scorer" | "inspector", "language", "limits", "scratch"}
                       with a descriptor
                       {"tag": "kill", "id"}
     zygote -> router  {"tag": "ready", "threads"} and {"tag": "forked", "id"}, each with a descriptor of the process: its id
@@ -44,6 +44,7 @@ from dbml.worker.sandbox.namespaces import Births
 PRELOADED = (
     "numpy", "pandas", "pyarrow", "pyarrow.pandas_compat", "cloudpickle", "pickle", "importlib.metadata", "threadpoolctl",
     "dbml.columns", "dbml.engines.python", "dbml.worker.satellite", "dbml.worker.scorer",
+    "dbml.worker.inspector",
 )  # fmt: skip
 PRELOADED_IF_THERE = (
     # In small steps: a request waits for the one at hand.
@@ -51,7 +52,7 @@ PRELOADED_IF_THERE = (
     "sklearn.linear_model", "sklearn.ensemble", "sklearn.tree", "sklearn.preprocessing", "sklearn.pipeline", "sklearn.compose",
     "sklearn.impute", "sklearn.metrics", "sklearn.model_selection", "sklearn.cluster", "sklearn.svm", "sklearn.naive_bayes",
     "sklearn.neighbors", "sklearn.decomposition", "sklearn.feature_selection", "sklearn.datasets",
-    "matplotlib.pyplot", "matplotlib.backends.backend_agg",
+    "matplotlib.pyplot", "matplotlib.backends.backend_agg", "skops.io",
 )  # fmt: skip
 LARGEST_MESSAGE = 1 << 16
 SWEEPS = 100  # a millisecond each, where there is anything to sweep

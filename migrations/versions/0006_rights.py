@@ -20,7 +20,7 @@ _STATEMENTS = (
 create table dbml._workspace_grants (
     workspace_id bigint not null references dbml._workspaces on delete cascade,
     grantee      text not null check (grantee <> ''),
-    privilege    text not null check (privilege in ('owner', 'contributor', 'reader')),
+    privilege    text not null check (privilege in ('owner', 'contributor', 'reader', 'predictor')),
     granted_at   timestamptz not null default now(),
     granted_by   text not null,
     primary key (workspace_id, grantee)
@@ -40,7 +40,8 @@ create table dbml._model_grants (
 insert into dbml._workspace_grants (workspace_id, grantee, privilege, granted_by)
 select w.workspace_id, g.grantee, g.privilege, session_user
 from dbml._workspaces w,
-     (values ('dbml_scripter', 'contributor'), ('dbml_predictor', 'reader'), ('dbml_reader', 'reader')) g(grantee, privilege)""",
+     (values ('dbml_scripter', 'contributor'), ('dbml_reader', 'reader'), ('dbml_predictor', 'predictor')) g(grantee, privilege)
+""",
     """
 insert into dbml._workspace_grants (workspace_id, grantee, privilege, granted_by)
 select w.workspace_id, w.created_by, 'owner', session_user
@@ -50,14 +51,15 @@ on conflict do nothing""",
     # Roles to which the owner has granted functions and views by hand.  What grant_script grants is not of that kind.
     """
 insert into dbml._workspace_grants (workspace_id, grantee, privilege, granted_by)
-select w.workspace_id, held.grantee, case when bool_or(held.writes) then 'contributor' else 'reader' end, session_user
+select w.workspace_id, held.grantee, (array['predictor', 'reader', 'contributor'])[max(held.rank)], session_user
 from dbml._workspaces w,
-     (select r.rolname::text as grantee, p.proname !~ '^(predict|model_bytes$|artifact_bytes$|run_output$)' as writes
+     (select r.rolname::text as grantee, case when p.proname ~ '^predict' then 1
+          when p.proname in ('model_bytes', 'artifact_bytes', 'run_output') then 2 else 3 end as rank
       from pg_proc p, aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
       where p.pronamespace = 'dbml'::regnamespace and a.grantee <> p.proowner and a.privilege_type = 'EXECUTE'
         and p.proname !~ '^(_|run_stored)'
       union all
-      select r.rolname::text, false
+      select r.rolname::text, 2
       from pg_class c, aclexplode(c.relacl) a join pg_roles r on r.oid = a.grantee
       where c.relnamespace = 'dbml'::regnamespace and a.grantee <> c.relowner and a.privilege_type = 'SELECT'
         and c.relkind = 'v' and c.relname !~ '^_') held

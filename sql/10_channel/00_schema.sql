@@ -5,6 +5,10 @@ create schema if not exists dbml_channel;
 comment on schema dbml_channel is
     'The channel between SQL and the dbml worker: called by the functions of schema dbml, not by people.';
 
+create schema if not exists dbml_runtime;
+comment on schema dbml_runtime is
+    'Queries of what runs later, each in a function of whom it runs as: made by dbml.submit_run, executed by the worker, dropped after.';
+
 do $$
 begin
     if to_regtype('dbml_channel.unknown_column') is null then

@@ -13,6 +13,10 @@ begin
     request := request || jsonb_build_object('backend_pid', pg_backend_pid());
     if request ->> 'kind' = 'script' then
         home := (request ->> 'workspace_id')::bigint;
+        request := request - 'submitted';   -- a snapshot's digest does not give a right to it; a run that is repeated does
+        if request ? 'replay_of' then
+            request := request || dbml_channel._repeat(request);
+        end if;
         if request ? 'stored_script' then
             stored := dbml_channel._find_script(request ->> 'stored_script', home, caller);
             request := request || jsonb_build_object('script', stored.script, 'language', stored.language,

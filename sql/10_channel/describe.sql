@@ -9,9 +9,18 @@ declare
         || E'\n) query limit 0) query ';
     columns text;
 begin
-    execute 'select array(select json_object_keys(row_to_json(shape))) from '
-        || source || ' on true cross join lateral (select query.*) shape'
-    into names;
+    if btrim(dbml_channel.plain(query)) = '' then
+        raise exception 'a query must have text, got %', quote_literal(query) using errcode = 'ML009',
+            hint = 'SELECT * FROM my_table, or TABLE my_table';
+    end if;
+    begin
+        execute 'select array(select json_object_keys(row_to_json(shape))) from '
+            || source || ' on true cross join lateral (select query.*) shape'
+        into names;
+    exception when syntax_error then
+        raise exception '%', sqlerrm using errcode = 'syntax_error', detail = jsonb_build_object('query', query),
+            hint = 'a query is one SELECT, VALUES, TABLE or WITH ... SELECT; of a table all rows are TABLE my_table';
+    end;
     if cardinality(names) = 0 then
         raise exception 'a query must have a column at least' using errcode = 'ML009',
             detail = jsonb_build_object('query', query);

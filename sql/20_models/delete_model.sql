@@ -6,23 +6,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     gone record;
+    its_files bytea[];
 begin
     select * into gone from dbml_channel.find_model(model, workspace, 'write');
+    select coalesce(array_agg(distinct f.digest), '{}') into its_files from dbml._model_files f where f.model_id = gone.model_id;
     delete from dbml._models m where m.model_id = gone.model_id;
     if not exists (select from dbml._models m where (m.workspace_id, m.name) = (gone.workspace_id, gone.name)) then
         -- Whoever takes the name next grants for himself.
         delete from dbml._model_grants g where (g.workspace_id, g.name::text) = (gone.workspace_id, gone.name);
     end if;
-    -- Bytes that no model and no artifact needs any more go with it.
-    if not exists (select from dbml._models m where m.digest = gone.digest)
-       and not exists (select from dbml._artifacts a where a.digest = gone.digest) then
-        with freed as (
-            delete from dbml._blob_chunks bc where bc.blob = gone.digest returning bc.chunk)
-        delete from dbml._chunks c using freed
-        where c.digest = freed.chunk
-          and not exists (select from dbml._blob_chunks o where o.chunk = c.digest and o.blob <> gone.digest);
-        delete from dbml._blobs b where b.digest = gone.digest;
-    end if;
+    -- Bytes that nothing else needs go with it.
+    perform dbml._free_blob(d) from unnest(its_files || gone.digest) d;
     return gone.version;
 end
 $$;

@@ -11,7 +11,7 @@ begin
             using errcode = 'ML009';
     end if;
     -- First alone: most have the right by the workspace, and this is on the way of every prediction of one row.
-    if dbml_channel.may(workspace_id, case wanted when 'write' then 'write' else 'read' end) then
+    if dbml_channel.may(workspace_id, wanted) then
         return true;
     end if;
     return exists (select from dbml._model_grants g
@@ -39,7 +39,7 @@ comment on function dbml_channel.readable_models() is
 create or replace function dbml_channel.find_model(
     model text, workspace text default null, wanted text default 'read',
     out model_id bigint, out workspace_id bigint, out name text, out version integer,
-    out digest bytea, out size bigint, out signature jsonb, out environment jsonb)
+    out digest bytea, out size bigint, out signature jsonb, out environment jsonb, out format text, out policy jsonb)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: reads private tables, in the caller's snapshot, so that a model that the caller's own
@@ -50,10 +50,12 @@ declare
     plain constant text := split_part(split_part(model, '@', 1), ':', 1);
     mark constant text := substr(model, length(plain) + 2);
     its_environment bigint;
+    formats text[]; types text[];
 begin
     if model like '%@%' then
-        select m.model_id, m.workspace_id, m.name, m.version, m.digest, b.size, m.signature, m.environment_id
-        into model_id, workspace_id, name, version, digest, size, signature, its_environment
+        select m.model_id, m.workspace_id, m.name, m.version, m.digest, b.size, m.signature, m.environment_id, m.format,
+               w.model_formats, w.model_types
+        into model_id, workspace_id, name, version, digest, size, signature, its_environment, format, formats, types
         from dbml._workspaces w
         join dbml._model_aliases a on a.workspace_id = w.workspace_id and a.name = plain and a.alias = mark
         join dbml._models m on m.workspace_id = a.workspace_id and m.name = a.name and m.version = a.version
@@ -64,8 +66,9 @@ begin
             raise exception 'a model''s version must be a number, got "%"', mark
                 using errcode = 'ML009', hint = 'models are ''name'', ''name:3'' or ''name@alias''';
         end if;
-        select m.model_id, m.workspace_id, m.name, m.version, m.digest, b.size, m.signature, m.environment_id
-        into model_id, workspace_id, name, version, digest, size, signature, its_environment
+        select m.model_id, m.workspace_id, m.name, m.version, m.digest, b.size, m.signature, m.environment_id, m.format,
+               w.model_formats, w.model_types
+        into model_id, workspace_id, name, version, digest, size, signature, its_environment, format, formats, types
         from dbml._workspaces w
         join dbml._models m on m.workspace_id = w.workspace_id and m.name = plain
             and (mark = '' or m.version = nullif(mark, '')::integer)
@@ -89,6 +92,9 @@ begin
                                   'python_version', e.python_version, 'lock_sha256', e.lock_sha256)
         into environment from dbml._environments e where e.environment_id = its_environment;
     end if;
+    if formats is not null or types is not null or format = 'safe' then
+        policy := jsonb_build_object('workspace', home, 'formats', formats, 'types', types);
+    end if;
 end
 $$;
 comment on function dbml_channel.find_model(text, text, text) is
@@ -103,12 +109,20 @@ as $$
 declare
     part bytea;
 begin
+    if exists (select from dbml._models m where m.digest = _send_model.digest and m.format = 'files') then
+        raise exception 'a model must be one pickled estimator to be loaded, and this one is a list of files' using errcode = 'ML022',
+            hint = 'SELECT name, version, path FROM dbml.model_files shows them; dbml.model_part reads them';
+    end if;
     for part in
         select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
         where bc.blob = _send_model.digest order by bc.ordinal
     loop
         perform dbml_channel.exchange(E'part {}\n' || encode(part, 'hex'));
     end loop;
+    if not found then
+        raise exception 'there are no bytes of the model with the digest %', encode(digest, 'hex')
+            using errcode = 'ML022', hint = 'the table dbml._blob_chunks was damaged or altered: restore it from a backup';
+    end if;
 end
 $$;
 comment on function dbml_channel._send_model(bytea) is 'Send a model''s bytes to the worker, part by part.';
@@ -130,8 +144,7 @@ begin
     perform dbml_channel._require_registering(workspace, head ->> 'name');
     -- The head is the caller's word.  Bytes that are there already are another's, perhaps: who has not got them gets them
     -- by no digest.  And what is new must be what its digest says, or who brings the real bytes would find these.
-    insert into dbml._blobs (digest, size) values (whole, (head ->> 'size')::bigint) on conflict do nothing;
-    fresh := found;
+    fresh := dbml._claim_blob(whole, (head ->> 'size')::bigint);
     loop
         select e.tag, e.body into part from dbml_channel.exchange('fetch {}') e;
         exit when part.tag <> 'part';

@@ -4,15 +4,29 @@ language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: writes private tables; reached from register_model and from run.register_model.
 as $$
+begin
+    perform dbml_channel._require_registering(workspace, model_name);
+    return dbml._insert_model(dbml_channel.caller(), workspace, model_name, blob, about);
+end
+$$;
+comment on function dbml._add_model(bigint, text, bytea, jsonb) is
+    'Add the next version of a model whose bytes are stored, for the caller, if it may.';
+
+create or replace function dbml._insert_model(role text, workspace bigint, model_name text, blob bytea, about jsonb)
+returns integer
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: writes private tables; reached from functions that have asked for the role's right.
+as $$
 declare
     made integer;
     made_id bigint;
+    policy jsonb;
 begin
     if model_name is null or model_name ~ '[:@/[:cntrl:]]' or btrim(model_name) <> model_name or length(model_name) not between 1 and 255 then
         raise exception 'a model''s name must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(model_name), 'NULL')
             using errcode = 'ML009';
     end if;
-    perform dbml_channel._require_registering(workspace, model_name);
     if not exists (select from dbml._environments e where (e.workspace_id, e.environment_id) = (workspace, (about ->> 'environment_id')::bigint))
           and about ->> 'environment_id' is not null then
         raise exception 'a model''s environment must be in the model''s workspace' using errcode = 'ML036',
@@ -26,7 +40,7 @@ begin
            about ->> 'framework', about ->> 'framework_version',
            nullif(about -> 'signature', 'null'), about ->> 'description', coalesce(nullif(about -> 'tags', 'null'), '{}'),
            coalesce(nullif(about -> 'properties', 'null'), '{}'), (about ->> 'run_id')::uuid,
-           (about ->> 'environment_id')::bigint, dbml_channel.caller(), (array_agg(m.engine order by m.version desc))[1]
+           (about ->> 'environment_id')::bigint, role, (array_agg(m.engine order by m.version desc))[1]
     from dbml._models m where m.workspace_id = workspace and m.name = model_name
     returning version, model_id into made, made_id;
     if about ->> 'alias' is not null then
@@ -34,6 +48,9 @@ begin
         values (workspace, model_name, about ->> 'alias', made)
         on conflict (workspace_id, name, alias) do update set version = excluded.version, set_at = now();
     end if;
+    select jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) into policy
+    from dbml._workspaces w where w.workspace_id = workspace;
+    perform dbml_channel._admit_model(model_name, blob, coalesce(about ->> 'format', 'pickle'), policy);
     perform dbml_channel._compile_quietly(made_id);
     return made;
 end
@@ -53,7 +70,7 @@ $$;
 comment on function dbml_channel._require_registering(bigint, text) is
     'Refuse who may write neither in the workspace nor the model of that name.';
 
-comment on function dbml._add_model(bigint, text, bytea, jsonb) is 'Add the next version of a model whose bytes are stored.';
+comment on function dbml._insert_model(text, bigint, text, bytea, jsonb) is 'Add the next version of a model whose bytes are stored, for a role.';
 
 create or replace function dbml.register_model(
     name              text,
@@ -81,16 +98,17 @@ begin
         raise exception 'signature, tags and properties must be JSON objects' using errcode = 'ML009';
     end if;
     return dbml._add_model((dbml_channel.find_workspace(workspace, 'use')).id, name, dbml._store_blob(model), jsonb_build_object(
-        'framework', framework, 'framework_version', framework_version, 'signature', signature, 'description', description,
+        'format', case when substring(model for 4) = '\x504b0304' then 'safe' else 'pickle' end, 'framework', framework, 'framework_version', framework_version, 'signature', signature, 'description', description,
         'tags', tags, 'properties', properties, 'alias', alias, 'run_id', run_id,
         'environment_id', dbml_channel.find_environment(environment, workspace) ->> 'id'));
 end
 $$;
 comment on function dbml.register_model(text, bytea, text, text, jsonb, text, jsonb, jsonb, text, uuid, text, text) is
-'Register the bytes of a pickled estimator as the next version of a model; returns the version.
+'Register the bytes of an estimator, pickled or as a skops file, as the next version of a model; returns the version.
 
 The model belongs to the transaction: rolled back, it is gone. signature is {"features": [{"name": ...}, ...]}
 where the estimator itself does not know its features'' names. alias moves an alias to the new version.
-environment is where it was trained, and where it will be scored.
-Errors: ML009 a bad name or no bytes; ML036 no such environment; ML050 no such workspace.
+environment is where it was trained, and where it will be scored. A skops file is told by how it begins, and is never
+unpickled: its format is safe.
+Errors: ML009 a bad name or no bytes; ML022 a zip that is no skops file; ML026 a type or a format that is not allowed; ML036 no such environment; ML050 no such workspace.
 Example: SELECT dbml.register_model(''diabetes-copy'', dbml.model_bytes(''demo-diabetes''), tags => ''{"copy": true}'');';

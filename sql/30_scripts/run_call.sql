@@ -32,11 +32,13 @@ begin
     loop
         shape := dbml_channel.describe(input.query);
         inputs := inputs || jsonb_build_object('name', input.name, 'query', input.query,
-            'columns', dbml_channel.columns(shape.names, shape.types, shape.kinds));
+            'columns', dbml_channel.columns(shape.names, shape.types, shape.kinds), 'relations', dbml_channel.relations(input.query));
         queries := queries || case when input.name = main
             then dbml_channel.piece_query(input.query, shape.names, split, request -> 'order_by')
             else dbml_channel.plain(input.query) end;
     end loop;
+    inputs := dbml_channel.with_datasets(inputs, request);
+    request := request - 'datasets';
     loop
         select o.tag, o.head into opened from dbml_channel.open_call(request - 'queries' || jsonb_build_object('inputs', inputs)) o;
         exit when opened.tag <> 'need_environment';
@@ -95,10 +97,22 @@ begin
                         return next;
                         i := i + width;
                     when 'load' then
-                        reply := dbml_channel.lend_model(head ->> 'name', request ->> 'workspace');
+                        reply := dbml_channel.lend_model(case when request ? 'replay_of'
+                            then dbml_channel.loaded_then((request ->> 'replay_of')::uuid, head ->> 'name')
+                            else head ->> 'name' end, request ->> 'workspace');
                     when 'register' then
-                        reply := 'registered ' || jsonb_build_object('name', head ->> 'name',
-                            'version', dbml_channel.receive_model(head, (request ->> 'workspace_id')::bigint))::text;
+                        if request ? 'replay_of' then   -- its bytes are compared, not kept
+                            reply := 'registered ' || dbml_channel.pass_over_model(head)::text;
+                            literals := array['register', head ->> 'name', coalesce(head ->> 'digest', dbml_channel.digest_of_files(head))];
+                            return next;
+                            i := i + 1;
+                            continue;
+                        end if;
+                        reply := 'registered ' || jsonb_build_object('name', head ->> 'name', 'version', case when head ? 'files'
+                            then dbml.register_model_files(head ->> 'name', head -> 'files', head ->> 'format', head ->> 'framework',
+                                head ->> 'framework_version', null, head ->> 'description', head -> 'tags', head -> 'properties',
+                                run_id => (head ->> 'run_id')::uuid, workspace => request ->> 'workspace')
+                            else dbml_channel.receive_model(head, (request ->> 'workspace_id')::bigint) end)::text;
                     when 'params' then
                         literals := array[bodies[i]];
                         return next;
@@ -210,12 +224,77 @@ declare
 begin
     begin
         lent := dbml_channel.find_model(model, workspace, 'read');
+        perform dbml_channel._admit_model(lent.name, lent.digest, lent.format, lent.policy);
     exception when others then
         get stacked diagnostics state = returned_sqlstate, said = message_text, detail = pg_exception_detail, hint = pg_exception_hint;
         return 'refused ' || jsonb_build_object('sqlstate', state, 'message', said, 'detail', detail, 'hint', hint)::text;
     end;
     perform dbml_channel._send_model(lent.digest);
-    return 'model ' || jsonb_build_object('name', lent.name, 'version', lent.version, 'digest', encode(lent.digest, 'hex'))::text;
+    return 'model ' || jsonb_build_object('name', lent.name, 'version', lent.version, 'digest', encode(lent.digest, 'hex'),
+        'format', lent.format, 'policy', lent.policy)::text;
 end
 $$;
 comment on function dbml_channel.lend_model(text, text) is 'Send the model that a script asks for; returns the message that ends the sending.';
+
+create or replace function dbml_channel.relations(query text)
+returns jsonb
+language plpgsql volatile parallel unsafe security invoker
+as $$
+-- The tables that a query reads, as it is planned: those behind views, and not those that the planner has found to be needless.
+declare
+    plan jsonb;
+begin
+    execute 'explain (verbose, costs off, format json) ' || dbml_channel.plain(query) into plan;
+    return (select coalesce(jsonb_agg(distinct format('%I.%I', r ->> 'Schema', r ->> 'Relation Name')), '[]')
+            from jsonb_path_query(plan, 'strict $.** ? (@.type() == "object" && exists (@."Relation Name"))') r);
+end
+$$;
+comment on function dbml_channel.relations(text) is 'The tables that a query reads, for lineage: a list of qualified names.';
+
+create or replace function dbml_channel.pass_over_model(head jsonb)
+returns jsonb
+language plpgsql volatile parallel unsafe security invoker
+as $$
+declare
+    tag text;
+begin
+    while head ? 'digest' loop   -- what is made of artifacts is compared as these
+        select e.tag into tag from dbml_channel.exchange('fetch {}') e;
+        exit when tag <> 'part';
+    end loop;
+    return jsonb_build_object('name', head ->> 'name', 'version', 0);
+end
+$$;
+comment on function dbml_channel.pass_over_model(jsonb) is 'Hear a model that a repeated script registers, and keep nothing of it.';
+
+create or replace function dbml_channel.loaded_then(run_id uuid, asked text)
+returns text
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads a private table; whether the caller may read the model is asked when it is lent.
+as $$
+begin
+    return coalesce((select (l ->> 'name') || ':' || (l ->> 'version') from dbml._runs r, jsonb_array_elements(r.loaded) l
+                     where r.run_id = loaded_then.run_id and l ->> 'asked' = asked and dbml_channel.may(r.workspace_id, 'read') limit 1),
+                    asked);
+end
+$$;
+comment on function dbml_channel.loaded_then(uuid, text) is 'The version of a model that a run loaded by a name.';
+
+create or replace function dbml_channel.digest_of_files(head jsonb)
+returns text
+language plpgsql stable parallel restricted security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+-- As dbml.register_model_files has it: of one pickle it is the file's own, of a folder that of the list of its files.
+declare
+    listed jsonb;
+begin
+    select jsonb_agg(jsonb_build_object('path', f.path, 'sha256', a.digest, 'size', a.size_bytes) order by f.path) into listed
+    from jsonb_to_recordset(head -> 'files') f(path text, artifact text)
+    left join dbml.artifacts a on (a.run_id, a.name) = ((head ->> 'run_id')::uuid, f.artifact);
+    return case when head ->> 'format' = 'files' then encode(sha256(convert_to(jsonb_build_object('files', listed)::text, 'UTF8')), 'hex')
+        else listed -> 0 ->> 'sha256' end;
+end
+$$;
+comment on function dbml_channel.digest_of_files(jsonb) is 'The digest that a model of these artifacts has.';

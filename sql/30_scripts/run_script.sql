@@ -54,7 +54,7 @@ comment on function dbml.run_script(text, text, jsonb, jsonb, text, text, text, 
 
 The input query runs in your session: as you, in your transaction, with its uncommitted rows and temporary
 tables. Its rows are the pandas DataFrame InputDataSet (input_name); further inputs are named in inputs,
-{"train": "SELECT ..."}. Each key of params is a variable. What the script prints arrives as NOTICE. run is
+{"train": "SELECT ...", "test": {"dataset": "iris:2"}}. Each key of params is a variable. What the script prints arrives as NOTICE. run is
 there: run.log(name, value), run.register_model(name, estimator), run.load_model(name), run.upload_file(...).
 partition_by runs the script once a group, with the group''s key as variables and in front of its result; order_by
 orders the rows; rows_per_read runs it once for each so many rows, with first_chunk, last_chunk and a dict, state,

@@ -9,7 +9,9 @@ as $$
 declare
     queries jsonb;
     home record;
+    named jsonb := dbml_channel.named_datasets(inputs);
 begin
+    inputs := inputs || dbml_channel.queries_of(named, workspace);
     if script is null then
         raise exception 'script must be given, got NULL' using errcode = 'ML009';
     elsif language is null or lower(language) not in ('python', 'r') then
@@ -18,7 +20,7 @@ begin
     elsif jsonb_typeof(coalesce(inputs, '{}')) <> 'object'
           or exists (select from jsonb_each(coalesce(inputs, '{}')) e where jsonb_typeof(e.value) <> 'string') then
         raise exception 'inputs must be a JSON object of queries by name, got %', inputs
-            using errcode = 'ML009', hint = 'inputs => ''{"train": "SELECT ...", "test": "SELECT ..."}''';
+            using errcode = 'ML009', hint = 'inputs => ''{"train": "SELECT ...", "test": {"dataset": "iris:2"}}''';
     elsif jsonb_typeof(coalesce(params, '{}')) <> 'object' then
         raise exception 'params must be a JSON object, got %', jsonb_typeof(params)
             using errcode = 'ML009', hint = 'params => ''{"alpha": 0.5}'' makes the variable alpha';
@@ -48,7 +50,7 @@ begin
     home := dbml_channel.find_workspace(workspace, 'use');   -- what the call needs, open_call knows
     return jsonb_build_object(
         'kind', 'script', 'script', script, 'language', lower(language), 'params', coalesce(params, '{}'),
-        'output_name', output_name, 'queries', queries, 'main_input', input_name, 'order_by', to_jsonb(order_by),
+        'output_name', output_name, 'queries', queries, 'datasets', named, 'main_input', input_name, 'order_by', to_jsonb(order_by),
         'parallel', parallel, 'split', case
             when partition_by is not null then jsonb_build_object('by', 'partition', 'input', input_name, 'keys', to_jsonb(partition_by))
             when rows_per_read is not null then jsonb_build_object('by', 'read', 'input', input_name, 'rows', rows_per_read)

@@ -61,3 +61,18 @@ comment on function dbml.run_output(uuid, text) is
 The column list says the types wanted; dbml.outputs tells those that the output has by itself.
 Errors: ML052 no such run or output; ML007 another number of columns (HINT: a list that fits).
 Example: SELECT o.name, r.* FROM dbml.outputs o, dbml.run_output(o.run_id, o.name) AS r(x bigint) WHERE o.name = ''mine'';';
+
+create or replace function dbml_channel.forget_output(run_id uuid, name text)
+returns boolean
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: deletes from private tables.
+as $$
+begin
+    perform dbml._find_run(run_id, 'write');
+    delete from dbml._outputs o where (o.run_id, o.name) = (forget_output.run_id, forget_output.name);
+    return found;
+end
+$$;
+comment on function dbml_channel.forget_output(uuid, text) is
+    'Delete an output that a client kept only to read it; returns whether it was there.';

@@ -105,7 +105,7 @@ begin
             else (select string_agg(format('c%s %s', i, t), ', ' order by i) from unnest(types) with ordinality u(t, i)) end;
         result := case each.method when 'predict' then head ->> 'type' else 'double precision[]' end;
         if result not in ('double precision', 'bigint', 'boolean', 'text', 'double precision[]') then
-            raise exception 'a compiled model cannot give %', result using errcode = 'ML026';
+            raise exception 'a compiled model cannot give %', result using errcode = 'ML027';
         end if;
         perform dbml_channel._make_function(name, arguments, result, each.kind, replace(lines[each.o], E'\x1f', E'\n'));
         wants := array_fill(case result when 'double precision[]' then 'float8' when 'double precision' then 'float8' else result end,

@@ -35,7 +35,7 @@ begin
         end if;
     end if;
     if wanted in ('sql', 'onnx') and chosen = 'python' then
-        raise exception 'model "%" cannot be scored by engine %: %', model, wanted, why using errcode = 'ML026',
+        raise exception 'model "%" cannot be scored by engine %: %', model, wanted, why using errcode = 'ML027',
             detail = jsonb_build_object('model', model, 'engine', wanted, 'why', why),
             hint = format('SELECT * FROM dbml.explain_predict(%L)', model);
     end if;
@@ -171,7 +171,7 @@ begin
     lent := dbml_channel.find_model(model, null, 'predict');
     begin
         e := dbml_channel._choose_engine(lent.model_id, model, engine, 'predict', 'set');
-    exception when sqlstate 'ML026' then
+    exception when sqlstate 'ML027' then
         e := dbml_channel._choose_engine(lent.model_id, model, engine, 'predict', 'row');   -- asked for by name, it may be slow
         is_array := true;
     end;
@@ -186,7 +186,7 @@ begin
                   where u.kind = 'text' and (score_call.kinds[u.place] <> 'text' or score_call.types[u.place] in ('"char"', 'name'))
                      or u.kind = 'float' and score_call.kinds[u.place] not in ('float8', 'int2', 'int4', 'int8')) then
         if engine = 'sql' then
-            raise exception 'the query''s columns do not fit model "%" in SQL', model using errcode = 'ML026',
+            raise exception 'the query''s columns do not fit model "%" in SQL', model using errcode = 'ML027',
                 detail = jsonb_build_object('features', features, 'columns', names, 'types', types),
                 hint = 'engine => ''python'' says more, and converts more types';
         end if;

@@ -9,15 +9,23 @@ declare
     answer record;
     state text; said text;
 begin
-    select v.digest, v.name, v.signature, case when e.environment_id is not null then jsonb_build_object('id', e.environment_id, 'name', e.name,
+    select v.digest, v.name, v.signature, v.format,
+           case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then
+               jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy, case when e.environment_id is not null then jsonb_build_object('id', e.environment_id, 'name', e.name,
             'version', e.version, 'python_version', e.python_version, 'lock_sha256', e.lock_sha256) end as environment
-    into m from dbml._models v left join dbml._environments e using (environment_id) where v.model_id = wanted_id;
+    into m from dbml._models v join dbml._workspaces w using (workspace_id) left join dbml._environments e using (environment_id) where v.model_id = wanted_id;
+    if m.format not in ('pickle', 'safe') then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', format('it is of format %s', m.format), '{}');
+        return;
+    elsif m.policy is not null then
+        perform dbml_channel._check_format(m.name, m.format, m.policy);
+    end if;
     perform dbml_channel.nest(1);   -- a script's call may be open
     begin
         for attempt in 1 .. 3 loop
             select o.tag, o.head, o.body_ into answer from dbml_channel._open_call(jsonb_build_object('kind', 'score', 'form', 'compile',
                 'method', 'predict', 'model', m.name, 'digest', encode(m.digest, 'hex'), 'environment', m.environment,
-                'signature', m.signature, 'time_limit_s', time_limit_s)) o;
+                'signature', m.signature, 'format', m.format, 'policy', m.policy, 'time_limit_s', time_limit_s)) o;
             exit when answer.tag <> 'need';
             perform dbml_channel._send_model(m.digest);
         end loop;
@@ -143,7 +151,7 @@ begin
     perform dbml_channel._compile(lent.model_id, extract(epoch from time_limit)::double precision);
     select * into c from dbml._certificates s where s.model_id = lent.model_id and s.engine = 'sql';
     if c.status <> 'certified' then
-        raise exception 'model "%" is not compiled: %', model, c.reason using errcode = 'ML026',
+        raise exception 'model "%" is not compiled: %', model, c.reason using errcode = 'ML027',
             detail = jsonb_build_object('model', model, 'engine', 'sql', 'why', c.reason),
             hint = format('SELECT * FROM dbml.explain_predict(%L)', model);
     end if;
@@ -155,6 +163,6 @@ comment on function dbml.compile_model(text, interval, text) is
 
 Registration does so by itself (unless SET dbml.compile = ''off''); call this where no worker ran then, or after an
 upgrade has made the certificate stale. The functions belong to the transaction, and are dropped with the version.
-Errors: ML020 no such model; 42501 no right to write it; ML026 the step that cannot be compiled, or the row that differed;
+Errors: ML020 no such model; 42501 no right to write it; ML027 the step that cannot be compiled, or the row that differed;
 ML005 it takes longer than time_limit.
 Example: SELECT dbml.compile_model(''demo-diabetes'');';

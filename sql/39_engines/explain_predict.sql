@@ -17,7 +17,7 @@ begin
     begin
         one := dbml_channel._choose_engine(lent.model_id, model, null, 'predict', case when 'text' = any (c.kinds) then 'set' else 'row' end);
         several := dbml_channel._choose_engine(lent.model_id, model, null, 'predict', 'set');
-    exception when sqlstate 'ML026' then
+    exception when sqlstate 'ML027' then
         one := row('python', sqlerrm); several := one;
     end;
     engine := 'sql';

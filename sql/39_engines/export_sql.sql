@@ -13,7 +13,7 @@ declare
 begin
     select s.* into c from dbml._certificates s where s.model_id = lent.model_id and s.engine = 'sql';
     if c.status is distinct from 'certified' then
-        raise exception 'model "%" has no certified form in SQL: %', model, coalesce(c.reason, 'it was never compiled') using errcode = 'ML026',
+        raise exception 'model "%" has no certified form in SQL: %', model, coalesce(c.reason, 'it was never compiled') using errcode = 'ML027',
             detail = jsonb_build_object('model', model, 'engine', 'sql', 'why', c.reason),
             hint = format('SELECT dbml.compile_model(%L)', model);
     end if;
@@ -40,5 +40,5 @@ comment on function dbml.export_sql(text, text, text) is
 
 name: what the function is called there, by default as the model; the form that takes an array ends in _of_array, that
 of probabilities in _proba.
-Errors: ML020 no such model; 42501 no right to read it; ML026 it has no certified form in SQL.
+Errors: ML020 no such model; 42501 no right to read it; ML027 it has no certified form in SQL.
 Example: SELECT length(dbml.export_sql(''demo-diabetes'', ''progression'')) > 0;';

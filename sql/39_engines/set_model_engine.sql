@@ -20,5 +20,5 @@ comment on function dbml.set_model_engine(text, text, text) is
 'Say which engine scores a version of a model: python, sql, or NULL for the fastest that has a certificate; returns it.
 
 Later versions begin with the setting of the one before. A call''s own engine => argument goes before it.
-Errors: ML020 no such model; 42501 no right to write it; ML009 no such engine; ML026 the model has no certificate for it.
+Errors: ML020 no such model; 42501 no right to write it; ML009 no such engine; ML027 the model has no certificate for it.
 Example: SELECT dbml.set_model_engine(''demo-diabetes'', ''sql''), dbml.set_model_engine(''demo-diabetes'', NULL);';

@@ -10,10 +10,14 @@ declare
     state text; said text;
 begin
     lent := dbml_channel.find_model(model, workspace, 'predict');
+    if lent.policy is not null then
+        perform dbml_channel._check_format(lent.name, lent.format, lent.policy);
+    end if;
     for attempt in 1 .. 4 loop
         select o.tag, o.head, o.body_ into answer
         from dbml_channel._open_call(jsonb_build_object('kind', 'score', 'form', form, 'method', method, 'model', model,
                                                        'digest', encode(lent.digest, 'hex'), 'environment', lent.environment,
+                                                       'format', lent.format, 'policy', lent.policy,
             -- Only a record's columns are found by name.
             'signature', case when form = 'record' then lent.signature end), input) o;
         exit when answer.tag not in ('need', 'need_environment');

@@ -73,10 +73,13 @@ declare
     answer record;
 begin
     lent := dbml_channel.find_model(model, workspace, 'predict');
+    if lent.policy is not null then
+        perform dbml_channel._check_format(lent.name, lent.format, lent.policy);
+    end if;
     for attempt in 1 .. 4 loop
         select o.tag, o.head, o.body_ into answer from dbml_channel._open_call(jsonb_build_object(
             'kind', 'score', 'form', 'query', 'method', method, 'model', model, 'digest', encode(lent.digest, 'hex'),
-            'signature', lent.signature, 'environment', lent.environment, 'columns', dbml_channel.columns(names, types, kinds), 'prediction', prediction)) o;
+            'format', lent.format, 'policy', lent.policy, 'signature', lent.signature, 'environment', lent.environment, 'columns', dbml_channel.columns(names, types, kinds), 'prediction', prediction)) o;
         exit when answer.tag not in ('need', 'need_environment');
         if answer.tag = 'need_environment' then
             perform dbml_channel._build_environment((lent.environment ->> 'id')::bigint);

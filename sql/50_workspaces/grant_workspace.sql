@@ -7,8 +7,8 @@ as $$
 declare
     home bigint := (dbml_channel.find_workspace(workspace, 'own')).id;
 begin
-    if privilege is null or privilege not in ('owner', 'contributor', 'reader') then
-        raise exception 'privilege must be owner, contributor or reader, got %', coalesce(quote_literal(privilege), 'NULL')
+    if privilege is null or privilege not in ('owner', 'contributor', 'reader', 'predictor') then
+        raise exception 'privilege must be owner, contributor, reader or predictor, got %', coalesce(quote_literal(privilege), 'NULL')
             using errcode = 'ML009', detail = jsonb_build_object('argument', 'privilege', 'value', privilege);
     end if;
     perform dbml_channel._check_grantee(role);
@@ -16,13 +16,13 @@ begin
     values (home, role, grant_workspace.privilege, dbml_channel.caller())
     on conflict on constraint _workspace_grants_pkey do update
     set privilege = excluded.privilege, granted_at = excluded.granted_at, granted_by = excluded.granted_by;
-    perform dbml_channel._grant_uses(role, case grant_workspace.privilege when 'reader' then 'read' else 'write' end);
+    perform dbml_channel._grant_uses(role, case grant_workspace.privilege when 'predictor' then 'predict' when 'reader' then 'read' else 'write' end);
 end
 $$;
 comment on function dbml.grant_workspace(text, text, text) is
-'Let a role and its members into a workspace: as reader, contributor or owner.
+'Let a role and its members into a workspace: as predictor, reader, contributor or owner.
 
-A reader sees what is in it, and predicts with its models. A contributor also registers, changes and deletes models,
+A predictor scores with its models and sees nothing. A reader also sees what is in it, and its bytes. A contributor also registers, changes and deletes models,
 stored scripts and environments, and its scripts run there; to run scripts at all takes dbml_scripter too. An owner also
 grants. A role is one of these in a workspace, the last that was said; of what its groups are, the most counts.
 role is a role, or public for everybody who may use dbml. NULL for workspace means SET dbml.workspace, else default.

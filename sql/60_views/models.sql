@@ -4,7 +4,7 @@ select m.model_id, w.name as workspace, m.name, m.version,
              where (a.workspace_id, a.name, a.version) = (m.workspace_id, m.name, m.version) order by a.alias) as aliases,
        m.format, m.framework, m.framework_version, m.signature, m.description, m.tags, m.properties,
        encode(m.digest, 'hex') as digest, b.size as size_bytes, m.run_id, m.created_at, m.created_by,
-       e.name::text || ':' || e.version as environment
+       e.name::text || ':' || e.version as environment, m.details
 from dbml._models m join dbml._workspaces w using (workspace_id) join dbml._blobs b using (digest)
      left join dbml._environments e using (environment_id)
 where m.workspace_id = any (array(select dbml_channel.workspaces('read')))
@@ -14,3 +14,5 @@ comment on column dbml.models.digest is 'SHA-256 of the bytes, in hex; the worke
 comment on column dbml.models.signature is 'What the model takes and gives: {"features": [{"name"}], "prediction": {"type"}, "classes": [...]}.';
 comment on column dbml.models.environment is 'The environment that it is scored in; NULL is the worker''s own packages.';
 comment on column dbml.models.run_id is 'The run that registered it, where a script did.';
+comment on column dbml.models.format is 'What reads the bytes: pickle, safe (a skops file, whose types are audited before any is made) or rds (R).';
+comment on column dbml.models.details is 'What the program that registered it wants to remember: sample data, resources.';

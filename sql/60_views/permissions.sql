@@ -17,8 +17,9 @@ with recursive holders(role, held, steps) as (
     union all
     select g.grantee, a.action, 'workspace', g.workspace_id, null, 'is ' || g.privilege, g.granted_by, g.granted_at
     from dbml._workspace_grants g
-    join (values ('reader', 'read'), ('contributor', 'read'), ('contributor', 'write'),
-                 ('owner', 'read'), ('owner', 'write'), ('owner', 'own')) a(privilege, action) on a.privilege = g.privilege
+    join (values ('predictor', 'predict'), ('reader', 'predict'), ('reader', 'read'),
+                 ('contributor', 'predict'), ('contributor', 'read'), ('contributor', 'write'),
+                 ('owner', 'predict'), ('owner', 'read'), ('owner', 'write'), ('owner', 'own')) a(privilege, action) on a.privilege = g.privilege
     union all
     select g.grantee, a.action, 'model', g.workspace_id, g.name, 'was granted ' || g.privilege, g.granted_by, g.granted_at
     from dbml._model_grants g
@@ -61,10 +62,10 @@ comment on view dbml.permissions is
     'Who may do what on what, and why: by ownership, by a grant, or as a member of a role that has it.
 
 An administrator sees all of it, an owner what concerns the workspace, everybody what concerns itself. A row a right: who
-may use a model, for example, is whoever may predict with the model or read its workspace, and has the function.';
+may predict with a model, for example, is whoever may with that one or in its workspace, and has the function.';
 comment on column dbml.permissions.role is 'A role, or public. A grant to a group is there for each member too.';
 comment on column dbml.permissions.action is
-    'administer dbml; read, write or own a workspace; predict with, read or write a model; run a script; use a pool; execute, select.';
+    'administer dbml; predict in, read, write or own a workspace; predict with, read or write a model; run a script; use a pool; execute, select.';
 comment on column dbml.permissions.object_type is 'schema, workspace, model, script, pool, function, procedure or view.';
 comment on column dbml.permissions.workspace is 'Where the object is; NULL for what is in none.';
 comment on column dbml.permissions.reason is 'Which grant, membership or ownership gives it.';

@@ -1,7 +1,7 @@
 -- Who may do what.  Nothing for PUBLIC: roles without login, granted by the operator with GRANT dbml_scripter TO alice.
 -- Where the installing role may not create roles, the owner grants by hand (docs/how-to/grant-access.md).  Everything that
 -- begins with _ stays with the owner.  Which workspace these reach into is another matter: dbml.grant_workspace.
-revoke all on schema dbml, dbml_channel from public;
+revoke all on schema dbml, dbml_channel, dbml_runtime from public;
 revoke all on all tables in schema dbml from public;
 revoke all on all routines in schema dbml, dbml_channel from public;
 
@@ -29,6 +29,9 @@ begin
                      where wanted <> 'dbml_reader' or f.routine::text !~ '^dbml\.predict' loop
             execute format('grant execute on routine %s to %I', given, wanted);
         end loop;
+        if use = 'run' then   -- who submits a script makes functions that hold its queries
+            execute format('grant usage, create on schema dbml_runtime to %I', wanted);
+        end if;
         continue when wanted = 'dbml_predictor';
         for seen in select v.view_ from dbml_channel._views() v(view_) loop
             execute format('grant select on %s to %I', seen, wanted);
@@ -37,7 +40,7 @@ begin
     -- A new version of dbml may have functions that the old one had not.
     for wanted, use in
         select g.grantee, 'stored' from dbml._script_grants g
-        union select g.grantee, case g.privilege when 'reader' then 'read' else 'write' end from dbml._workspace_grants g
+        union select g.grantee, case g.privilege when 'predictor' then 'predict' when 'reader' then 'read' else 'write' end from dbml._workspace_grants g
         union select g.grantee, g.privilege from dbml._model_grants g
     loop
         if wanted !~ '^dbml_(admin|scripter|predictor|reader)$' and to_regrole(quote_ident(wanted)) is not null then

@@ -9,10 +9,13 @@ import sys
 
 import psycopg
 import pytest
+from dbml.database.home import Home
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import dbml
+from dbml import errors
+from dbml.cli import supervisor
 from dbml.cli.app import app
 
 COMMANDS = sorted(get_command(app).commands)
@@ -107,3 +110,13 @@ def test_the_password_stays_out_of_what_is_printed(empty, tmp_path):
 def test_an_unknown_log_level_is_refused(installed, tmp_path):
     answer = run("worker", "--dsn", installed, "--log-level", "loud", cwd=tmp_path)
     assert "--log-level must be" in answer.stderr
+
+
+def test_up_says_what_a_worker_lacks_before_it_starts_anything(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "WORKER_NEEDS", ("json", "no_such_module"))
+    home = Home.of(tmp_path)
+    home.create()
+    with pytest.raises(errors.DbmlError, match="not installed here: no_such_module") as caught:
+        supervisor.Supervisor(home, log=lambda *_: None).run(lambda _: None)
+    assert caught.value.hint == "pip install 'dbml[worker]'"
+    assert not (home.path / "postgresql").exists()

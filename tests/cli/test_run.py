@@ -62,6 +62,13 @@ def test_files(run: Run, tmp_path: Path) -> None:
     assert first["x"] == 1 and first["größe"] == 'a"b'
 
 
+def test_a_pipe_gets_the_result_alone(run: Run) -> None:
+    script = "print('said')\nOutputDataSet = {'x': [1, 2]}"
+    done = run("-", "--format", "csv", given=script)
+    assert done.stdout == "x\n1\n2\n" and "said" in done.stderr
+    assert [json.loads(line) for line in run("-", "-f", "json", given=script).stdout.splitlines()] == [{"x": 1}, {"x": 2}]
+
+
 def test_every_type_reaches_parquet_or_its_text(run: Run, tmp_path: Path) -> None:
     query = """SELECT true AS b, 1::numeric / 8 AS n, '2026-01-02'::date AS d, '2026-01-02 03:04:05.000006+02'::timestamptz AS tz,
         '\\x00ff'::bytea AS raw, ARRAY[1, 2] AS many, '{"a": 1}'::jsonb AS j, NULL::text AS nothing, 'NaN'::float8 AS nan"""
@@ -89,8 +96,9 @@ def test_a_script_without_a_result(run: Run) -> None:
     ("arguments", "message"),
     [
         (("train.txt",), "must end in .py or .R"), (("train.py", "-p", "x"), "--param must be name=value"),
-        (("train.py", "-o", "a.xlsx"), "--output must end in"), (("train.py", "-i", ROWS, "-i", ROWS), "given twice"),
-        (("none.py",), "No such file"), (("train.py", "-i", ROWS, "--timeout", "soon"), "interval"),
+        (("train.py", "-o", "a.xlsx"), "--output must end in"), (("train.py", "-o", "none/a.csv"), "a folder that is there"), (("train.py", "-i", ROWS, "-i", ROWS), "given twice"),
+        (("none.py",), "a script must be a file that can be read, got none.py"), (("train.py", "-f", "xlsx"), "--format must be table, csv"),
+        (("train.py", "-i", ROWS, "--timeout", "soon"), "interval"),
         (("train.py", "-i", ROWS), "script line 3, in <module>: print"),
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ import psutil
 import psycopg
 import pytest
 
-from dbml.database.home import Home
+from dbml.home import Home
 
 PING = "select (dbml_channel.ping() ->> 'pid')::int"
 

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from dbml.cli import demo
-from dbml.database.dsn import parse
+from dbml.dsn import parse
 
 from .. import wheels
 

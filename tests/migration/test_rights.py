@@ -75,7 +75,7 @@ def test_nobody_loses_what_he_had(roles: dict[str, str], empty: str, monkeypatch
             (kind, workspace): held_by(db, role, workspace) for kind, role in roles.items() for workspace in ("default", "old", "orphan")
         }  # fmt: skip
         expected = {
-            "scripter": "contributor", "writes": "contributor", "reader": "reader", "predictor": "reader", "predicts": "reader",
+            "scripter": "contributor", "writes": "contributor", "reader": "reader", "predictor": "predictor", "predicts": "predictor",
             "looks": "reader", "clerk": None, "maker": None,
         }  # fmt: skip
         assert held == {(kind, w): expected[kind] for kind in roles for w in ("default", "old", "orphan")} | {

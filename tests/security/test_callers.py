@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from dbml import errors
+from dbml.database.dsn import make_uri, parse
 
 from .cast import MODEL, Cast, acting, staged
 
@@ -33,7 +34,7 @@ def request(script: str, workspace: str) -> str:
 
 
 def test_a_signed_request_altered_in_any_part_is_refused(db: Connection) -> None:
-    db.execute("select dbml_channel.ping()")
+    db.execute("select * from dbml.run_script('OutputDataSet = [1]') as t(a int)")  # opens the link
     (line,) = db.execute(  # type: ignore[misc]
         """with made as (select jsonb_build_object('kind', 'ping', 'protocol', 1, 'user', 'u', 'session_user', 'u',
                 'nonce', gen_random_uuid(), 'expires', extract(epoch from clock_timestamp()) + 60)::text as header)
@@ -89,6 +90,19 @@ def test_a_request_that_names_another_workspace_is_checked_there(db: Connection,
     assert db.execute(run, [cast.mark]).fetchone() == (cast.mark, cast.roles["contributor"], None)
 
 
+def test_a_run_in_a_workspace_that_was_rolled_back_is_an_administrators_to_see(db: Connection, cast: Cast) -> None:
+    name = f"gone-{cast.mark}"
+    with db.transaction(force_rollback=True):
+        db.execute(sql.SQL("set local role {}").format(sql.Identifier(cast.roles["stranger"])))
+        db.execute("select dbml.create_workspace(%s)", [name])
+        db.execute("select * from dbml.run_script('OutputDataSet = [1]', workspace => %s) as t(a int)", [name])
+    query = "select status from dbml.runs where workspace = %s"
+    assert db.execute(query, [name]).fetchall() == [("completed",)]
+    with acting(db, cast.roles["owner"]):
+        assert db.execute(query, [name]).fetchall() == []
+    db.execute("delete from dbml._runs where workspace = %s", [name])
+
+
 def test_whoever_knows_a_digest_does_not_get_the_bytes(db: Connection, cast: Cast) -> None:
     """A model is registered by the bytes that its script sends, not by the digest that somebody names."""
     (digest,) = db.execute("select encode(sha256(%s), 'hex')", [MODEL]).fetchone()  # type: ignore[misc]
@@ -129,17 +143,8 @@ def test_what_runs_with_anothers_rights_has_not_his_workspaces(db: Connection, c
         with acting(db, cast.roles["stranger"]):
             query = "select count(*) from wrapped.models where workspace = %s"
             assert db.execute(query, [cast.mark]).fetchone() == (0,)
-            for attempt in (
-                "select wrapped.bytes()",
-                f"set local role {cast.roles['owner']}", f"select set_config('role', '{cast.roles['owner']}', true)",
-                f"set session authorization {cast.roles['owner']}",
-                f"select dbml.predict_json('{cast.mark}', $$select set_config('role', '{cast.roles['owner']}', true) as x$$)",
-            ):  # fmt: skip
-                with (
-                    pytest.raises((errors.WorkspaceNotFound, errors.ModelNotFound, psycopg.errors.InsufficientPrivilege)),
-                    db.transaction(),
-                ):
-                    db.execute(attempt)  # type: ignore[arg-type]
+            with pytest.raises(errors.WorkspaceNotFound), db.transaction():
+                db.execute("select wrapped.bytes()")
             # A caller() of one's own, before the real one in the search path.
             db.execute("create function wrapped.pg_has_role(text, oid, text) returns bool language sql as 'select true'")
             db.execute("create function wrapped.current_setting(text) returns text language sql as $$select 'postgres'$$")
@@ -153,6 +158,35 @@ def test_what_runs_with_anothers_rights_has_not_his_workspaces(db: Connection, c
             ).fetchone() == (0,)
             with pytest.raises(errors.WorkspaceNotFound), db.transaction():
                 db.execute("select dbml.model_bytes(%s, %s)", [cast.mark, cast.mark])
+
+
+def test_who_has_logged_in_becomes_nobody_else(db: Connection, cast: Cast, dsn: str) -> None:
+    stranger, owner = cast.roles["stranger"], cast.roles["owner"]
+    db.execute(sql.SQL("alter role {} login password 'secret'").format(sql.Identifier(stranger)))
+    become = f"select set_config(''role'', ''{owner}'', true), 1.0::float8 as x"
+    with psycopg.connect(make_uri({**parse(dsn), "user": stranger, "password": "secret"}), autocommit=True) as connection:
+        for attempt in (
+            f"set role {owner}", f"set session authorization {owner}", f"select set_config('role', '{owner}', false)",
+            f"select * from dbml.run_script('OutputDataSet = [1]', input_query => '{become}') as t(a int)",
+            f"select set_config('session_authorization', '{owner}', false)",
+        ):  # fmt: skip
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(attempt)  # type: ignore[arg-type]
+        # On its own connection to the worker it can say nothing at all, or nothing that is believed.
+        connection.execute("select * from dbml.run_script('OutputDataSet = [1]') as t(a int)")
+        with pytest.raises((psycopg.errors.InsufficientPrivilege, errors.WorkerError)):
+            connection.execute("select * from dblink('dbml0', 'run {}') as t(a text)")
+        for said in ("open " + "0" * 64 + ' {"kind": "active", "user": "postgres"}', "run {}", "rows {}", "nonsense"):
+            with pytest.raises(psycopg.DatabaseError) as caught:
+                connection.execute("select * from dbml_channel.exchange(%s)", [said + "\n"])
+            assert caught.value.sqlstate in ("ML012", "ML013"), (said, caught.value)
+            connection.execute("select dbml_channel.abandon('57014', ''), dbml_channel.connect()")
+        assert connection.execute("select * from dbml.run_script('OutputDataSet = [run.user]') as t(u text)").fetchone() == (
+            stranger,
+        )
+        for look in ("select dbml.model_bytes(%s, %s)", "select dbml_channel.find_workspace(%s), %s"):
+            with pytest.raises(errors.WorkspaceNotFound):
+                connection.execute(look, [cast.mark, cast.mark])
 
 
 def test_a_running_script_is_seen_and_stopped_by_whom_its_workspace_lets_in(

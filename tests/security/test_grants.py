@@ -138,7 +138,7 @@ def test_a_model_that_takes_a_deleted_ones_name_has_none_of_its_grants(
         (
             "grant_workspace('default', 'pg_monitor', 'write')",
             errors.InvalidArgument,
-            "privilege must be owner, contributor or reader",
+            "privilege must be owner, contributor, reader or predictor",
         ),
         ("grant_workspace('default', 'no such role', 'reader')", psycopg.errors.UndefinedObject, "does not exist"),
         ("grant_workspace('not there', 'pg_monitor', 'reader')", errors.WorkspaceNotFound, "does not exist"),
@@ -180,6 +180,24 @@ def test_quoted_names(db: Connection, make_role: Callable[..., str]) -> None:
         assert db.execute("select dbml.register_model('mine', %s, workspace => %s)", [MODEL, name]).fetchone() == (1,)
 
 
+def test_an_owner_gives_away_nothing_of_other_workspaces(db: Connection, model: str, make_role: Callable[..., str]) -> None:
+    """The functions and views that come with a grant are the same everywhere; who may predict only sees no more by them."""
+    owner, predictor = make_role("dbml_scripter"), make_role("dbml_predictor")
+    name = f"of-{owner}"
+    with acting(db, owner):
+        db.execute("select dbml.create_workspace(%s)", [name])
+        db.execute("select dbml.register_model('m', %s, workspace => %s)", [MODEL, name])
+        db.execute("select dbml.grant_workspace(%s, %s, 'contributor')", [name, predictor])
+        db.execute("select dbml.grant_workspace(%s, 'public', 'reader')", [name])
+    with acting(db, predictor):
+        assert db.execute("select distinct workspace from dbml.models").fetchall() == [(name,)]
+        assert db.execute("select dbml.predict(%s, array[1.0])", [model]).fetchone()
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="it needs read"):
+            db.execute("select dbml.model_bytes(%s)", [model])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="run_script"):
+            db.execute("select * from dbml.run_script('x = 1', workspace => %s) as t(a int)", [name])
+
+
 def test_an_administrator_administers_all_of_it(db: Connection, make_role: Callable[..., str]) -> None:
     owner, administrator = make_role("dbml_scripter"), make_role("dbml_admin")
     name = f"of-{owner}"
@@ -215,6 +233,7 @@ def test_permissions_say_who_may_do_what_and_why(db: Connection, model: str, mak
             ).fetchall()
         )  # fmt: skip
         own: Any = {
+            (group, "predict", "workspace", "default", "default", "is contributor", me),
             (group, "read", "workspace", "default", "default", "is contributor", me),
             (group, "write", "workspace", "default", "default", "is contributor", me),
             (group, "predict", "model", "default", model, "was granted read", me),
@@ -242,14 +261,15 @@ def test_permissions_say_who_may_do_what_and_why(db: Connection, model: str, mak
 
 def test_roles_and_workspaces_agree_whichever_way_they_are_asked(db: Connection, make_role: Callable[..., str]) -> None:
     """may, workspace_role and workspaces are one predicate in three forms."""
-    rank = {"reader": 1, "contributor": 2, "owner": 3}
+    rank = {"predictor": 1, "reader": 2, "contributor": 3, "owner": 4}
     group, other = make_role(name="group"), make_role(name="other")
     owner = make_role("dbml_scripter")
     caller = make_role("dbml_scripter", group)
     with acting(db, owner):
         made = {
             (own, of_group): db.execute("select dbml.create_workspace(%s)", [f"{owner}-{own}-{of_group}"]).fetchone()[0]  # type: ignore[index]
-            for own in (None, *rank) for of_group in (None, *rank)
+            for own in (None, *rank)
+            for of_group in (None, *rank)
         }  # fmt: skip
         for (own, of_group), _ in made.items():
             for role, privilege in ((caller, own), (group, of_group), (other, "owner")):
@@ -260,7 +280,7 @@ def test_roles_and_workspaces_agree_whichever_way_they_are_asked(db: Connection,
             held = max(rank.get(own or "", 0), rank.get(of_group or "", 0))
             name = next((name for name, value in rank.items() if value == held), None)
             assert db.execute("select dbml_channel.workspace_role(%s)", [number]).fetchone() == (name,)
-            for needed, wanted in enumerate(("read", "write", "own"), 1):
+            for needed, wanted in enumerate(("predict", "read", "write", "own"), 1):
                 may, among = db.execute(
                     "select dbml_channel.may(%s, %s), %s in (select dbml_channel.workspaces(%s))",
                     [number, wanted, number, wanted],

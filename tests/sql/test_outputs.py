@@ -112,3 +112,10 @@ def test_parameters_return_numpy_scalars_and_bytes_in_base64(db: Db) -> None:
     ).fetchone()  # type: ignore[misc]
     assert params == {"n": 3, "f": 0.5, "b": "AP8="}
     assert db.execute("SELECT decode(%s, 'base64')", (params["b"],)).fetchone() == (b"\x00\xff",)
+    (params,) = db.execute(
+        "CALL dbml.execute_script('import datetime, uuid; d = datetime.date(2026, 1, 2); u = uuid.UUID(int=7)',"
+        ' params => \'{"d": null, "u": null}\')'
+    ).fetchone()  # type: ignore[misc]
+    assert params == {"d": "2026-01-02", "u": "00000000-0000-0000-0000-000000000007"}
+    with pytest.raises(errors.UnsupportedType, match='"o" holds what JSON cannot carry, got object'):
+        db.execute("CALL dbml.execute_script('o = object()', params => '{\"o\": null}')")

@@ -20,7 +20,7 @@ from psycopg import sql
 from sklearn.linear_model import LinearRegression
 
 from dbml.database.account import server_account
-from dbml.database.dsn import make_uri, parse
+from dbml.dsn import make_uri, parse
 from dbml.errors import WorkspaceNotFound
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")

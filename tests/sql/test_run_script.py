@@ -236,3 +236,12 @@ def test_a_failing_input_query_leaves_the_session_usable(db: psycopg.Connection[
             'SELECT 1 / (4000 - g) AS x FROM generate_series(1, 5000) g') AS t(a int)"""
         )
     assert len(db.execute(ISSUE_EXAMPLE).fetchall()) == 5
+
+
+@pytest.mark.parametrize("query", ["demo.iris", "SELECT 1 AS x; SELECT 2", "DELETE FROM t RETURNING 1"])
+def test_what_is_no_query_is_told_what_one_is(db: psycopg.Connection[Any], query: str) -> None:
+    with pytest.raises(psycopg.errors.SyntaxError, match="syntax error") as caught:
+        db.execute("SELECT * FROM dbml.run_script('', %s) AS t(x int)", (query,))
+    assert "TABLE my_table" in (caught.value.diag.message_hint or "") and query in (caught.value.diag.message_detail or "")
+    with pytest.raises(errors.InvalidArgument, match="a query must have text, got ' ;'"):
+        db.execute("SELECT * FROM dbml.run_script('', ' ;') AS t(x int)")

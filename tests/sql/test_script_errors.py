@@ -62,7 +62,8 @@ def test_every_bad_end_has_its_own_sqlstate_within_two_seconds(
     began = time.monotonic()
     with pytest.raises(error, match=message):
         db.execute(RUN, (script,))
-    assert time.monotonic() - began < 2
+    # Nothing is waited for once a process is gone.
+    assert time.monotonic() - began < (1 if error is errors.ScriptCrashed else 2)
     assert_works(db)
 
 

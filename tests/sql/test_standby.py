@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from dbml.database.dsn import parse
 from dbml.database.embedded import Cluster
+from dbml.dsn import parse
 
 
 def test_scripts_and_predictions_on_a_hot_standby(fresh: Any, server: Any) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from psycopg import conninfo
 
 from dbml import errors
-from dbml.database.dsn import find_dsn, libpq_environment, make_uri, parse, without_password
-from dbml.database.home import Home
+from dbml.dsn import find_dsn, libpq_environment, make_uri, parse, without_password
+from dbml.home import Home
 
 STATE = {"dsn": "postgresql://u@/d?host=/run/here", "pid": 1}
 

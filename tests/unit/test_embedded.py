@@ -44,6 +44,7 @@ def test_start_gives_a_database_that_answers(cluster):
         assert connection.execute("show server_encoding").fetchone() == ("UTF8",)
         assert connection.execute("show listen_addresses").fetchone() == ("",)
         assert connection.info.host == str(running.socket_folder)
+        assert connection.execute("show max_connections").fetchone() == ("250",)
     assert cluster.status() == running
 
 

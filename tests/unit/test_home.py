@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dbml import errors
-from dbml.database.home import Home, find_home
+from dbml.home import Home, find_home
 
 
 def test_the_state_is_readable_by_the_owner_alone(tmp_path):
@@ -50,7 +50,7 @@ def test_who_only_looks_does_not_keep_one_from_starting(tmp_path):
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     home = Home.of(tmp_path)
     program = (
-        "import sys, time; from pathlib import Path; from dbml.database.home import Home\n"
+        "import sys, time; from pathlib import Path; from dbml.home import Home\n"
         "with Home.of(Path(sys.argv[1])).locked(): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE) as process:

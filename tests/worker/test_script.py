@@ -53,6 +53,13 @@ def test_lines_of_the_script_and_the_innermost_of_a_library() -> None:
     assert error.message.startswith("Expecting value")
 
 
+def test_a_package_that_is_not_there_has_a_way_to_come_by_it() -> None:
+    assert "dbml.create_environment('mine', 'no_such_package')" in (fail("import no_such_package.part").hint or "")
+    assert fail("import json.no_such_module").hint is None
+    assert fail("raise ModuleNotFoundError('mine')").hint is None
+    assert fail("raise ModuleNotFoundError('mine', name=5)").hint is None
+
+
 @pytest.mark.parametrize(
     ("text", "message", "type_"),
     [

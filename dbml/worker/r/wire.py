@@ -451,8 +451,24 @@ def _inexact(name: str, column: Column | None, value: Any) -> errors.Unsupported
 # ---------------------------------------------------------------- from R
 
 
+MOST_EMPTY = 1_000_000  # lists that an array makes of nothing
+
+# What bytes that are no value make numpy, Arrow and struct raise.
+_MALFORMED = (ValueError, TypeError, IndexError, AttributeError, ArithmeticError, RecursionError, struct.error, pa.ArrowException)
+
+
 def read_value(read: Read) -> Any:
-    """Read a value: None, bytes for RAW, else one of the classes above."""
+    """Read a value: None, bytes for RAW, else one of the classes above.
+
+    Raises: ProtocolMismatch where what comes is no value; whatever read raises.
+    """
+    try:
+        return _read_value(read)
+    except _MALFORMED as error:
+        raise errors.ProtocolMismatch(f"the R process sent what is no value: {type(error).__name__}: {error}") from None
+
+
+def _read_value(read: Read) -> Any:
     tag = read(1)[0]
     match tag:
         case 0:
@@ -468,23 +484,23 @@ def read_value(read: Read) -> Any:
         case 5:
             return read(_count(read))
         case 6:
-            return Items([read_value(read) for _ in range(_count(read))])
+            return Items([_read_value(read) for _ in range(_count(read))])
         case 7:
             return _read_named(read)
         case 8:
             kind = read(1)[0]
-            vector = read_value(read)
+            vector = _read_value(read)
             vector.kind, vector.missing = kind, np.isnan(vector.values)
             return vector
         case 9 | 10:
             return _read_slices(read)
         case 11:
             rows = _count(read)
-            names = [str(name) for name in read_value(read).values.to_pylist()]
-            return Table(rows, names, [read_value(read) for _ in names])
+            names = [str(name) for name in _read_value(read).values.to_pylist()]
+            return Table(rows, names, [_read_value(read) for _ in names])
         case 12:
-            dims = read_value(read).values.tolist()
-            return Array(dims, read_value(read))
+            dims = _read_value(read).values.tolist()
+            return Array(dims, _read_value(read))
         case 13:
             longs = np.frombuffer(read(8 * _count(read)), np.int64)
             return Vector(INTEGER64, 0, longs, longs == _NAT)
@@ -492,7 +508,10 @@ def read_value(read: Read) -> Any:
 
 
 def _count(read: Read) -> int:
-    return int(struct.unpack("=i", read(4))[0])
+    (count,) = struct.unpack("=i", read(4))
+    if count < 0:
+        raise ValueError(f"a length must be 0 or more, got {count}")
+    return int(count)
 
 
 def _is_na(doubles: Floats) -> Mask:
@@ -508,15 +527,17 @@ def _read_character(read: Read) -> Vector:
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(np.where(missing, 0, lengths), out=offsets[1:])
     content = read(int(offsets[-1]) + int((lengths > 0).sum())).replace(b"\0", b"")
+    if len(content) != offsets[-1]:  # else Arrow would read beyond it
+        raise ValueError(f"texts of {offsets[-1]} bytes must come, got {len(content)}")
     valid = pa.py_buffer(np.packbits(~missing, bitorder="little").tobytes()) if missing.any() else None
     array = pa.LargeStringArray.from_buffers(len(lengths), pa.py_buffer(offsets), pa.py_buffer(content), valid)
     return Vector(CHARACTER, 0, array, missing)
 
 
 def _read_named(read: Read) -> Any:
-    labels = read_value(read)
+    labels = _read_value(read)
     names = ["" if name is None else name for name in labels.values.to_pylist()]
-    value = read_value(read)
+    value = _read_value(read)
     if isinstance(value, Items):
         return Items(value.items, names)
     if isinstance(value, Vector):
@@ -526,7 +547,7 @@ def _read_named(read: Read) -> Any:
 
 def _read_slices(read: Read) -> Items:
     lengths = np.frombuffer(read(4 * _count(read)), np.int32).tolist()
-    flat = read_value(read)
+    flat = _read_value(read)
     cells = flat if isinstance(flat, bytes) else [] if flat is None else _cells(flat)
     made: list[Any] = []
     start = 0
@@ -540,16 +561,34 @@ def _read_slices(read: Read) -> Items:
 
 
 def to_frame(table: Table) -> pd.DataFrame:
-    """Return a data frame of R's as pandas has it, NA and NaN apart."""
-    series = {position: _series(column, table.names[position]) for position, column in enumerate(table.columns)}
-    frame = pd.DataFrame(series, index=pd.RangeIndex(table.rows))
+    """Return a data frame of R's as pandas has it, NA and NaN apart.
+
+    Raises: UnsupportedType for a column that has no counterpart; ProtocolMismatch where it is no data frame.
+    """
+    try:
+        series = {position: _series(column, table.names[position]) for position, column in enumerate(table.columns)}
+        if any(len(column) != table.rows for column in series.values()):
+            raise ValueError(f"a column must have {table.rows} elements")
+        frame = pd.DataFrame(series, index=pd.RangeIndex(table.rows))
+    except _MALFORMED as error:
+        raise errors.ProtocolMismatch(f"the R process sent what is no data frame: {type(error).__name__}: {error}") from None
     frame.columns = pd.Index(table.names, dtype="str")
     frame.attrs[JSON_AS_TEXT] = True
     return frame
 
 
 def to_python(value: Any, name: str) -> Any:
-    """Return a value of R's as Python has it: a vector of one element is a scalar, another a list, NA is None."""
+    """Return a value of R's as Python has it: a vector of one element is a scalar, another a list, NA is None.
+
+    Raises: UnsupportedType; ProtocolMismatch where it is no value of R's.
+    """
+    try:
+        return _to_python(value, name)
+    except _MALFORMED as error:
+        raise errors.ProtocolMismatch(f"the R process sent what is no value: {type(error).__name__}: {error}") from None
+
+
+def _to_python(value: Any, name: str) -> Any:
     if isinstance(value, Vector):
         cells = _cells(value)
         return cells[0] if len(cells) == 1 else cells
@@ -558,9 +597,9 @@ def to_python(value: Any, name: str) -> Any:
     if isinstance(value, Table):
         return {label: to_list(column, name) for label, column in zip(value.names, value.columns, strict=True)}
     if isinstance(value, Items) and value.names is not None:
-        return {label: to_python(item, name) for label, item in zip(value.names, value.items, strict=True)}
+        return {label: _to_python(item, name) for label, item in zip(value.names, value.items, strict=True)}
     if isinstance(value, Items):
-        return [to_python(item, name) for item in value.items]
+        return [_to_python(item, name) for item in value.items]
     if isinstance(value, Array):
         return _nested(value)
     return value
@@ -660,6 +699,11 @@ def _clocks(us: Ints, missing: Mask) -> list[time | None]:
 
 
 def _nested(array: Array) -> list[Any]:
+    rows = math.prod(dim for dim in array.dims if dim)
+    if min(array.dims) < 0 or (0 in array.dims and rows > MOST_EMPTY):
+        raise ValueError(
+            f"an array's dimensions must be 0 or more, of one without elements {MOST_EMPTY} in all, got {array.dims}"
+        )
     cells = _as_objects(_cells(array.vector)).reshape(array.dims, order="F")
     made: list[Any] = cells.tolist()
     return made

@@ -72,6 +72,8 @@ def environment(scratch: str, threads: int) -> dict[str, str]:
     count = str(threads)
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch, "MPLBACKEND": "agg",
+        # Sets and dicts of texts have the same order each time; nobody's data but the script's own could make them slow.
+        "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count, "ARROW_IO_THREADS": "1",
     }  # fmt: skip
 

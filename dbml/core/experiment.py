@@ -1,0 +1,127 @@
+"""Experiments: names under which runs are grouped and compared."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dbml.store.client import experiments, runs
+from dbml.store.client.rows import Row
+
+if TYPE_CHECKING:
+    from dbml.core.comparison import Comparison
+    from dbml.core.run import Run
+    from dbml.core.workspace import Workspace
+
+
+class Experiment:
+    """An experiment of a workspace; it is made in the database where it is not there.
+
+    Raises: InvalidArgument where the name holds one of : @ /; InsufficientPrivilege for a reader of the workspace, if it is new.
+    """
+
+    def __init__(
+        self, workspace: Workspace, name: str, _skip_name_validation: bool = False, _id: Any = None, **kwargs: Any
+    ) -> None:
+        self.workspace = workspace
+        self.name = name
+        rows = workspace._connection.do_again(experiments.list_all, workspace.name, name)
+        if not rows:
+            workspace._connection.do_again(experiments.create, workspace.name, name)
+            rows = workspace._connection.do_again(experiments.list_all, workspace.name, name)
+        self._row = rows[0]
+
+    @classmethod
+    def _of(cls, workspace: Workspace, row: Row) -> Experiment:
+        experiment = cls.__new__(cls)
+        experiment.workspace, experiment.name, experiment._row = workspace, str(row["name"]), row
+        return experiment
+
+    @classmethod
+    def _named(cls, workspace: Workspace, name: str) -> Experiment:
+        """Return an experiment by name without a look at the database: a run of that name is there."""
+        return cls._of(workspace, {"name": name, "experiment_id": None, "description": None, "tags": {}})
+
+    def __repr__(self) -> str:
+        return f"Experiment(Name: {self.name},\nWorkspace: {self.workspace.name})"
+
+    @property
+    def id(self) -> str:
+        """Return the key of the experiment in dbml.experiments."""
+        if self._row["experiment_id"] is None:
+            self._row = self.workspace._connection.do_again(experiments.list_all, self.workspace.name, self.name)[0]
+        return str(self._row["experiment_id"])
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return the tags."""
+        return dict(self._row["tags"])
+
+    @staticmethod
+    def list(workspace: Workspace, experiment_name: str | None = None, **kwargs: Any) -> list[Experiment]:
+        """Return the experiments of a workspace by name, or the one of that name."""
+        rows = workspace._connection.do_again(experiments.list_all, workspace.name, experiment_name)
+        return [Experiment._of(workspace, row) for row in rows]
+
+    def start_logging(
+        self, *args: Any, outputs: str | None = None, snapshot_directory: str | None = None, display_name: str | None = None,
+        params: Mapping[str, Any] | None = None, **kwargs: Any,
+    ) -> Run:  # fmt: skip
+        """Start a run that lives in this process, and return it.
+
+        params: what the run is with, kept in dbml.runs and compared by `compare`.  No folder is kept: what should be is
+        uploaded with `upload_file` or `upload_folder`.  The run ends with `complete`, `fail` or `cancel`, or at the end of
+        its `with` block; where the process ends before that, it is shown as interrupted.
+        """
+        from dbml.core.run import Run
+
+        connection = self.workspace._connection
+        connection.hold_runs()
+        run_id = connection.do(runs.start, self.workspace.name, self.name, name=display_name, params=params)
+        return Run(self, str(run_id))
+
+    def submit(self, config: Any, tags: Mapping[str, str] | None = None, **kwargs: Any) -> Run:
+        """Submit a ScriptRunConfig: the worker runs its script by itself, also when this process ends; returns the run.
+
+        The folder is kept as a snapshot, without what its .amlignore or .gitignore names.  inputs: queries by name, which run
+        as you when the run begins; in the script `run.input_datasets[name]` has their rows.  seed: of its random numbers.
+        Raises: SnapshotException, RunConfigurationException; NotImplementedError for another kind of configuration.
+        """
+        from dbml.core.run import Run
+        from dbml.core.script_run_config import ScriptRunConfig
+        from dbml.core.submission import submit
+
+        if not isinstance(config, ScriptRunConfig):
+            raise NotImplementedError(f"{type(config).__name__} cannot be submitted yet; ScriptRunConfig can")
+        return Run(self, str(submit(self.workspace, self.name, config, tags, **kwargs)))
+
+    def get_runs(
+        self, type: str | None = None, tags: str | Mapping[str, str | None] | None = None,  # noqa: A002 - the SDK's name
+        properties: Mapping[str, str | None] | None = None, include_children: bool = False, status: str | None = None,
+    ) -> Iterator[Run]:  # fmt: skip
+        """Yield the runs, the newest first.
+
+        tags, properties: only those that have all of these; a value None, or a tag given as text, asks for the name alone.
+        status: one of the names that `Run.get_status` returns.  include_children: children too.
+        """
+        from dbml.core.run import Run
+
+        yield from Run.list(self, type=type, tags=tags, properties=properties, include_children=include_children, status=status)
+
+    def compare(
+        self, runs: builtins.list[Run] | None = None, tags: Mapping[str, str | None] | None = None,
+        properties: Mapping[str, str | None] | None = None,
+    ) -> Comparison:  # fmt: skip
+        """Return runs side by side, with their parameters and last metrics: `.frame` and `.plot(metric)`.
+
+        runs: those to compare; all of the experiment, the newest first, where it is None.
+        """
+        from dbml.core.comparison import Comparison
+
+        chosen = builtins.list(self.get_runs(tags=tags, properties=properties)) if runs is None else runs
+        return Comparison(self.workspace, chosen)
+
+    def get_portal_url(self) -> str:
+        """Return an address that names the experiment; there is no portal, SELECT * FROM dbml.runs shows its runs."""
+        return f"dbml://{self.workspace._connection.place}/workspaces/{self.workspace.name}/experiments/{self.name}"

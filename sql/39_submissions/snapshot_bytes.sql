@@ -1,0 +1,18 @@
+create or replace function dbml.snapshot_bytes(snapshot text, workspace text default null)
+returns bytea
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads private tables.
+as $$
+declare
+    whole constant bytea := dbml_channel.find_snapshot(snapshot, (dbml_channel.find_workspace(workspace, 'read')).id);
+begin
+    return (select string_agg(dbml._read_chunk(c), ''::bytea order by bc.ordinal)
+            from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = whole);
+end
+$$;
+comment on function dbml.snapshot_bytes(text, text) is
+'The bytes of a snapshot, a tar archive, checked against their digest.
+
+Errors: ML054 no such snapshot; ML022 stored bytes do not match their digest.
+Example: SELECT octet_length(dbml.snapshot_bytes(dbml.create_snapshot(''{"train.py": "print(1)"}'')));';
