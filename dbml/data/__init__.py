@@ -7,9 +7,24 @@ neither the worker nor scikit-learn.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dbml.data.data_type import DataType
 from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
-from dbml.data.file_dataset import FileDataset
-from dbml.data.tabular_dataset import TabularDataset
+
+if TYPE_CHECKING:
+    from dbml.data.file_dataset import FileDataset
+    from dbml.data.tabular_dataset import TabularDataset
+
+# What needs numpy, pandas and pyarrow is imported when it is used.
+_PLACES = {"FileDataset": "dbml.data.file_dataset", "TabularDataset": "dbml.data.tabular_dataset"}
 
 __all__ = ["DataType", "DatasetConsumptionConfig", "FileDataset", "TabularDataset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_PLACES[name]), name)
+    return found
