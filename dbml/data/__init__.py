@@ -10,21 +10,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dbml.data.data_type import DataType
-from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
-
 if TYPE_CHECKING:
+    from dbml.data.data_type import DataType
+    from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
     from dbml.data.file_dataset import FileDataset
     from dbml.data.tabular_dataset import TabularDataset
 
-# What needs numpy, pandas and pyarrow is imported when it is used.
-_PLACES = {"FileDataset": "dbml.data.file_dataset", "TabularDataset": "dbml.data.tabular_dataset"}
+# Where each public name lives; pandas comes with them, and not before.
+_PLACES = {
+    "DataType": "dbml.data.data_type",
+    "DatasetConsumptionConfig": "dbml.data.dataset_consumption_config",
+    "FileDataset": "dbml.data.file_dataset",
+    "TabularDataset": "dbml.data.tabular_dataset",
+}
 
 __all__ = ["DataType", "DatasetConsumptionConfig", "FileDataset", "TabularDataset"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(_PLACES[name]), name)
-    return found
+    if name in _PLACES:
+        found = getattr(import_module(_PLACES[name]), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
