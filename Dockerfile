@@ -14,7 +14,9 @@ RUN if ls wheels/*.whl >/dev/null 2>&1; then set -- --no-index --find-links /src
     && /opt/dbml/bin/pip install --no-cache-dir --disable-pip-version-check "$@" '.[worker]'
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --system --create-home --uid 10001 dbml
+# The last two are where docker-compose.hardened.yml has volumes, which begin as copies of them.
+RUN groupadd --system --gid 10001 dbml && useradd --system --create-home --uid 10001 --gid 10001 dbml \
+    && install -d -o 10001 -g 10001 -m 700 /run/dbml /var/cache/dbml
 COPY --from=build /opt/dbml /opt/dbml
 ENV PATH=/opt/dbml/bin:$PATH PYTHONUNBUFFERED=1
 USER dbml

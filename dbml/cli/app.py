@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dbml import __version__
-from dbml.cli import demo, down, install, psql, run, status, up, verify, worker
+from dbml.cli import demo, down, export, install, psql, run, status, up, verify, worker
 
 app = typer.Typer(
     name="dbml",
@@ -41,6 +41,7 @@ app.command()(down.down)
 app.command()(status.status)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql.psql)
 app.command()(run.run)
+app.command()(export.export)
 app.command()(worker.worker)
 app.command()(install.install)
 app.command()(install.upgrade)

@@ -19,12 +19,13 @@ from dbml.worker.processes import ChildLost, Zygote
 from dbml.worker.sandbox import Limits
 from dbml.worker.scorers import PART_BYTES, ModelNeeded
 from dbml.worker.space import room_for
-from dbml.worker.turns import FairLock
+from dbml.worker.turns import Turns
 
 CPU_SECONDS = 60  # of one model
 MOST_KEPT = 1000  # models whose contents are known
 MOST_ROWS = 100  # of one of them; of what is harmless none is kept
 AT_A_TIME = 2
+MOST_AT_A_TIME = 8  # where roles that have none in work come
 
 
 class Inspections:
@@ -34,7 +35,7 @@ class Inspections:
         self._zygote = zygote
         self._limits = replace(limits, cpu_seconds=CPU_SECONDS, processes=16, threads=1, network=False)
         self._known: OrderedDict[tuple[str, str], list[dict[str, Any]]] = OrderedDict()
-        self._turns = [FairLock() for _ in range(AT_A_TIME)]
+        self._turns = Turns(AT_A_TIME, MOST_AT_A_TIME)
 
     async def contents(
         self, digest: str, format: str, upload: IO[bytes] | None, role: str = ""  # noqa: A002
@@ -46,12 +47,11 @@ class Inspections:
         """
         if upload is None:
             raise ModelNeeded(digest)
-        turn = next((one for one in self._turns if not one.locked()), self._turns[int(digest[:8], 16) % AT_A_TIME])
-        await turn.acquire(role)
+        await self._turns.acquire(role)
         try:
             rows: list[dict[str, Any]] = json.loads(await self._ask(digest, format, upload))
         finally:
-            turn.release()
+            self._turns.release(role)
         return rows
 
     async def admit(

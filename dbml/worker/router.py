@@ -37,6 +37,7 @@ from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.inspections import InspectCall, Inspections
 from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
+from dbml.worker.packages import scoring_packages
 from dbml.worker.processes import Interpreter, Zygote
 from dbml.worker.record import RunRecord
 from dbml.worker.requests import Verifier, read_head, split
@@ -50,7 +51,7 @@ from dbml.worker.spawn import bury_strays
 from dbml.worker.submissions import Submissions
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import own_memory_mb
-from dbml.worker.watch import Watch
+from dbml.worker.watch import Subject, Watch
 
 log = logging.getLogger("dbml.router")
 
@@ -254,6 +255,10 @@ class Router:
         """Return the scripts that run or wait."""
         return list(self._scripts.values())
 
+    def subjects(self) -> list[Subject]:
+        """Return what is watched: scripts, and scorers of every environment."""
+        return [*self._scripts.values(), *self._scorers.scorers(), *self._zygotes.all_scorers()]
+
     @property
     def counts(self) -> Counts:
         """Return what has been counted since the start."""
@@ -345,7 +350,7 @@ async def serve(settings: WorkerSettings) -> None:
             Inspections(zygote, settings.limits),
             has_cgroups=cgroups is not None,
         )  # fmt: skip
-        watch = Watch(router.scripts)
+        watch = Watch(router.subjects)
         watch.start()
         cleanup.push_async_callback(watch.stop)
         if settings.metrics is not None:
@@ -370,7 +375,7 @@ async def serve(settings: WorkerSettings) -> None:
         if settings.advertise is not None:
             seen_host, _, advertised = settings.advertise.rpartition(":")
             seen_port = int(advertised)
-        await telemetry.register(seen_host, seen_port)
+        await telemetry.register(seen_host, seen_port, scoring_packages())
         telemetry.start()
         submissions = Submissions(settings.dsn, channel.secret, telemetry, zygotes, settings.limits, router.adopt)
         submissions.start()

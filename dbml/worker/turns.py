@@ -1,26 +1,29 @@
-"""Turns: a lock for which roles wait in turn, so that one that asks often does not keep the others waiting."""
+"""Turns: who may go on now, so that a role that asks often, or for long, does not keep the others waiting."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 
 
-class FairLock:
-    """A lock: first come first served within a role, and one of each role after the other."""
+class Turns:
+    """So many turns at once: first come first served within a role, and one of each role after the other.
 
-    def __init__(self) -> None:
-        self._locked = False
+    Beyond them a role that has none gets one at once, while fewer than most are taken: what a role's turns do may take for
+    ever, and no other role waits for it.
+    """
+
+    def __init__(self, count: int, most: int) -> None:
+        self._count = count
+        self._most = most
+        self._taken: Counter[str] = Counter()  # by role
+        self._busy = 0
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by role, the one whose turn is next in front
-
-    def locked(self) -> bool:
-        """Tell whether somebody holds it."""
-        return self._locked
 
     async def acquire(self, role: str) -> None:
         """Wait for the role's turn; whoever has it must release it."""
-        if not self._locked:
-            self._locked = True
+        if self._may_go(role) and role not in self._waiting:
+            self._take(role)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(role, deque()).append(turn)
@@ -28,18 +31,35 @@ class FairLock:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was called in the same moment
-                self.release()
+                self.release(role)
             raise
 
-    def release(self) -> None:
+    def release(self, role: str) -> None:
         """Let the next role's first have it."""
-        while self._waiting:
-            role = next(iter(self._waiting))
-            queue = self._waiting.pop(role)
-            turn = queue.popleft()
-            if queue:
-                self._waiting[role] = queue  # behind the others
-            if not turn.done():  # else whoever waited is gone
-                turn.set_result(None)
+        self._busy -= 1
+        self._taken[role] -= 1
+        if not self._taken[role]:
+            del self._taken[role]
+        for other in list(self._waiting):
+            if self._may_go(other) and self._call(other):
                 return
-        self._locked = False
+
+    def _may_go(self, role: str) -> bool:
+        return self._busy < (self._most if not self._taken[role] else self._count)
+
+    def _take(self, role: str) -> None:
+        self._busy += 1
+        self._taken[role] += 1
+
+    def _call(self, role: str) -> bool:
+        """Give a turn to the role's first who still waits; False where nobody does."""
+        queue = self._waiting.pop(role)
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():  # else whoever waited is gone
+                if queue:
+                    self._waiting[role] = queue  # behind the others
+                self._take(role)
+                turn.set_result(None)
+                return True
+        return False

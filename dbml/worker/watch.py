@@ -1,4 +1,4 @@
-"""The watch: holds against a script what all its processes take together, where the kernel holds it against each alone.
+"""The watch: holds against a script, or a model, what all its processes take together; the kernel holds it against each alone.
 
 RLIMIT_DATA, RLIMIT_CPU and RLIMIT_FSIZE are a process' own, RLIMIT_NPROC is the account's and nothing to root.  So four
 times a second the trees of the running satellites are looked at, in a thread, and a script that is over a limit of its
@@ -23,6 +23,7 @@ log = logging.getLogger("dbml.watch")
 
 LOOK_S = 0.2
 CPU_GRACE_S = 1.0  # a satellite has prepared itself before its call, and is to speak first
+IDLE_CPU_S, IDLE_LOOK_S = 2.0, 60.0  # processor time of a model that nobody asks, and within which time
 SMALLEST_PART = 0.05  # of the time that a large directory's files may be counted
 
 # What a language's interpreter takes for itself, in KB, where it is a process beside the satellite; and how many it is.
@@ -30,9 +31,12 @@ BESIDE: Final = {"r": (192 << 10, 1)}
 
 
 class Watched:
-    """One satellite, from its call on."""
+    """One satellite, from its call on; or a scorer, then what is the process: "the model"."""
 
-    def __init__(self, child: Child, pool: Pool, language: str) -> None:
+    def __init__(self, child: Child, pool: Pool, language: str, what: str = "the script") -> None:
+        self._what = what
+        self.memory_mb = 0.0  # that its processes have written, each for itself, as of the last look
+        self.cpu_seconds = 0.0
         self._pid = child.pid
         self._files = child.files
         self._scratch = f"/proc/{child.pid}/root{child.scratch}"  # where it is a file system of its own
@@ -46,28 +50,30 @@ class Watched:
         """Return the limit that is exceeded now; reads files, for milliseconds."""
         limits, pool = self._pool.limits, self._pool
         if self._leaf is not None and self._leaf.oom_kills:
-            return over_memory(pool)
+            return over_memory(pool, self._what)
         first = first_of_namespace(self._pid, self._zygote)
         roots = [self._pid] if first is None else [self._pid, first]
         taken = usage_of_tree(*roots)
+        self.memory_mb = max(0.0, taken.memory_mb - written_kb(self._zygote) / 1024)
+        self.cpu_seconds = taken.cpu_seconds
         if limits.cpu_seconds is not None and taken.cpu_seconds > limits.cpu_seconds + CPU_GRACE_S:
-            return pool.exceeded("cpu_seconds", "the script used more processor time than {} allows")
+            return pool.exceeded("cpu_seconds", f"{self._what} used more processor time than {{}} allows")
         # Of threads those of linear algebra are not the script's own.
         if limits.processes is not None and taken.tasks - len(roots) - self._beside - limits.threads > limits.processes:
-            return pool.exceeded("processes", "the script has more processes and threads than {} allows", tasks=taken.tasks)
+            return pool.exceeded("processes", f"{self._what} has more processes and threads than {{}} allows", tasks=taken.tasks)
         if limits.memory_mb is not None and self._leaf is None:
             inherited_kb = written_kb(self._zygote) + self._beside_kb
             if taken.memory_mb * 1024 - inherited_kb > limits.memory_mb << 10:
                 written = own_kb(roots, self._zygote) - self._beside_kb
                 if written > limits.memory_mb << 10:
-                    return over_memory(pool, together_mb=written >> 10, processes=taken.processes)
+                    return over_memory(pool, self._what, together_mb=written >> 10, processes=taken.processes)
         return self._look_at_files()
 
     def _look_at_files(self) -> errors.LimitExceeded | None:
         began = time.monotonic()
         if self._files is None:
             return (
-                self._pool.exceeded("scratch_mb", "the script's files need all that {} allows")
+                self._pool.exceeded("scratch_mb", f"{self._what}'s files need all that {{}} allows")
                 if is_full(self._scratch)
                 else None
             )
@@ -77,17 +83,45 @@ class Watched:
         size = directory_bytes(self._files, most)
         self._count_files_at = time.monotonic() + (time.monotonic() - began) / SMALLEST_PART
         if size > most:
-            return self._pool.exceeded("scratch_mb", "the script's files are larger than {} allows")
+            return self._pool.exceeded("scratch_mb", f"{self._what}'s files are larger than {{}} allows")
         return None
 
 
-def over_memory(pool: Pool, **detail: int) -> errors.LimitExceeded:
-    """Make the error for a script whose processes need too much memory."""
-    return pool.exceeded("memory_mb", "the script needs more memory than {} allows", **detail)
+class Idler(Watched):
+    """One scorer: a model that nobody asks has nothing to compute.
+
+    uses: how often it was asked, None while it is asked.
+    """
+
+    def __init__(self, child: Child, pool: Pool, uses: Callable[[], int | None]) -> None:
+        super().__init__(child, pool, "python", "the model")
+        self._uses = uses
+        self._since: tuple[int, float, float] | None = None  # asked so often, when that was seen, its time until then
+
+    def look(self) -> errors.LimitExceeded | None:
+        """Return the limit that is exceeded now, or that a model computes while nobody asks it."""
+        before = self._uses()
+        found = super().look()
+        now, uses = time.monotonic(), self._uses()
+        if uses is None or uses != before:
+            self._since = None
+        elif self._since is None or self._since[0] != uses or now - self._since[1] > IDLE_LOOK_S:
+            self._since = (uses, now, self.cpu_seconds)
+        elif found is None and self.cpu_seconds - self._since[2] > IDLE_CPU_S:
+            return errors.LimitExceeded(
+                f"the model computes while nobody asks it, more than {IDLE_CPU_S:g} s",
+                detail={"limit": "idle_cpu_seconds", "value": IDLE_CPU_S},
+            )
+        return found
+
+
+def over_memory(pool: Pool, what: str = "the script", **detail: int) -> errors.LimitExceeded:
+    """Make the error for a script or a model whose processes need too much memory."""
+    return pool.exceeded("memory_mb", f"{what} needs more memory than {{}} allows", **detail)
 
 
 class Subject(Protocol):
-    """A script that runs."""
+    """A script that runs, or a scorer."""
 
     def watched(self) -> Iterable[Watched]:
         """Return its satellites."""
@@ -97,7 +131,7 @@ class Subject(Protocol):
 
 
 class Watch:
-    """Looks after the scripts of a worker."""
+    """Looks after the scripts and the scorers of a worker."""
 
     def __init__(self, subjects: Callable[[], Iterable[Subject]]) -> None:
         self._subjects = subjects
@@ -124,7 +158,7 @@ class Watch:
                 try:
                     found = await asyncio.to_thread(_look_at, satellites)
                 except Exception:  # what cannot be seen is not held against anybody, and the others are looked at
-                    log.exception("a script could not be watched")
+                    log.exception("a process could not be watched")
                     continue
                 if found is not None:
                     subject.stop(found)

@@ -245,15 +245,17 @@ end
 $$;
 comment on function dbml_channel.abandon(text, text) is 'End this session''s open call after an error, and say so to the worker.';
 
--- dblink lives in whatever schema it was created in: let the functions above, and no others, see it.
+-- dblink lives in whatever schema it was created in, often one in which others may create functions too.  That schema is
+-- on no search_path here, where a function of theirs could be found before one of PostgreSQL's own: dblink's are named with it.
 do $$
 declare
-    home text := (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'dblink');
+    home constant text := (select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'dblink');
     signature text;
 begin
     foreach signature in array array['connect()', 'send(text)', 'receive()', 'exchange(text)', '_open_call(jsonb, text)',
                                      'abandon(text, text)'] loop
-        execute format('alter function dbml_channel.%s set search_path = pg_catalog, %I, pg_temp', signature, home);
+        execute regexp_replace(pg_get_functiondef(('dbml_channel.' || signature)::regprocedure),
+            '\m(dblink(_[a-z_]+)?\()', replace(quote_ident(home), '\', '\\') || '.\1', 'g');
     end loop;
 end
 $$;

@@ -83,8 +83,8 @@ comment on function dbml.register_model_files(text, jsonb, text, text, text, jso
 'Register uploaded files as the next version of a model; returns the version.
 
 files is [{"path": "model/weights.bin", "digest": "SHA-256 in hex"}, ...], of bytes uploaded by upload_bytes or finish_upload,
-or {"path", "artifact"} for what run_id keeps. format ''pickle'' is one file with a pickled estimator, which dbml.predict
-scores; ''files'', any files for programs of yours. details is for what a program wants to remember.
+or {"path", "artifact"} for what run_id keeps. format ''pickle'' is one file with a pickled estimator, ''safe'' one with a
+skops file, which dbml.predict scores; ''files'', any files for programs of yours. details is for what a program wants to remember.
 Errors: ML009 paths, formats or names that break a rule; ML053 bytes that you did not upload; ML052 no such artifact.
 Example: SELECT dbml.register_model_files(''manual-files'',
     jsonb_build_array(jsonb_build_object(''path'', ''readme.txt'', ''digest'', encode(dbml.upload_bytes(''hello''), ''hex''))));';

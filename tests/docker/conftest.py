@@ -20,8 +20,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from .stack import Checkout
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dbml-tests"
@@ -208,3 +212,24 @@ def wheels(engine: Engine, python_image: str) -> Path:
             )
             partial.rename(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkout(
+    engine: Engine, python_image: str, postgres_image: str, wheels: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Checkout]:
+    """A checkout whose image is built, without a network."""
+    from .stack import CONTEXT, Checkout, find_compose
+
+    folder = tmp_path_factory.mktemp("compose") / "dbml"
+    folder.mkdir()
+    for name in CONTEXT:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    shutil.copytree(wheels, folder / "wheels")
+    image = f"dbml_test_{os.getpid()}"
+    engine.docker("build", "--build-arg", f"PYTHON_IMAGE={python_image}", "--tag", image, folder)
+    settings = {"POSTGRES_IMAGE": postgres_image, "PYTHON_IMAGE": python_image, "DBML_IMAGE": image}
+    yield Checkout(engine, folder, find_compose(engine), image, settings)
+    if not engine.own:
+        engine.docker("image", "rm", "--force", image)

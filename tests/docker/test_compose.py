@@ -2,131 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from .conftest import ROOT, Engine, unavailable
+from .stack import Checkout, Stack
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
-CONTEXT = (
-    "dbml",
-    "sql",
-    "migrations",
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    "Dockerfile",
-    "docker-compose.yml",
-    ".dockerignore",
-)
 DOUBLE = """SELECT * FROM dbml.run_script('OutputDataSet = InputDataSet * factor',
     input_query => 'SELECT g AS x FROM generate_series(1, 3) g', params => '{"factor": 3}') AS t(x int)"""
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A project of docker compose, in a folder that holds a checkout and a .env."""
-
-    engine: Engine
-    folder: Path
-    compose: tuple[str, ...]
-    project: str
-    dsn: str
-
-    def __call__(self, *words: str) -> str:
-        answer = subprocess.run(
-            [*self.compose, *words],
-            cwd=self.folder,
-            env={**os.environ, **self.engine.environment},
-            capture_output=True,
-            text=True,
-        )
-        assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr}\n{self.logs()}"
-        return answer.stdout.strip()
-
-    def logs(self) -> str:
-        answer = subprocess.run(
-            [*self.compose, "logs", "--tail", "40"],
-            cwd=self.folder, env={**os.environ, **self.engine.environment}, capture_output=True, text=True,
-        )  # fmt: skip
-        return answer.stdout
-
-    def inspect(self, service: str) -> dict:
-        label = f"label=com.docker.compose.service={service}"
-        of_project = f"label=com.docker.compose.project={self.project}"
-        container = self.engine.docker("ps", "--all", "--quiet", "--filter", of_project, "--filter", label)
-        return json.loads(self.engine.docker("inspect", container))[0]
-
-    def wait_healthy(self, service: str, timeout_s: float = 120) -> None:
-        deadline = time.monotonic() + timeout_s
-        while (state := self.inspect(service)["State"])["Health"]["Status"] != "healthy":
-            assert state["Running"] and time.monotonic() < deadline, f"{service}: {state}\n{self.logs()}"
-            time.sleep(0.5)
-
-    def connect(self) -> psycopg.Connection:
-        return psycopg.connect(self.dsn, autocommit=True, connect_timeout=10)
-
-    def verify(self) -> str:
-        return self("exec", "-T", "worker", "dbml", "verify")
-
-
-def find_compose(engine: Engine) -> tuple[str, ...]:
-    """Return the command of the plugin, or of Debian's package."""
-    environment = {**os.environ, **engine.environment}
-    for words in (("docker", "compose"), ("docker-compose",)):
-        if shutil.which(words[0]) and subprocess.run([*words, "version"], capture_output=True, env=environment).returncode == 0:
-            return words
-    unavailable("neither docker compose nor docker-compose is on this machine")
-    raise AssertionError
-
-
 @pytest.fixture(scope="module")
-def stack(
-    engine: Engine, python_image: str, postgres_image: str, wheels: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stack]:
-    """The project, built without a network and started; nothing of it is left."""
-    compose = find_compose(engine)
-    folder = tmp_path_factory.mktemp("compose") / "dbml"
-    folder.mkdir()
-    for name in CONTEXT:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
-    shutil.copytree(wheels, folder / "wheels")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    password, project = secrets.token_hex(8), f"dbml_test_{os.getpid()}"
-    settings = {
-        "POSTGRES_PASSWORD": password, "POSTGRES_IMAGE": postgres_image, "PYTHON_IMAGE": python_image, "DBML_IMAGE": project,
-        "DBML_PORT": port, "COMPOSE_PROJECT_NAME": project,
-    }  # fmt: skip
-    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    made = Stack(engine, folder, compose, project, f"postgresql://postgres:{password}@127.0.0.1:{port}/dbml")
-    try:
-        made("build", "worker")  # the installation has the same image
-        made("up", "--detach")
-        for service in ("postgres", "worker"):
-            made.wait_healthy(service)
+def stack(checkout: Checkout) -> Iterator[Stack]:
+    """The project as docker-compose.yml has it; nothing of it is left."""
+    password = secrets.token_hex(8)
+    with checkout.started("docker-compose.yml", password, POSTGRES_PASSWORD=password) as made:
         yield made
-    finally:
-        made("down", "--volumes")
-        if not engine.own:
-            engine.docker("image", "rm", "--force", project)
-        left = [
-            engine.docker(kind, "ls", "--quiet", "--filter", f"name={project}") for kind in ("container", "volume", "network")
-        ]
-        assert left == ["", "", ""]
 
 
 @pytest.fixture
@@ -207,6 +103,6 @@ def test_only_the_server_is_published_and_only_on_this_host(stack: Stack) -> Non
 
 def test_the_password_is_in_no_image_and_on_no_command_line(stack: Stack) -> None:
     password = psycopg.conninfo.conninfo_to_dict(stack.dsn)["password"]
-    assert password not in stack.engine.docker("image", "inspect", stack.project)
-    assert password not in stack.engine.docker("history", "--no-trunc", stack.project)
+    assert password not in stack.engine.docker("image", "inspect", stack.image)
+    assert password not in stack.engine.docker("history", "--no-trunc", stack.image)
     assert password not in stack("exec", "-T", "worker", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")

@@ -88,10 +88,17 @@ def staged(connection: Connection) -> Iterator[Cast]:
                 "select * from dbml.run_script(%s, params => jsonb_build_object('mark', %s::text), workspace => %s, experiment => %s) as t(id uuid)",
                 [f"# {mark}\n{SCRIPT}", mark, mark, mark],
             ).fetchone()
-        connection.execute(
-            "insert into dbml._datasets (workspace_id, name, version, kind, definition) values (%s, %s, 1, 'query', '{}')",
-            [workspace, mark],
-        )
+        with acting(connection, roles["owner"]):
+            connection.execute(
+                "select dbml.register_dataset(%s, 'query', '{\"query\": \"select 1 as x\"}', workspace => %s)", [mark, mark]
+            )
+            connection.execute("select dbml.write_file(%s, convert_to(%s, 'UTF8'), workspace => %s)", [mark, mark, mark])
+            connection.execute(
+                "select dbml.register_dataset('files-' || %s, 'file', '{\"paths\": []}', files => array[%s], workspace => %s)",
+                [mark, mark, mark],
+            )
+            connection.execute("select dbml.register_datastore(%s, 'local', '/nowhere', workspace => %s)", [mark, mark])
+            connection.execute("select dbml.link_dataset(%s, %s, 'mark', %s)", [run_id, mark, mark])
         (environment,) = connection.execute(  # type: ignore[misc]
             "insert into dbml._environments (workspace_id, name, version, format, spec, python_version, lock, lock_sha256)"
             " values (%s, %s, 1, 'requirements', 'joblib', '3.11', %s, %s) returning environment_id",
@@ -105,6 +112,7 @@ def staged(connection: Connection) -> Iterator[Cast]:
             connection.execute("delete from dbml._runs where workspace_id = %s", [workspace])
             connection.execute("delete from dbml._experiments where workspace_id = %s", [workspace])
             connection.execute("delete from dbml._models where workspace_id = %s", [workspace])
+            connection.execute("delete from dbml._run_datasets where workspace_id = %s", [workspace])
         connection.execute("delete from dbml._workspaces where name = %s", [mark])
         for role in roles.values():
             connection.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role)))

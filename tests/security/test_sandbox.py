@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +27,17 @@ def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
         yield opened
 
 
-@pytest.mark.parametrize("tried", [pytest.param(found, id=found.name.replace(" ", "-")) for found in ATTACKS])
+def named(found: Iterable[Attack]) -> list[Any]:
+    return [pytest.param(each, id=re.sub(r"\W+", "-", each.name)) for each in found]
+
+
+@pytest.mark.parametrize("arena", ["bubblewrap"], indirect=True)
+@pytest.mark.parametrize("tried", named(each for each in ATTACKS if not each.layered))
+def test_an_attack_on_the_database_or_the_router_gets_nowhere(arena: Arena, tried: Attack) -> None:
+    assert judge(arena, tried) is None
+
+
+@pytest.mark.parametrize("tried", named(each for each in ATTACKS if each.layered))
 def test_an_attack_is_contained(arena: Arena, tried: Attack) -> None:
     if tried.name == "files from r" and os.environ.get("CI") != "true" and not Path("/usr/bin/R").exists():
         pytest.skip("R is not on this machine: apt-get install r-base-core")
@@ -37,10 +50,7 @@ def bare() -> Iterator[Arena]:
         yield opened
 
 
-HARMLESS = [pytest.param(found, id=found.name.replace(" ", "-")) for found in ATTACKS if found.harmless]
-
-
-@pytest.mark.parametrize("tried", HARMLESS)
+@pytest.mark.parametrize("tried", named(each for each in ATTACKS if each.harmless))
 def test_it_gets_through_where_there_is_no_sandbox(bare: Arena, tried: Attack) -> None:
     if tried.name == "files from r" and os.environ.get("CI") != "true" and not Path("/usr/bin/R").exists():
         pytest.skip("R is not on this machine: apt-get install r-base-core")
@@ -73,6 +83,8 @@ def test_the_worker_tells_which_sandbox_it_has(arena: Arena) -> None:
     assert found["layer"] in ("bubblewrap", "landlock")
     assert found["capabilities"] == 0 and found["no_new_privileges"] and found["filter"]
     assert found["landlock"] == landlock.version()
+    kinds = {"ipc", "mnt", "net", "pid", "user", "uts"} if found["layer"] == "bubblewrap" else set()
+    assert kinds <= set(found["namespaces"]) and (kinds or not found["namespaces"])
     status = Path(f"/proc/{zygotes[0]}/status").read_text()
     if found["layer"] == "bubblewrap":
         assert found["user"] != 0 and "NSpid" in status and len(status.partition("NSpid:")[2].splitlines()[0].split()) == 3
@@ -108,3 +120,13 @@ def test_the_filter_is_well_formed() -> None:
                 for position, (kind, yes, no, _) in enumerate(code):
                     if kind in (0x15, 0x35, 0x45):
                         assert position + 1 + max(yes, no) < len(code)
+
+
+def test_the_containers_profile_refuses_what_the_filter_refuses() -> None:
+    profile = json.loads((Path(__file__).parents[2] / "docker/seccomp.json").read_text())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    allowed = {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    assert not allowed & {*seccomp._REFUSED, *seccomp._ABSENT}
+    assert {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp", "prctl", "execve"} <= allowed
+    (clone,) = [rule for rule in profile["syscalls"] if rule["names"] == ["clone"]]
+    assert clone["args"] == [{"index": 0, "value": seccomp._NEW_NAMESPACE, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]

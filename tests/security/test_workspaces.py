@@ -71,6 +71,27 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.run_stored_json(text,text,jsonb,jsonb,text,text,text[],text[],integer,integer,text,text,interval,text,text)": (
         "select dbml.run_stored_json('{w}', workspace => '{w}')", {"owner", "clerk"}),
     "dbml.set_model_alias(text,text,text)": ("select dbml.set_model_alias('{w}', 'best', '{w}')", MODEL_WRITERS),
+    # Datasets, and where files are.
+    "dbml.register_dataset(text,text,jsonb,jsonb,text[],text,text,jsonb,boolean,text)": (
+        """select dbml.register_dataset('new', 'table', '{{"table": "x"}}', workspace => '{w}')""", WRITERS),
+    "dbml.update_dataset(text,text,jsonb,text)": ("select dbml.update_dataset('{w}', 'told', workspace => '{w}')", WRITERS),
+    "dbml.delete_dataset(text,text)": ("select dbml.delete_dataset('{w}', '{w}')", WRITERS),
+    "dbml.dataset_query(text,text)": ("select dbml.dataset_query('{w}', '{w}')", READERS),
+    "dbml.link_dataset(uuid,text,text,text)": ("select dbml.link_dataset('{run}', '{w}', 'again', '{w}') is not null", WRITERS),
+    "dbml.profile(text,text,double precision[],text)": ("select * from dbml.profile(dataset => '{w}', workspace => '{w}')", READERS),
+    "dbml.data_drift(text,text,text,text,integer,text)": (
+        "select * from dbml.data_drift(reference_dataset => '{w}', dataset => '{w}', workspace => '{w}')", READERS),
+    "dbml.write_file(text,bytea,boolean,text)": ("select dbml.write_file('new', 'x', workspace => '{w}')", WRITERS),
+    "dbml.write_upload(text,bytea,boolean,text)": (
+        "select dbml.write_upload('new', dbml.upload_bytes('x'), workspace => '{w}')", WRITERS),
+    "dbml.read_file(text,text,text)": ("select dbml.read_file('{w}', '{w}')", READERS),
+    "dbml.read_file_part(text,integer,text,text)": ("select dbml.read_file_part('{w}', 0, '{w}')", READERS),
+    "dbml.delete_file(text,text)": ("select dbml.delete_file('{w}', '{w}')", WRITERS),
+    "dbml.register_datastore(text,text,text,jsonb,jsonb,text,jsonb,boolean,text)": (
+        "select dbml.register_datastore('new', 'local', '/new', workspace => '{w}')", WRITERS),
+    "dbml.delete_datastore(text,text)": ("select dbml.delete_datastore('{w}', '{w}')", WRITERS),
+    "dbml.set_default_datastore(text,text)": ("select dbml.set_default_datastore('{w}', '{w}') is not null", OWNERS),
+    "dbml_channel.find_dataset(text,text,text)": ("select dbml_channel.find_dataset('{w}', '{w}') is not null", READERS),
     # Pools belong to no workspace, and to administrators.
     "dbml.alter_pool(text,jsonb)": ("select dbml.alter_pool('default', '{{}}') is not null", ADMINISTRATORS),
     "dbml.create_pool(text,integer,integer,integer,integer,integer,interval,integer,boolean)": (
@@ -109,7 +130,7 @@ OF_THE_LINK = {
 }  # fmt: skip
 
 # 42501 and what does not exist for a stranger; an error of another kind is one that only who may gets.
-DENIED = {"42501", "ML020", "ML036", "ML050", "ML051", "ML052"}
+DENIED = {"42501", "ML020", "ML036", "ML050", "ML051", "ML052", "ML070"}
 # Views that do not tell of workspaces, or only of what runs at this moment.
 WITHOUT = {"dbml.active_scripts", "dbml.pools", "dbml.worker_status"}
 

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from dbml import errors
+from dbml.worker.scorers import MOST_PROCESSES
 
 DIABETES = load_diabetes(as_frame=True)
 IRIS = load_iris(as_frame=True)
@@ -246,3 +247,19 @@ def test_many_sessions_at_once(db: psycopg.Connection[Any], models: dict[str, st
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_many_models_in_turn_are_kept_apart_and_few_are_held(db: psycopg.Connection[Any]) -> None:
+    names = [f"turn-{uuid.uuid4().hex[:8]}-{i}" for i in range(MOST_PROCESSES + 8)]
+    for i, name in enumerate(names):
+        model = LinearRegression().fit([[0.0], [1.0]], [float(i), 2.0 * i + 1])
+        db.execute("SELECT dbml.register_model(%s, %s)", (name, pickle.dumps(model)))
+    for turn in (names, reversed(names)):
+        for name in turn:
+            i = int(name.rpartition("-")[2])
+            (answer,) = db.execute("SELECT dbml.predict(%s, array[2.0]::float8[])", (name,)).fetchone()  # type: ignore[misc]
+            assert answer == pytest.approx(2 * (i + 1) + i)
+    (held,) = db.execute("SELECT scorers FROM dbml.worker_status").fetchone()  # type: ignore[misc]
+    assert 1 < len(held) <= MOST_PROCESSES
+    for name in names:
+        db.execute("SELECT dbml.delete_model(%s)", (name,))

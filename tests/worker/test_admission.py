@@ -11,7 +11,7 @@ from hypothesis import given
 
 from dbml import errors
 from dbml.worker.admission import MOST_NESTED, Admission, Applicant, Turn
-from dbml.worker.turns import FairLock
+from dbml.worker.turns import Turns
 
 
 def inside(*turns: Turn) -> list[bool]:
@@ -185,40 +185,60 @@ def test_whatever_comes_and_goes_nothing_is_lost_and_no_room_is_left_unused(
     in_a_loop(work)
 
 
-def test_a_lock_is_held_by_one_role_after_the_other() -> None:
+def test_turns_go_to_one_role_after_the_other() -> None:
     async def work() -> list[str]:
-        lock, order = FairLock(), []
+        turns, order = Turns(1, 1), []
 
         async def use(role: str) -> None:
-            await lock.acquire(role)
+            await turns.acquire(role)
             try:
                 order.append(role)
                 await asyncio.sleep(0)
             finally:
-                lock.release()
+                turns.release(role)
 
-        await lock.acquire("first")
+        await turns.acquire("first")
         tasks = [asyncio.create_task(use(role)) for role in ["greedy"] * 5 + ["modest"] * 2 + ["gone"]]
         await asyncio.sleep(0)
         tasks[-1].cancel()
-        lock.release()
+        turns.release("first")
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert not lock.locked()
+        await asyncio.wait_for(turns.acquire("last"), 1)
         return order
 
     assert asyncio.run(work()) == ["greedy", "modest", "greedy", "modest", "greedy", "greedy", "greedy"]
 
 
-def test_a_lock_is_not_lost_with_who_is_cancelled_when_called() -> None:
+def test_a_turn_is_not_lost_with_who_is_cancelled_when_called() -> None:
     async def work() -> None:
-        lock = FairLock()
-        await lock.acquire("a")
-        waiting = asyncio.create_task(lock.acquire("b"))
+        turns = Turns(1, 1)
+        await turns.acquire("a")
+        waiting = asyncio.create_task(turns.acquire("b"))
         await asyncio.sleep(0)
-        lock.release()
+        turns.release("a")
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert not lock.locked()
+        await asyncio.wait_for(turns.acquire("c"), 1)
+
+    asyncio.run(work())
+
+
+def test_a_role_with_no_turn_does_not_wait_for_the_turns_of_others() -> None:
+    async def work() -> None:
+        turns = Turns(2, 4)
+        for role in ("greedy", "greedy", "modest", "third"):
+            await asyncio.wait_for(turns.acquire(role), 1)
+        fourth, more = asyncio.create_task(turns.acquire("fourth")), asyncio.create_task(turns.acquire("greedy"))
+        await asyncio.sleep(0)
+        assert not fourth.done() and not more.done(), "four are the most"
+        turns.release("greedy")
+        await asyncio.wait_for(fourth, 1)
+        turns.release("modest")
+        turns.release("third")
+        await asyncio.sleep(0)
+        assert not more.done(), "two are at work still"
+        turns.release("fourth")
+        await asyncio.wait_for(more, 1)
 
     asyncio.run(work())

@@ -17,7 +17,7 @@ from dbml import errors
 from dbml.worker.environments.builder import Builder, Reference
 from dbml.worker.processes import ChildLost, Zygote
 from dbml.worker.sandbox import Limits
-from dbml.worker.scorers import PICKLE, Frame, ScorerPool
+from dbml.worker.scorers import PICKLE, Frame, Scorer, ScorerPool
 
 log = logging.getLogger("dbml.environments")
 
@@ -121,6 +121,10 @@ class Zygotes:
             {"environment": str(housing.reference), "lock_sha256": housing.reference.lock_sha256, "pid": housing.zygote.pid,
              "scorers": housing.scorers.pids(), "calls": housing.users} for housing in self._housings.values()
         ]  # fmt: skip
+
+    def all_scorers(self) -> list[Scorer]:
+        """Return the scorers of every environment that runs beside the default one."""
+        return [scorer for housing in self._housings.values() for scorer in housing.scorers.scorers()]
 
     def pids(self) -> list[int]:
         """Return the processes of all zygotes that run."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dbml import errors
-from dbml.worker.sandbox import Cell, Layer, bubblewrap, environment, landlock, seccomp
+from dbml.worker.sandbox import Cell, Layer, bubblewrap, environment, landlock, namespaces, seccomp
 
 log = logging.getLogger("dbml.sandbox")
 
@@ -31,6 +31,7 @@ PROCESS_FILES = (
     "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/uptime", "/proc/version", "/proc/filesystems",
     "/proc/sys/kernel/osrelease", "/proc/sys/vm/overcommit_memory",
 )  # fmt: skip
+NEEDED_NAMESPACES = {"ipc", "mnt", "net", "pid", "user"}
 DEVICES = ("/dev/random", "/dev/urandom")
 
 
@@ -165,6 +166,9 @@ def _try(
         return said, {}
     if "failed" in found:
         return str(found["failed"]), {}
+    outside = namespaces.identities()
+    found["namespaces"] = [kind for kind, identity in found["namespaces"].items() if identity != outside.get(kind)]
+    missing = NEEDED_NAMESPACES - set(found["namespaces"]) if sandbox.layer == "bubblewrap" else set()
     wrong = [
         what
         for what, holds in {
@@ -175,6 +179,7 @@ def _try(
             f"it can read {', '.join(found['files'])}": not found["files"],
             f"its account cannot read {', '.join(found['unreadable'])}": not found["unreadable"],
             f"it sees {found['processes']} processes": found["processes"] <= 2,
+            f"it shares the namespaces {', '.join(sorted(missing))}": not missing,
             "it is root": found["user"] != 0 or sandbox.user is None,
         }.items()
         if not holds

@@ -6,8 +6,10 @@ A child keeps none of that: it leaves for a user namespace in which it is nobody
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from pathlib import Path
 
 from dbml.worker.sandbox import kernel
 from dbml.worker.sandbox.kernel import (
@@ -27,6 +29,7 @@ from dbml.worker.sandbox.kernel import (
 
 FILES_PER_MB = 256  # of a scratch directory; a file takes memory of the kernel's too
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - of a file system that is made for one process
+KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 _FIRST_PROCESS = ("/bin/sleep", "infinity")
 
 
@@ -44,6 +47,15 @@ def settle() -> None:
     kernel.mount(None, "/", MS_REC | MS_PRIVATE)
     kernel.mount("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     kernel.mount("tmpfs", SHARED_MEMORY, MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700,size=16m")  # joblib tries it when imported
+
+
+def identities() -> dict[str, str]:
+    """Return which namespace of each kind this process is in."""
+    found = {}
+    for kind in KINDS:
+        with contextlib.suppress(OSError):
+            found[kind] = str(Path(f"/proc/self/ns/{kind}").readlink())
+    return found
 
 
 class Births:

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dbml.worker.sandbox import SOCKET, Cell, Limits, enter, landlock, settle
+from dbml.worker.sandbox import SOCKET, Cell, Limits, enter, landlock, namespaces, settle
 from dbml.worker.sandbox.namespaces import Births
 
 LIMITS = Limits(memory_mb=64, scratch_mb=1)
@@ -71,6 +71,7 @@ def _look(cell: Cell, scratch: str, canary: str, sock: int, parent: int) -> dict
         "filter": status["Seccomp"].strip() == "2",
         "processes": seen,
         "landlock": landlock.version(),
+        "namespaces": namespaces.identities(),
         "network": _can_connect(),
         "files": [path for path in ("/etc/shadow", "/proc/1/environ", canary) if _can_open(path)],
         "unreadable": [path for path in cell.readable if _is_barred(path)],
