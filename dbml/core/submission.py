@@ -16,8 +16,6 @@ from uuid import UUID
 
 from dbml import errors
 from dbml.core import snapshot, transfer
-from dbml.data.abstract_dataset import AbstractDataset
-from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
 from dbml.exceptions import RunConfigurationException, SnapshotException
 from dbml.store.client import runs, submissions
 from dbml.store.client.rows import Row
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from dbml.core.environment import Environment
     from dbml.core.script_run_config import ScriptRunConfig
     from dbml.core.workspace import Workspace
+    from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
 
 ENDED = frozenset({"completed", "failed", "canceled", "interrupted"})
 SHORTEST_PAUSE_S = 0.1
@@ -124,9 +123,9 @@ def _argument(value: Any, inputs: dict[str, Any]) -> Any:
 
     A dataset becomes an input too, and its argument is its name and version.
     """
-    if isinstance(value, AbstractDataset):
+    if hasattr(value, "as_named_input"):  # a dataset; its class is not imported for that
         value = value.as_named_input(f"input_{len(inputs)}")
-    if isinstance(value, DatasetConsumptionConfig):
+    if hasattr(value, "as_download") and hasattr(value, "dataset"):
         inputs[value.name] = _dataset(value)
         return inputs[value.name]["dataset"]
     if isinstance(value, str | bool | int | float):

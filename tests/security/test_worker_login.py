@@ -119,7 +119,7 @@ OutputDataSet = [run.id]"""
             who = db.execute(
                 "select usename::text from pg_stat_activity where application_name = 'dbml worker' and datname = current_database()"
             ).fetchall()
-            assert who == [(parse(login)["user"],)]
+            assert set(who) == {(parse(login)["user"],)}
             (rights,) = [check for check in verify(installed) if check.name == "worker rights"]
             assert rights.ok and rights.found.endswith("who may no more than it needs")
             # Cut off, it comes back as the same, and lays down the same.
