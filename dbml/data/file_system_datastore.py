@@ -96,6 +96,7 @@ class FileSystemDatastore(AbstractDatastore):
     def _list(self, pattern: str, dataset_id: int | None = None) -> list[paths.StoredFile]:
         system, root = self._system
         within = paths.fixed_part(pattern).rpartition("/")[0] if paths.has_pattern(pattern) else pattern
+        system.invalidate_cache()  # others write there too
         try:
             found = system.find(self._whole(within), detail=True)
         except FileNotFoundError:
