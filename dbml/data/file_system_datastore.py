@@ -84,7 +84,8 @@ class FileSystemDatastore(AbstractDatastore):
             ) from None
         credentials = self._row["credentials"]
         if self.datastore_type == "gcs" and "file" in credentials.get("token", {}):
-            secrets = {"token": str(Path(credentials["token"]["file"]).expanduser())}  # gcsfs reads the file itself
+            resolve(credentials, self.name)  # that it is there: gcsfs, which reads it, would take the path for a secret
+            secrets = {"token": str(Path(credentials["token"]["file"]).expanduser())}
         else:
             secrets = resolve(credentials, self.name)
         opened = system(**{**self._row["options"], **secrets})
