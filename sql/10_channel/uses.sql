@@ -19,7 +19,7 @@ begin atomic
             when 'read' then p.proname ~ '^predict' or p.proname in (
                 'explain_predict', 'export_sql',
                 'model_bytes', 'model_part', 'inspect_model', 'artifact_bytes', 'artifact_part', 'run_output',
-                'run_log', 'wait_for_run', 'snapshot_bytes', 'snapshot_part', 'lineage',
+                'run_log', 'wait_for_run', 'snapshot_bytes', 'snapshot_part', 'lineage', 'explain_predict', 'export_sql',
                 'read_file', 'read_file_part', 'dataset_query', 'profile', 'data_drift')
             when 'stored' then p.proname in ('run_stored', 'run_stored_json')
             when 'write' then p.proname !~ '^(run_script|run_plot|run_stored|execute_script|submit_run|replay|create_workspace)|_pool$' end);

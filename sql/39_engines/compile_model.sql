@@ -10,7 +10,7 @@ declare
     state text; said text;
 begin
     select v.digest, v.name, v.signature, v.format,
-           case when w.model_formats is not null or w.model_types is not null then
+           case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then
                jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy,
            case when e.environment_id is not null then
                jsonb_build_object('id', e.environment_id, 'name', e.name, 'version', e.version, 'python_version', e.python_version,
@@ -19,6 +19,12 @@ begin
     from dbml._models v join dbml._workspaces w using (workspace_id)
     left join dbml._environments e on e.environment_id = v.environment_id
     where v.model_id = wanted_id;
+    if m.format not in ('pickle', 'safe') then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', format('it is of format %s', m.format), '{}');
+        return;
+    elsif m.policy is not null then
+        perform dbml_channel._check_format(m.name, m.format, m.policy);
+    end if;
     perform dbml_channel.nest(1);   -- a script's call may be open
     begin
         for attempt in 1 .. 3 loop
@@ -89,7 +95,8 @@ declare
     others constant text[] := array(
         select g.grantee from dbml._models m join dbml._workspace_grants g using (workspace_id) where m.model_id = wanted_id
         union select g.grantee from dbml._models m join dbml._model_grants g on (g.workspace_id, g.name) = (m.workspace_id, m.name)
-        where m.model_id = wanted_id);
+        where m.model_id = wanted_id
+        union select 'dbml_admin');
 begin
     for name in select f.value from dbml._certificates c, jsonb_each(c.functions) m, jsonb_each_text(m.value) f
                 where c.model_id = wanted_id and c.engine = 'sql' loop

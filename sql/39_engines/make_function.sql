@@ -70,3 +70,22 @@ comment on function dbml_channel._outdate_certificates() is
     'Mark certificates as stale that were made with other packages than the worker''s; a locked environment keeps its own.';
 create or replace trigger packages_changed after update of packages on dbml._worker
     for each row when (new.packages is not null) execute function dbml_channel._outdate_certificates();
+
+create or replace function dbml_channel._outdate_by_policy()
+returns trigger
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: writes private tables for whoever may set the policy.
+as $$
+begin
+    update dbml._certificates c set status = 'stale', reason = 'the workspace''s policy has changed since'
+    from dbml._models m
+    where m.model_id = c.model_id and m.workspace_id = new.workspace_id and c.status = 'certified';
+    return null;
+end
+$$;
+comment on function dbml_channel._outdate_by_policy() is
+    'Mark certificates as stale where a policy changes: compiling loads the model, and so asks the new one.';
+create or replace trigger policy_changed after update of model_formats, model_types on dbml._workspaces
+    for each row when ((old.model_formats, old.model_types) is distinct from (new.model_formats, new.model_types))
+    execute function dbml_channel._outdate_by_policy();

@@ -26,7 +26,8 @@ def _nearest(compiler: Compiler, labels: Sequence[Any], centres: Any, columns: S
         terms = [cell * (2.0 * float(middle)) for cell, middle in zip(cells, centre, strict=True)]
         found.append(compiler.let(Sum(tuple(terms)) - float(centre @ centre)))
     largest = np.abs(np.asarray(centres, dtype=float)).max(axis=0)
-    sizes = [call("abs", cell) * float(most) for cell, most in zip(cells, largest, strict=True)]
+    # The square of x is in the distance too, which is the same for all centres but rounds them away where it is large.
+    sizes = [call("abs", cell) * float(most) + cell * cell for cell, most in zip(cells, largest, strict=True)]
     tie = compiler.let((Sum(tuple(sizes)) + float(largest @ largest)) * TIE)
     return compiler.choose(labels, found, tie)
 

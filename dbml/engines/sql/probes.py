@@ -25,6 +25,8 @@ SEED = 20_240_229
 RANDOM_ROWS = 1000
 THRESHOLD_ROWS = 4800
 MOST_CELLS = 400_000
+MOST_STEPS = 2_000_000  # down the trees, of all rows
+FEWEST = 1000  # rows, whatever they cost
 MOST_SPECIAL = 64  # features that are tried with each special value; of more, a random choice
 FEW = 4  # features that are tried with each value that most models refuse
 SIZES = (0.0, -0.0, 1e15, -1e15, 1.7e9, 1e-30)
@@ -61,7 +63,9 @@ class Probes:
 def make_probes(kinds: Sequence[Kind], hints: Hints) -> Probes:
     """Make the rows."""
     random = np.random.default_rng(SEED)
-    budget = max(400, min(RANDOM_ROWS + THRESHOLD_ROWS, MOST_CELLS // max(1, len(kinds))))
+    steps = sum(12 * len(forest.trees) for forest in hints.forests)
+    budget = min(RANDOM_ROWS + THRESHOLD_ROWS, MOST_CELLS // max(1, len(kinds)), MOST_STEPS // max(1, steps))
+    budget = max(FEWEST, budget)
     ordinary = [_random_column(i, kind, hints, random, min(RANDOM_ROWS, budget // 2)) for i, kind in enumerate(kinds)]
     n = len(ordinary[0]) if ordinary else 0
     rows = [list(row) for row in zip(*ordinary, strict=True)]
