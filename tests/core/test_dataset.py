@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -378,7 +379,8 @@ def test_profile_and_comparison_with_an_earlier_version(ws: Workspace) -> None:
     assert newer.compare(newer).psi.sum() == 0
 
 
-def test_files(ws: Workspace, tmp_path: Path) -> None:
+def test_files(ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     store = put(ws, a_txt="a", b_txt="b", c_csv="c")
     data = Dataset.File.from_files([(store, "data/*.txt")])
     assert data.to_path() == ["/a.txt", "/b.txt"]
