@@ -20,8 +20,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     made integer;
-    made_id bigint;
     policy jsonb;
+    made_id bigint;
 begin
     if model_name is null or model_name ~ '[:@/[:cntrl:]]' or btrim(model_name) <> model_name or length(model_name) not between 1 and 255 then
         raise exception 'a model''s name must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(model_name), 'NULL')

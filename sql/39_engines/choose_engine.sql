@@ -1,3 +1,12 @@
+create or replace function dbml_channel._is_bound(workspace dbml._workspaces, format text)
+returns boolean
+language sql immutable parallel safe security invoker
+begin atomic
+    select workspace.model_types is not null or coalesce(format <> all (workspace.model_formats), false);
+end;
+comment on function dbml_channel._is_bound(dbml._workspaces, text) is
+    'Whether a workspace''s policy must be asked before a model is used: it may have been registered before there was one.';
+
 create or replace function dbml_channel._choose_engine(
     model_id bigint, model text, engine text, method text, form text,
     out chosen text, out why text, out name text, out features text[], out kinds text[], out type text)
@@ -12,13 +21,15 @@ begin
     if engine is not null and engine not in ('python', 'sql', 'onnx') then
         raise exception 'engine must be ''python'', ''sql'' or ''onnx'', got %', quote_literal(engine) using errcode = 'ML009';
     end if;
-    select m.engine as setting, s.* into c
-    from dbml._models m left join dbml._certificates s on s.model_id = m.model_id and s.engine = 'sql'
+    select m.engine as setting, dbml_channel._is_bound(w, m.format) as bound, s.* into c
+    from dbml._models m join dbml._workspaces w using (workspace_id) left join dbml._certificates s on s.model_id = m.model_id and s.engine = 'sql'
     where m.model_id = _choose_engine.model_id;
     wanted := coalesce(_choose_engine.engine, c.setting);
     chosen := 'python';
     if wanted = 'onnx' then
         why := 'no model has an ONNX form yet';
+    elsif c.bound then
+        why := 'the workspace''s policy is asked at every load';
     elsif c.status is null then
         why := 'it was never compiled';
     elsif c.status = 'certified' and c.server_version <> current_setting('server_version_num')::integer then
@@ -59,10 +70,11 @@ begin
         -- The latest version by its name, as most ask for it, in one look; whatever is not found here, the others explain.
         select m.workspace_id, m.name::text as of_model, m.engine, c.status, c.server_version, c.functions, c.prediction_type into e
         from dbml._workspaces w
-        join lateral (select v.model_id, v.workspace_id, v.name, v.engine from dbml._models v
+        join lateral (select v.model_id, v.workspace_id, v.name, v.engine, v.format from dbml._models v
                       where v.workspace_id = w.workspace_id and v.name = score_array.model order by v.version desc limit 1) m on true
         join dbml._certificates c on c.model_id = m.model_id and c.engine = 'sql'
-        where w.name = coalesce(nullif(current_setting('dbml.workspace', true), ''), 'default');
+        where w.name = coalesce(nullif(current_setting('dbml.workspace', true), ''), 'default')
+          and not dbml_channel._is_bound(w, m.format);
         if e.engine is null then
             if e.status is distinct from 'certified' or e.server_version <> current_setting('server_version_num')::integer
                or not dbml_channel.may_use_model(e.workspace_id, e.of_model, 'predict') then

@@ -11,9 +11,14 @@ declare
 begin
     select v.digest, v.name, v.signature, v.format,
            case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then
-               jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy, case when e.environment_id is not null then jsonb_build_object('id', e.environment_id, 'name', e.name,
-            'version', e.version, 'python_version', e.python_version, 'lock_sha256', e.lock_sha256) end as environment
-    into m from dbml._models v join dbml._workspaces w using (workspace_id) left join dbml._environments e using (environment_id) where v.model_id = wanted_id;
+               jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy,
+           case when e.environment_id is not null then
+               jsonb_build_object('id', e.environment_id, 'name', e.name, 'version', e.version, 'python_version', e.python_version,
+                                  'lock_sha256', e.lock_sha256) end as environment
+    into m
+    from dbml._models v join dbml._workspaces w using (workspace_id)
+    left join dbml._environments e on e.environment_id = v.environment_id
+    where v.model_id = wanted_id;
     if m.format not in ('pickle', 'safe') then
         perform dbml_channel._keep_certificate(wanted_id, 'refused', format('it is of format %s', m.format), '{}');
         return;
@@ -61,6 +66,8 @@ declare
     largest constant bigint := 64 * 1024 * 1024;   -- bytes; a larger model is compiled by compile_model alone
 begin
     if coalesce(nullif(current_setting('dbml.compile', true), ''), 'on') = 'off' then
+        return;
+    elsif (select m.format not in ('pickle', 'safe') from dbml._models m where m.model_id = wanted_id) then
         return;
     elsif (select b.size > largest from dbml._models m join dbml._blobs b using (digest) where m.model_id = wanted_id) then
         perform dbml_channel._keep_certificate(wanted_id, 'refused', 'it is larger than 64 MB: compile it by dbml.compile_model', '{}');

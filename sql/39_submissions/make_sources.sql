@@ -40,9 +40,10 @@ begin
                           or r.oid = (select n.nspowner from pg_namespace n where n.nspname = 'dbml') loop
             execute format('grant execute on function dbml_runtime.%I() to %I', function_, worker);
         end loop;
-        sources := sources || jsonb_build_object('name', input.name, 'query', input.query, 'function', function_, 'relations', read,
-            'columns', dbml_channel.columns(shape.names, shape.types, shape.kinds))
-            || case when named ? input.name then jsonb_build_object('asked', named ->> input.name) else '{}' end;
+        sources := sources || jsonb_build_array(
+            jsonb_build_object('name', input.name, 'query', input.query, 'function', function_, 'relations', read,
+                'columns', dbml_channel.columns(shape.names, shape.types, shape.kinds))
+            || case when named ? input.name then jsonb_build_object('asked', named ->> input.name) else '{}' end);
     end loop;
     return sources;
 end

@@ -18,12 +18,6 @@ begin
             return quick;
         end if;
     end if;
-    if engine is distinct from 'python' then
-        quick := (dbml_channel.score_array(model, features, 'predict', engine)).number;
-        if quick > '-Infinity' and quick < 'Infinity' then
-            return quick;
-        end if;
-    end if;
     answer := dbml_channel.score_one(model, null, 'predict', 'row', encode(array_send(features), 'hex'));
     if answer.label_type not in ('double precision', 'real', 'bigint', 'boolean', 'integer') then
         raise exception 'model "%" predicts % values, here "%"', model, answer.label_type, answer.scored using errcode = 'ML023',

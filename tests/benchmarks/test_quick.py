@@ -27,6 +27,7 @@ PLPYTHON = Path("/usr/lib/postgresql/15/lib/plpython3.so")
         "memory",
         "pieces",
         "streaming",
+        "folder",
         "models",
         "transfer",
         pytest.param("r_script", marks=pytest.mark.needs_r),

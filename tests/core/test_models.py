@@ -54,6 +54,7 @@ def test_the_walk_through(place: Path, pickled: Path, db: psycopg.Connection[Any
     datastore.upload_files(files=["./features.csv", "./labels.csv"], target_path="sklearn_regression/", overwrite=True)
     with pytest.warns(HeaderWarning):
         input_dataset = Dataset.Tabular.from_delimited_files(path=[(datastore, "sklearn_regression/features.csv")])
+    with pytest.warns(HeaderWarning):
         output_dataset = Dataset.Tabular.from_delimited_files(path=[(datastore, "sklearn_regression/labels.csv")])
     assert input_dataset.to_pandas_dataframe().shape == (441, 10), "the first row has become the names of the columns"
     with pytest.warns(UserWarning, match=r"as of scikit-learn 0\.19\.1"):

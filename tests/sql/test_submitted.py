@@ -303,7 +303,7 @@ def test_an_input_that_fails_says_so_and_cannot_become_another(db: Db, alice: st
         assert (run["status"], run["sqlstate"]) == ("failed", state) and text in run["error"]
     db.execute("CREATE TEMP TABLE passing (x int)")
     for inputs, text in (
-        ({"a": "SELECT x FROM pg_temp.passing"}, "temporary"), ({"a b": "SELECT 1 AS x"}, "name of a variable"), ({"a": 1}, "queries by name"),
+        ({"a": "SELECT x FROM pg_temp.passing"}, "temporary"), ({"a b": "SELECT 1 AS x"}, "name of a variable"), ({"a": 1}, "by name"),
         ({"a": "SELECT 1 AS x, 2 AS x"}, "different names"),
     ):  # fmt: skip
         with pytest.raises(errors.InvalidArgument, match=text):
