@@ -30,7 +30,7 @@ ROW = [i / 10 for i in range(1, 11)]
 def main() -> None:
     """Measure and print."""
     options = arguments(__doc__ or "")
-    rows, trees, calls = (5_000, 10, 20) if options.quick else (200_000, 100, 200)
+    rows, trees, calls = (5_000, 10, 20) if options.quick else (100_000, 100, 200)
     random = np.random.default_rng(0)
     features = pd.DataFrame(random.random((2000, 10)), columns=FEATURES)
     target = np.sin(features.to_numpy() * 5) @ random.random(10)
