@@ -294,17 +294,15 @@ class Program:
         return sum(step.nodes for step in self.steps if isinstance(step, Forest))
 
 
-def vars_of(expr: Expr) -> set[int]:
-    """Return the numbers of the variables in an expression."""
-    found: set[int] = set()
+def vars_in(expr: Expr) -> Iterator[int]:
+    """Yield the number of each variable in an expression, as often as it is there."""
     stack = [expr]
     while stack:
         each = stack.pop()
         if isinstance(each, Var):
-            found.add(each.number)
+            yield each.number
         else:
             stack.extend(each.children())
-    return found
 
 
 def prune(program: Program) -> Program:
@@ -314,7 +312,7 @@ def prune(program: Program) -> Program:
     """
     needed: set[int] = set()
     for expr in program.result if isinstance(program.result, list) else [program.result]:
-        needed |= vars_of(expr)
+        needed |= set(vars_in(expr))
     kept: list[Step] = []
     for step in reversed(program.steps):
         match step:
@@ -325,12 +323,12 @@ def prune(program: Program) -> Program:
             case Guard(Finite(value)) if isinstance(value, Var) and value is program.result:
                 continue
             case Let(var, expr):
-                needed |= vars_of(expr)
+                needed |= set(vars_in(expr))
             case Guard(condition):
-                needed |= vars_of(condition)
+                needed |= set(vars_in(condition))
             case Forest(inputs=inputs):
                 for expr in inputs:
-                    needed |= vars_of(expr)
+                    needed |= set(vars_in(expr))
         kept.append(step)
     kept.reverse()
     result = program.result

@@ -7,6 +7,7 @@ digits that read back as the same float: without the cast it would be numeric, e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +30,11 @@ from dbml.engines.sql.expressions import (
     Sum,
     Tree,
     Var,
+    vars_in,
 )
 
 SUM_WIDTH = 60  # terms in a row: PostgreSQL's parser and executor go one level deeper for each
+FLAT_NODES = 4000  # of trees in one expression: the planner reads them anew for every query
 NAN = "'NaN'::float8"
 _TYPES = {"float": "float8", "bool": "boolean", "int": "bigint", "text": "text"}
 
@@ -69,13 +72,17 @@ class Renderer:
         self._array = array
         self._walk = walk
         self._declared: dict[str, str] = {}
+        self._inlined: dict[int, str] = {}
 
     def body(self, program: Program, n_inputs: int) -> Body:
         """Write a program; an array is checked for its length first."""
         result = program.result
-        if not program.steps and not self._array and isinstance(result, Expr):
-            return Body("sql", self.expr(result))
+        if not self._array:
+            flat = self._flat(program)
+            if flat is not None:
+                return Body("sql", flat)
         self._declared = {}
+        self._inlined = {}
         lines = []
         if self._array:
             lines.append(f"if array_length(f, 1) <> {n_inputs} or array_lower(f, 1) <> 1 then return null; end if;")
@@ -95,7 +102,7 @@ class Renderer:
             case Input(position):
                 return f"f[{position + 1}]" if self._array else f"c{position + 1}"
             case Var(n):
-                return f"v{n}"
+                return self._inlined.get(n) or f"v{n}"
             case Const(value):
                 return _constant(value)
             case Binary(operator, left, right):
@@ -114,6 +121,34 @@ class Renderer:
                 return f"({self.expr(value)} * '0'::float8 = '0'::float8)"
             case _:
                 raise TypeError(type(expr).__name__)
+
+    def _flat(self, program: Program) -> str | None:
+        """Write a program as one expression, which the planner can inline; None where a value would be computed twice.
+
+        A column is read in an expression of the query faster than as a variable of PL/pgSQL, by several times.
+        """
+        if isinstance(program.result, list) or program.forest_nodes > FLAT_NODES:
+            return None
+        uses = Counter(number for expr in program.expressions() for number in vars_in(expr))
+        if any(count > 1 for count in uses.values()):
+            return None
+        self._inlined = {}
+        conditions = []
+        for step in program.steps:
+            match step:
+                case Let(var, expr):
+                    self._inlined[var.number] = self.expr(expr)
+                case Guard(condition):
+                    if any(vars_in(condition)):
+                        return None
+                    conditions.append(self.expr(condition))
+                case Forest():
+                    plain = all(isinstance(expr, Input) for expr in step.inputs)
+                    if not plain or len(step.outputs) > 1 or step.nodes > self._walk:
+                        return None
+                    self._inlined[step.outputs[0].number] = self._total(step)
+        text = self.expr(program.result)
+        return f"case when {' and '.join(conditions)} then {text} end" if conditions else text
 
     def _sum(self, terms: Sequence[str]) -> str:
         while len(terms) > SUM_WIDTH:
@@ -141,11 +176,9 @@ class Renderer:
 
     def _cases(self, forest: Forest) -> list[str]:
         """Write each tree as a nested CASE."""
-        inputs = [self.expr(expr) for expr in forest.inputs]
         if len(forest.outputs) == 1:
-            terms = [_case(tree, inputs, [number(float(value)) for value in tree.value[:, 0]], forest.allow_missing)
-                     for tree in forest.trees]  # fmt: skip
-            return [f"v{forest.outputs[0].number} := {self._sum(terms)};"]
+            return [f"v{forest.outputs[0].number} := {self._total(forest)};"]
+        inputs = [self.expr(expr) for expr in forest.inputs]
         # Several values a leaf: find the leaf once, then take its values from an array.
         self._declared["n"] = "int"
         lines = [f"v{var.number} := '0'::float8;" for var in forest.outputs]
@@ -158,6 +191,14 @@ class Renderer:
             for k, var in enumerate(forest.outputs):
                 lines.append(f"v{var.number} := v{var.number} + ({_floats(tree.value[leaves, k])})[n];")
         return lines
+
+    def _total(self, forest: Forest) -> str:
+        """Write the sum of what trees of one output answer."""
+        inputs = [self.expr(expr) for expr in forest.inputs]
+        terms = []
+        for tree in forest.trees:
+            terms.append(_case(tree, inputs, [number(float(value)) for value in tree.value[:, 0]], forest.allow_missing))
+        return self._sum(terms)
 
     def _walker(self, forest: Forest) -> list[str]:
         """Walk over arrays: a body of bounded size, whose every step costs the same however large the trees are."""
