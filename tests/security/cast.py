@@ -133,7 +133,7 @@ def staged(connection: Connection) -> Iterator[Cast]:
         ).fetchone()
         connection.execute("insert into dbml._log_chunks (run_id, ordinal, text) values (%s, 0, %s)", [run_id, mark])
         made = [workspace]
-        yield Cast(mark, workspace, str(run_id), environment, str(client), snapshot, str(upload), roles=roles)
+        yield Cast(mark, workspace, str(run_id), environment, str(client), snapshot=snapshot, upload=str(upload), roles=roles)
     finally:
         connection.execute("reset role")
         for workspace in made:

@@ -155,6 +155,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml_channel.define_environment(text,jsonb,text)": ("select dbml_channel.define_environment('{w}', '{{}}', '{w}') is not null", WRITERS),
     "dbml_channel.find_snapshot(text,bigint)": ("select dbml_channel.find_snapshot('{snapshot}', {id})", READERS),
     "dbml_channel.find_workspace(text,text)": ("select dbml_channel.find_workspace('{w}')", READERS),
+    "dbml_channel.forget_output(uuid,text)": ("select dbml_channel.forget_output('{run}', 'mark')", WRITERS),
     "dbml_channel.lend_model(text,text)": ("select dbml_channel.lend_model('{w}', '{w}') !~ '^refused'", MODEL_READERS),
     "dbml_channel.loaded_then(uuid,text)": ("select dbml_channel.loaded_then('{run}', '{w}') <> '{w}'", READERS),
     "dbml_channel.may(bigint,text)": ("select dbml_channel.may({id}, 'read')", READERS),
