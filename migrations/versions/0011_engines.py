@@ -41,6 +41,7 @@ create table dbml._certificates (
     primary key (model_id, engine),
     check ((status = 'certified') <= (rows_compared > 0 and prediction_type is not null))
 )""",
+    "alter table dbml._certificates enable row level security",
     "alter table dbml._models add column engine text check (engine in ('python', 'sql', 'onnx'))",
     # Versions of what the models' answers depend on, as the worker has them: certificates made with others are stale.
     "alter table dbml._worker add column packages jsonb",

@@ -19,12 +19,6 @@ begin
             return quick;
         end if;
     end if;
-    if engine is distinct from 'python' then
-        quick := dbml_channel.score_record(model, record_, engine);
-        if quick is not null then
-            return quick;
-        end if;
-    end if;
     return (dbml_channel.score_one(model, null, 'predict', 'record', record_::text)).scored::jsonb;
 end
 $$;

@@ -26,7 +26,7 @@ begin
         union select f.digest from dbml._dataset_files f where f.workspace_id = home.id
         union select a.digest from dbml._artifacts a join dbml._runs r using (run_id) where r.workspace_id = home.id) d;
     delete from dbml._runs r where r.workspace_id = home.id;
-    delete from dbml._run_datasets l where l.workspace_id = home.id;
+    delete from dbml._run_datasets d where d.workspace_id = home.id;   -- refers to nothing
     delete from dbml._experiments e where e.workspace_id = home.id;
     delete from dbml._models m where m.workspace_id = home.id;   -- before the environments, to which they refer
     delete from dbml._workspaces w where w.workspace_id = home.id;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fractions
 import json
 import pickle
 import uuid
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 import pytest
+import skops.io
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
@@ -155,7 +157,7 @@ def fitted(model: Any, data: Any, target: Any) -> Any:
 
 def register(db: psycopg.Connection[Any], model: Any) -> str:
     name = "e-" + uuid.uuid4().hex
-    db.execute("SELECT dbml.register_model(%s, %s)", (name, pickle.dumps(model)))
+    db.execute("SELECT dbml.register_model(%s, %s)", (name, model if isinstance(model, bytes) else pickle.dumps(model)))
     return name
 
 
@@ -369,6 +371,48 @@ def test_argument_and_setting_choose_the_engine(db: psycopg.Connection[Any], rid
             db.execute(statement, (ridge,))
     with pytest.raises(errors.NotCompiled, match="ONNX"):
         db.execute("SELECT dbml.predict(%s, array[1, 2]::float8[], 'onnx')", (ridge,))
+
+
+@pytest.mark.parametrize("form", ["pickle", "safe"])
+def test_what_a_policy_forbids_is_not_scored_by_sql_either(db: psycopg.Connection[Any], form: str) -> None:
+    """It was compiled when it was allowed; the policy is of now."""
+    workspace = "policy-" + uuid.uuid4().hex
+    model = Ridge().fit([[0.0], [1.0]], [0.0, 2.0])
+    model.more = fractions.Fraction(1, 3)  # a type that no policy allows which does not list it
+    calls = (
+        "SELECT dbml.predict(%s, array[1]::float8[])", "SELECT dbml.predict(%s || ':1', array[1]::float8[])",
+        "SELECT dbml.predict_row(%s, jsonb_build_object('a', 1))", "SELECT dbml.predict_json(%s, 'SELECT 1::float8 AS a')",
+        "SELECT * FROM dbml.predict(%s, 'SELECT 1::float8 AS a') AS t(a float8, p float8)",
+        "SELECT dbml.predict_into(%s, 'SELECT 1::float8 AS a', 'pg_temp.scored')",
+    )  # fmt: skip
+    engine = "SELECT used_for, why FROM dbml.explain_predict(%s) WHERE engine = 'sql'"
+    try:
+        db.execute("SELECT dbml.create_workspace(%s), set_config('dbml.workspace', %s, false)", (workspace, workspace))
+        db.execute("SELECT dbml.set_model_policy(%s, allowed_types => '{fractions.Fraction}')", (workspace,))
+        name = register(db, skops.io.dumps(model) if form == "safe" else model)
+        assert certificate(db, name)[0] == "certified"
+        forbidding = ["allowed_types => '{xgboost.*}'", f"formats => '{{{'pickle' if form == 'safe' else 'safe'}}}'"]
+        for policy in forbidding + (["allowed_types => NULL"] if form == "safe" else []):
+            db.execute(f"SELECT dbml.set_model_policy(%s, {policy})", (workspace,))  # type: ignore[arg-type]
+            for call in calls:
+                with pytest.raises(errors.ModelRefused):
+                    db.execute(call, (name,))  # type: ignore[arg-type]
+            with pytest.raises(errors.NotCompiled):
+                db.execute("SELECT dbml.predict(%s, array[1]::float8[], 'sql')", (name,))
+            row = db.execute(engine, (name,)).fetchone()
+            assert row is not None and row[0] == [] and "policy" in row[1]
+        if form == "safe":  # whether it may be loaded is asked, and then SQL may score
+            with pytest.raises(errors.NotCompiled, match=r"fractions\.Fraction"):
+                db.execute("SELECT dbml.compile_model(%s)", (name,))
+        else:
+            db.execute("SELECT dbml.set_model_policy(%s)", (workspace,))
+            assert db.execute(engine, (name,)).fetchone() == (["rows", "queries"], "it is certified, and the fastest")
+    finally:
+        db.execute(
+            "DELETE FROM dbml._models WHERE workspace_id = (SELECT workspace_id FROM dbml._workspaces WHERE name = %s)",
+            (workspace,),
+        )
+        db.execute("DELETE FROM dbml._workspaces WHERE name = %s", (workspace,))
 
 
 def test_a_certificate_of_another_version_counts_for_nothing(db: psycopg.Connection[Any], ridge: str) -> None:
