@@ -261,7 +261,7 @@ create or replace function dbml_channel.run_scored(query text)
 returns setof record
 language plpgsql volatile parallel unsafe security invoker
 set jit = off
--- Compiling the expressions of large models takes longer than they run (docs/decisions).
+-- Compiling the expressions of large models takes longer than they run (docs/decisions/0011).
 as $$
 begin
     return query execute query;
