@@ -77,13 +77,13 @@ def rates(report: Report, connection: psycopg.Connection[Any], name: str, rows: 
         for label, (workers, statement) in statements.items():
             connection.execute("drop table if exists scored")
             connection.execute(f"set max_parallel_workers_per_gather = {workers}")  # type: ignore[arg-type]
-            taken[label].append(timed(lambda s=statement: connection.execute(s).fetchall()))  # type: ignore[misc]
+            taken[label].append(timed(lambda s=statement: connection.execute(s, prepare=False).fetchall()))  # type: ignore[misc]
     middle = {label: statistics.median(seconds) for label, seconds in taken.items()}
     for label, seconds in middle.items():
         report.note(f"{name}: {label}", f"{rows / seconds:,.0f} rows/s")
     before = processor_s(connection)
     connection.execute("set max_parallel_workers_per_gather = 0")
-    connection.execute(alone)  # type: ignore[arg-type]
+    connection.execute(alone, prepare=False)  # type: ignore[arg-type]
     used = processor_s(connection) - before
     report.note(f"{name}: function alone", f"{rows / used:,.0f} rows/s of processor time")
     wanted = 2_000_000 if name.startswith("Ridge") else 150_000

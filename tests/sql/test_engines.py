@@ -275,7 +275,7 @@ def test_a_large_forest_walks_for_rows_and_is_left_to_python_for_queries(db: psy
     model = RandomForestClassifier(60, random_state=0).fit(digits, numbers)
     name = register(db, model)
     rows = db.execute("SELECT used_for, why FROM dbml.explain_predict(%s)", (name,)).fetchall()
-    assert rows[0][0] == ["rows"] and "nodes, more than the 20000" in rows[0][1] and rows[1][0] == ["queries"]
+    assert rows[0][0] == ["rows"] and "nodes, more than the 2000" in rows[0][1] and rows[1][0] == ["queries"]
     for row in digits[:5]:
         (got,) = db.execute("SELECT dbml.predict(%s, %s::float8[], 'sql')", (name, row.tolist())).fetchone()  # type: ignore[misc]
         assert got == model.predict([row])[0]

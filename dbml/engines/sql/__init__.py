@@ -24,7 +24,7 @@ from dbml.engines.sql.render import Body, Renderer
 
 MOST_ARGUMENTS = 100  # of a function, PostgreSQL's FUNC_MAX_ARGS
 MOST_INPUTS = 1600
-MOST_CASE_NODES = 20_000  # written as CASE; more would take longer to plan than python takes to score
+MOST_CASE_NODES = 2_000  # written as CASE for queries; of more, scikit-learn scores whole chunks faster
 MOST_BODY = 16 << 20  # bytes
 ROW_CASE_NODES = 60  # for one row a walk over arrays is faster from there on
 TOLERANCE, TREE_TOLERANCE = 1e-9, 1e-12
