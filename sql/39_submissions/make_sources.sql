@@ -40,9 +40,9 @@ begin
                           or r.oid = (select n.nspowner from pg_namespace n where n.nspname = 'dbml') loop
             execute format('grant execute on function dbml_runtime.%I() to %I', function_, worker);
         end loop;
-        sources := sources || jsonb_build_object('name', input.name, 'query', input.query, 'function', function_, 'relations', read,
+        sources := sources || (jsonb_build_object('name', input.name, 'query', input.query, 'function', function_, 'relations', read,
             'columns', dbml_channel.columns(shape.names, shape.types, shape.kinds))
-            || case when named ? input.name then jsonb_build_object('asked', named ->> input.name) else '{}' end;
+            || case when named ? input.name then jsonb_build_object('asked', named ->> input.name) else '{}' end);
     end loop;
     return sources;
 end
@@ -59,11 +59,12 @@ as $$
 declare
     wrong text;
 begin
-    select s ->> 'name' into wrong from jsonb_array_elements(sources) s
-    where not exists (
+    select coalesce(s ->> 'name', 'NULL') into wrong from jsonb_array_elements(sources) s
+    where s ->> 'name' is null or not exists (
         select from pg_proc p
         where p.pronamespace = 'dbml_runtime'::regnamespace and p.proname = s ->> 'function' and p.pronargs = 0 and p.prosecdef
-          and p.proowner = to_regrole(quote_ident(caller)) and p.prosrc = dbml_channel.plain(s ->> 'query'));
+          and p.proowner = to_regrole(quote_ident(caller)) and p.prosrc = dbml_channel.plain(s ->> 'query'))
+    limit 1;
     if wrong is not null then
         raise exception 'the query of the input "%" must be in a function of role %', wrong, caller using errcode = 'ML009',
             hint = 'dbml.submit_run makes it';
