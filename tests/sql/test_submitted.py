@@ -318,8 +318,10 @@ def test_an_input_that_fails_says_so_and_cannot_become_another(db: Db, alice: st
     db.execute(
         f"CREATE FUNCTION dbml_runtime.{forged[0]['function']}() RETURNS TABLE (x int) LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"  # type: ignore[arg-type]
     )
+    db.execute(f"CREATE VIEW {alice}.held AS SELECT * FROM dbml_runtime.{forged[0]['function']}()")  # type: ignore[arg-type]
     row = db.execute(by_hand, (kept, json.dumps([{key: forged[0][key] for key in ("name", "query", "function")}]))).fetchone()
     assert row is not None and wait(db, row[0])["status"] == "failed"
+    assert wait(db, submit(db, "print(1)"))["status"] == "completed"
 
 
 def test_rights_are_those_of_when_it_begins(db: Db, alice: str, server: Any) -> None:
