@@ -86,6 +86,10 @@ class SubmittedCall:
             if self._script is None:
                 await self._record.fail(error)
             return True
+        except Exception as error:  # the edge where a run ends: what was submitted may have been made by hand
+            log.exception("run %s could not begin", self._record.run_id)
+            await self._give_up(errors.DbmlError(f"dbml failed: {type(error).__name__}: {error}", hint="please report it"))
+            return True
         if not await self._record.has_begun():  # taken back, or the database is away
             self._record.leave_alone()
             await script.abandon(errors.CallCanceled("the run was taken back"))

@@ -10,7 +10,7 @@ declare
     state text; said text;
 begin
     select v.digest, v.name, v.signature, v.format,
-           case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then
+           case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then   -- as find_model
                jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy,
            case when e.environment_id is not null then
                jsonb_build_object('id', e.environment_id, 'name', e.name, 'version', e.version, 'python_version', e.python_version,

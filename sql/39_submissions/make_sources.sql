@@ -60,11 +60,12 @@ as $$
 declare
     wrong text;
 begin
-    select s ->> 'name' into wrong from jsonb_array_elements(sources) s
-    where not exists (
+    select coalesce(s ->> 'name', 'NULL') into wrong from jsonb_array_elements(sources) s
+    where s ->> 'name' is null or not exists (
         select from pg_proc p
         where p.pronamespace = 'dbml_runtime'::regnamespace and p.proname = s ->> 'function' and p.pronargs = 0 and p.prosecdef
-          and p.proowner = to_regrole(quote_ident(caller)) and p.prosrc = dbml_channel.plain(s ->> 'query'));
+          and p.proowner = to_regrole(quote_ident(caller)) and p.prosrc = dbml_channel.plain(s ->> 'query'))
+    limit 1;
     if wrong is not null then
         raise exception 'the query of the input "%" must be in a function of role %', wrong, caller using errcode = 'ML009',
             hint = 'dbml.submit_run makes it';
@@ -85,6 +86,7 @@ create or replace function dbml_channel._sweep_inputs_v1(held text[])
 returns integer
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '100ms'
 -- Definer: drops what belongs to others, as the owner of the schema; for the worker, when runs are over.
 as $$
 declare
@@ -97,8 +99,12 @@ begin
           and not exists (select from dbml._submissions s, jsonb_array_elements(s.request::jsonb -> 'inputs') i
                           where i ->> 'function' = p.proname)
     loop
-        execute format('drop function %s', left_);
-        dropped := dropped + 1;
+        begin
+            execute format('drop function %s', left_);
+            dropped := dropped + 1;
+        exception when dependent_objects_still_exist or lock_not_available then
+            null;   -- somebody uses what was not made for that: no reason to let other runs wait
+        end;
     end loop;
     return dropped;
 end

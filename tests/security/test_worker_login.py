@@ -150,7 +150,7 @@ open("outputs/kept.txt", "w").write("kept")"""
                 assert time.monotonic() < deadline, "the functions that held its queries are still there"
                 time.sleep(0.1)
             who = db.execute(
-                "select usename::text from pg_stat_activity where application_name = 'dbml worker' and datname = current_database()"
+                "select distinct usename::text from pg_stat_activity where application_name = 'dbml worker' and datname = current_database()"
             ).fetchall()
             assert set(who) == {(parse(login)["user"],)}
             (rights,) = [check for check in verify(installed) if check.name == "worker rights"]
