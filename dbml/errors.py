@@ -30,7 +30,8 @@ worker raises before the error goes over the wire.  This module knows no other p
     │   ├── PredictionError       ML023
     │   ├── ScorerLost            ML024
     │   ├── ModelExists           ML025
-    │   └── ModelRefused          ML026  it holds what is not trusted, or the workspace's policy forbids
+    │   ├── ModelRefused          ML026  it holds what is not trusted, or the workspace's policy forbids
+    │   └── NotCompiled           ML027  no certified form of it for the engine that was asked for
     ├── NotSupportedYet           ML030
     ├── LanguageMissing           ML031  the worker's machine lacks what runs the script's language
     ├── EnvironmentFailed         (an environment of packages)
@@ -278,6 +279,12 @@ class ModelRefused(ModelError, code="ML026", name="MODEL_REFUSED"):
     """The model's format, or a type in it, is not trusted or not allowed by the workspace's policy; the message names it."""
 
     sqlstate = "ML026"
+
+
+class NotCompiled(ModelError, code="ML027", name="NOT_COMPILED"):
+    """The model has no certified form for the engine that was asked for; the message names the step and why."""
+
+    sqlstate = "ML027"
 
 
 class NotSupportedYet(DbmlError, code="ML030", name="NOT_SUPPORTED_YET"):

@@ -56,6 +56,7 @@ def _parameters() -> list[str]:
     return [f"pg{major}" for major in WANTED if FOUND[major] or IN_CI or major == WANTED[0]]
 
 
+@pytest.hookimpl(tryfirst=True)  # before the hook of xdist that reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep together what shares a server or an engine where several processes test (`pytest -n 2 --dist loadgroup`)."""
     if not config.pluginmanager.hasplugin("xdist"):

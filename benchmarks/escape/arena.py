@@ -223,7 +223,11 @@ def _witnesses(arena: Arena) -> Iterator[None]:
 
     def witness(label: str, family: int, kind: int, address: Any) -> Any:
         listening = socket.socket(family, kind)
-        listening.bind(address)
+        try:
+            listening.bind(address)
+        except OSError:
+            listening.close()
+            raise
         if kind == socket.SOCK_STREAM:
             listening.listen()
         opened.append(listening)

@@ -222,7 +222,7 @@ def computing_while_nobody_asks(arena: Arena) -> str | None:
         )
         _predict(connection, "miner")
         (before,) = connection.execute("select scorers from dbml.worker_status").fetchone()  # type: ignore[misc]
-        for _ in range(120):
+        for _ in range(600):
             connection.execute("select pg_sleep(0.1)")
             (now,) = connection.execute("select scorers from dbml.worker_status").fetchone()  # type: ignore[misc]
             if set(before) - set(now):

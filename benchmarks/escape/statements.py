@@ -1,12 +1,14 @@
 # ruff: noqa: E501 - statements, as an attacker would write them
 """Attacks in SQL, by a role that may run scripts and make functions: forged requests, stolen rights, others' rows.
 
-The canary is in a workspace of another role's, in everything that a workspace holds; the attacker knows all its names.
+A word that nobody can guess is in a workspace of another role's, in everything that a workspace holds; the attacker knows all its
+names.  The arena's own canary will not do: it is in runs of the workspace that all roles share.
 """
 
 from __future__ import annotations
 
 import pickle
+import secrets
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +32,7 @@ class Session:
     """The attacker's session: what it executes, and all that it gets to see of it."""
 
     connection: psycopg.Connection[Any]
+    word: str = ""  # what it must not learn
     seen: list[str] = field(default_factory=list)
 
     def __call__(self, statement: str, values: Iterable[Any] | None = None) -> str:
@@ -51,13 +54,16 @@ def _sides(arena: Arena) -> Iterator[tuple[Session, psycopg.Connection[Any], dic
         for name in ("attacker", "victim"):
             owner.execute(sql.SQL("create role {0} login password 'x'; grant dbml_scripter to {0}").format(sql.Identifier(name)))
         owner.execute(
-            "grant create on schema public to attacker; grant create on schema public to victim; create schema attack authorization attacker"
+            "grant create on schema public to attacker; grant create on schema public to victim; create schema attack authorization attacker;"
+            # Which an operator may have given to all: then the signature alone is in the way.
+            "grant execute on function public.dblink(text, text), public.dblink_get_connections() to attacker"
         )
         try:
+            word = secrets.token_hex(12)
             with arena.connect("victim") as victim:
-                known = _furnish(arena, victim)
+                known = _furnish(word, victim)
             with arena.connect("attacker") as connection:
-                session = Session(connection)
+                session = Session(connection, word)
                 connection.add_notice_handler(lambda notice: session.seen.append(notice.message_primary or ""))
                 yield session, owner, known
         finally:
@@ -67,9 +73,8 @@ def _sides(arena: Arena) -> Iterator[tuple[Session, psycopg.Connection[Any], dic
             owner.execute("delete from dbml._workspaces where name in ('theirs', 'mine')")
 
 
-def _furnish(arena: Arena, victim: psycopg.Connection[Any]) -> dict[str, Any]:
+def _furnish(word: str, victim: psycopg.Connection[Any]) -> dict[str, Any]:
     """Make a workspace with the canary in everything it holds; returns what it is called."""
-    word = arena.canary
     victim.execute("select dbml.create_workspace('theirs', description => %s)", (word,))
     held = LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])
     held.word = word
@@ -109,7 +114,7 @@ def forged_requests(arena: Arena) -> str | None:
                     return f"answered: {got[:100]}"
         if "attacker" not in attacker(WHO):
             return "its own calls are not answered any more"
-        return _learned(arena, attacker)
+        return _learned(attacker)
 
 
 @attack_elsewhere
@@ -122,8 +127,8 @@ def replayed_and_altered_requests(arena: Arena) -> str | None:
             select encode(sha256(outer_key || sha256(inner_key || convert_to(header, 'UTF8'))), 'hex'), header from made"""
         send = "select tag from dblink('dbml0', %s) as t(tag text, head text, body text)"
         signature, header = owner.execute(signed).fetchone()  # type: ignore[misc]
-        if "pong" not in attacker(send, (f"open {signature} {header}",)):
-            return "the witness is broken: a signed request is not answered"
+        if "pong" not in (got := attacker(send, (f"open {signature} {header}",))):
+            return f"the witness is broken, a signed request is not answered: {got[:200]}"
         if "pong" in attacker(send, (f"open {signature} {header}",)):
             return "a request was answered twice"
         signature, header = owner.execute(signed).fetchone()  # type: ignore[misc]
@@ -173,7 +178,7 @@ def requests_that_claim_more(arena: Arena) -> str | None:
         wrong = owner.execute(
             "select username, workspace from dbml._runs where session_user_ = 'attacker' and (username <> 'attacker' or workspace = 'theirs')"
         ).fetchall()
-        return f"runs as another or elsewhere: {wrong}" if wrong else _learned(arena, attacker)
+        return f"runs as another or elsewhere: {wrong}" if wrong else _learned(attacker)
 
 
 TRAP = """
@@ -236,7 +241,7 @@ def functions_found_before_postgresqls_own(arena: Arena) -> str | None:
             attacker(statement)
         del owner, known
         got = [line for line in attacker.seen if line.startswith("GOT")]
-        return got[0][:200] if got else _learned(arena, attacker)
+        return got[0][:200] if got else _learned(attacker)
 
 
 @attack_elsewhere
@@ -273,7 +278,7 @@ def views_and_leaky_functions(arena: Arena) -> str | None:
                 attacker(f'select count(*) from {view} v where attack.leak_any(v."{column}")')
                 attacker(f'select 1 / (length(v."{column}"::text) - length(v."{column}"::text)) from {view} v')
                 attacker(f'select v."{column}"::text::integer from {view} v')
-        return _learned(arena, attacker)
+        return _learned(attacker)
 
 
 @attack_elsewhere
@@ -306,7 +311,7 @@ def every_function_on_anothers_things(arena: Arena) -> str | None:
                     attacker(f"call {call}" if kind == "p" else f"select * from {call}" + (" as t(x text)" if shaped else ""))
                     attacker("rollback" if name not in ("grant_workspace", "grant_model", "grant_script") else "commit")
         after = _state(owner)
-        return f"changed: {set(before) ^ set(after)}" if before != after else _learned(arena, attacker)
+        return f"changed: {set(before) ^ set(after)}" if before != after else _learned(attacker)
 
 
 def _value(argument: str, type_: str, named: dict[str, Any], theirs: int, function: str) -> str:
@@ -347,7 +352,7 @@ def roles_set_inside_the_input_query(arena: Arena) -> str | None:
     """Become another role within the input query: SET ROLE, set_config, session_authorization, query_to_xml, dblink, COPY."""
     with _sides(arena) as (attacker, owner, _):
         owner.execute("create table if not exists public.payroll (word text); revoke all on public.payroll from public")
-        owner.execute("insert into public.payroll values (%s)", (arena.canary,))
+        owner.execute("insert into public.payroll values (%s)", (attacker.word,))
         port = arena.targets["postgres_port"]
         try:
             for query in (
@@ -371,7 +376,7 @@ def roles_set_inside_the_input_query(arena: Arena) -> str | None:
                     attacker("rollback")
                     if "attacker" not in attacker("select current_user"):
                         return f"is another role after {query}"
-            return _learned(arena, attacker)
+            return _learned(attacker)
         finally:
             owner.execute("drop table public.payroll")
 
@@ -428,7 +433,7 @@ def private_tables_and_functions(arena: Arena) -> str | None:
             got = attacker(f"select {signature.partition('(')[0]}({', '.join(['null'] * count)})")
             if "42501" not in got and "42725" not in got:
                 return f"may call {signature}: {got[:80]}"
-        return _learned(arena, attacker)
+        return _learned(attacker)
 
 
 @attack_elsewhere
@@ -448,10 +453,10 @@ def speaking_with_the_worker_directly(arena: Arena) -> str | None:
                 "select * from dblink(%s, %s) as t(a text)", (f"host={host} port={port} user=dbml dbname=dbml", message)
             ).startswith("["):
                 return "was answered without a login"
-        return _learned(arena, attacker)
+        return _learned(attacker)
 
 
-def _learned(arena: Arena, attacker: Session) -> str | None:
-    found = [text for text in attacker.seen if arena.canary in text]
-    at = found[0].find(arena.canary) if found else 0
+def _learned(attacker: Session) -> str | None:
+    found = [text for text in attacker.seen if attacker.word in text]
+    at = found[0].find(attacker.word) if found else 0
     return f"learned the canary: …{found[0][max(0, at - 150) : at + 30]}" if found else None

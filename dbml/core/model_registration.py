@@ -1,7 +1,7 @@
 """How files become a version of a model: found, uploaded, and registered with what is said about them.
 
-A single file that holds a pickle (of pickle, cloudpickle or joblib) becomes the model that `dbml.predict` scores; anything
-else is kept as files for programs.  Nothing is unpickled here: the first bytes tell.
+A single file that holds a pickle (of pickle, cloudpickle or joblib) or skops' form of an estimator becomes the model that
+`dbml.predict` scores; anything else is kept as files for programs.  Nothing is unpickled here: the first bytes tell.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def register_from_path(
     stored = transfer.upload(workspace._connection, list(files.values()))
     listed = [{"path": inside, "digest": one.digest.hex()} for inside, one in zip(files, stored, strict=True)]
     only = next(iter(files.values())) if len(files) == 1 and place.is_file() else None
-    pickled = only is not None and holds_pickle(only.name, *_ends(only))
-    return _register(workspace, name, listed, "pickle" if pickled else "files", about)
+    kept_as = "files" if only is None else format_of(only.name, *_ends(only))
+    return _register(workspace, name, listed, kept_as, about)
 
 
 def register_from_bytes(workspace: Workspace, name: str, file_name: str, stream: IO[bytes], **about: Any) -> Model:
@@ -67,24 +67,26 @@ def register_from_run(run: Run, name: str, path: str | None, **about: Any) -> Mo
             f"the run must keep a file {wanted!r} to register it, got {[row['name'] for row in rows]}",
             hint=f"run.upload_file({wanted!r}, path)",
         )
-    listed, pickled = [], False
+    listed, kept_as = [], "files"
     if chosen == [wanted]:
         listed.append({"path": Path(wanted).name, "artifact": wanted})
         size = next(int(row["size_bytes"]) for row in rows if row["name"] == wanted)
-        pickled = holds_pickle(Path(wanted).name, *_stored_ends(run, wanted, size))
+        kept_as = format_of(Path(wanted).name, *_stored_ends(run, wanted, size))
     else:
         listed += [{"path": chosen_name.removeprefix(wanted + "/"), "artifact": chosen_name} for chosen_name in chosen]
-    return _register(run._workspace, name, listed, "pickle" if pickled else "files", {**about, "run_id": run._id})
+    return _register(run._workspace, name, listed, kept_as, {**about, "run_id": run._id})
 
 
-def holds_pickle(name: str, head: bytes, tail: bytes) -> bool:
-    """Tell whether a file holds a pickle, by its first and last bytes, and for a compressed one by its name.
+def format_of(name: str, head: bytes, tail: bytes) -> str:
+    """Return as what a file is kept, pickle, safe or files: by its first and last bytes, for some also by its name.
 
-    Source: pickle's opcodes PROTO (0x80, version) at the beginning and STOP (.) at the end.
+    Source: pickle's opcodes PROTO (0x80, version) at the beginning and STOP (.) at the end; of a zip the local header.
     """
     if head[:1] == b"\x80" and 2 <= (head[1:2] or b"\0")[0] <= 5 and tail.endswith(b"."):
-        return True
-    return name.lower().endswith(_PICKLED_NAMES) and head.startswith(_COMPRESSED)
+        return "pickle"
+    if name.lower().endswith(_PICKLED_NAMES) and head.startswith(_COMPRESSED):
+        return "pickle"
+    return "safe" if name.lower().endswith(".skops") and head.startswith(b"PK\x03\x04") else "files"
 
 
 def _register(workspace: Workspace, name: str, listed: list[dict[str, str]], kept_as: str, about: Mapping[str, Any]) -> Model:

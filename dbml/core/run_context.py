@@ -216,7 +216,7 @@ class ScriptRun:
         model_path: relative to the source directory, as `outputs/model.pkl`; by default the model's name.
         Raises: ModelPathNotFoundException.
         """
-        from dbml.core.model_registration import _ends, holds_pickle
+        from dbml.core.model_registration import _ends, format_of
 
         wanted = (model_path or model_name).rstrip("/")
         place = next((found for found in (Path(wanted), self._here / wanted) if found.exists()), None)
@@ -233,9 +233,9 @@ class ScriptRun:
         for path, file in files.items():
             kept[path] = wanted if place.is_file() else f"{wanted}/{path}"
             self._run.upload_file(kept[path], file)
-        pickled = place.is_file() and holds_pickle(place.name, *_ends(place))
+        kept_as = format_of(place.name, *_ends(place)) if place.is_file() else "files"
         version = self._run.register_files(
-            model_name, kept, format="pickle" if pickled else "files", framework=model_framework,
+            model_name, kept, format=kept_as, framework=model_framework,
             framework_version=model_framework_version, tags=tags, properties=properties, description=description,
         )  # fmt: skip
         return RegisteredModel(model_name, version)

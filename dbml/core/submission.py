@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dbml.core.environment import Environment
     from dbml.core.script_run_config import ScriptRunConfig
     from dbml.core.workspace import Workspace
+    from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
 
 ENDED = frozenset({"completed", "failed", "canceled", "interrupted"})
 SHORTEST_PAUSE_S = 0.1
@@ -69,11 +70,11 @@ def restore(workspace: Workspace, kept: str, path: str | os.PathLike[str] | None
 
 def submit(
     workspace: Workspace, experiment: str, config: ScriptRunConfig, tags: Mapping[str, Any] | None = None, *,
-    inputs: Mapping[str, str] | None = None, seed: int | None = None,
+    inputs: Mapping[str, Any] | None = None, seed: int | None = None,
 ) -> UUID:  # fmt: skip
     """Submit the script of a configuration; returns the run's id.
 
-    inputs: queries by name.
+    inputs: queries by name, or {"dataset": "name:version"}.
     Raises: RunConfigurationException where it names no script, or one that is not there; SnapshotException;
     NotImplementedError for what is run by a command, by MPI or on several nodes.
     """
@@ -84,12 +85,13 @@ def submit(
         raise NotImplementedError("a submitted script is one process; parallel of dbml.run_script runs several")
     directory = Path(config.source_directory)
     script = _script(directory, config.script)
-    arguments = [_argument(value) for value in config.arguments]
+    given: dict[str, Any] = dict(inputs or {})
+    arguments = [_argument(value, given) for value in config.arguments]
     variables = {**run_config.environment.environment_variables, **run_config.environment_variables}
     environment = _environment(workspace, run_config.environment)
     kept = keep_snapshot(workspace, directory)
     return workspace._connection.do(
-        submissions.submit, workspace.name, experiment, kept, script, arguments=arguments, inputs=inputs,
+        submissions.submit, workspace.name, experiment, kept, script, arguments=arguments, inputs=given,
         environment=environment, environment_variables=variables, timeout_s=run_config.max_run_duration_seconds, seed=seed,
         target=_target(run_config.target), tags=tags,
     )  # fmt: skip
@@ -116,21 +118,38 @@ def _script(directory: Path, script: Any) -> str:
     return name
 
 
-def _argument(value: Any) -> Any:
-    """Return an argument as JSON has it; numpy's numbers as numbers, paths and others as text."""
+def _argument(value: Any, inputs: dict[str, Any]) -> Any:
+    """Return an argument as JSON has it; numpy's numbers as numbers, paths and others as text.
+
+    A dataset becomes an input too, and its argument is its name and version.
+    """
+    if hasattr(value, "as_named_input"):  # a dataset; its class is not imported for that
+        value = value.as_named_input(f"input_{len(inputs)}")
+    if hasattr(value, "as_download") and hasattr(value, "dataset"):
+        inputs[value.name] = _dataset(value)
+        return inputs[value.name]["dataset"]
     if isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping) and set(value) == {"$secret"}:
         return dict(value)
-    if hasattr(value, "as_named_input") or type(value).__name__ == "DatasetConsumptionConfig":
-        raise NotImplementedError(
-            "a dataset cannot be an argument of a submitted script yet; Experiment.submit(…, inputs={'train': 'SELECT …'}) gives"
-            " the script a query's rows"
-        )
     if value is None:
         raise RunConfigurationException("an argument must be text or a number, got None")
     item = getattr(value, "item", None)
     return item() if callable(item) and getattr(value, "size", 1) == 1 else str(value)
+
+
+def _dataset(given: DatasetConsumptionConfig) -> dict[str, str]:
+    """Return a dataset as an input in SQL.
+
+    Raises: NotImplementedError for one of files, or with steps that only Python takes: these SQL does not read.
+    """
+    dataset = given.dataset
+    if dataset._definition.kind not in ("table", "query") or dataset._definition.steps or given.mode != "direct":
+        raise NotImplementedError(
+            f"the dataset {given.name!r} is made of files or has steps, and the worker reads tables and queries:"
+            " dataset.to_table('schema.table') makes one, and inputs={'train': 'TABLE schema.table'} gives it to the script"
+        )
+    return {"dataset": dataset._reference}
 
 
 def _environment(workspace: Workspace, environment: Environment) -> str | None:

@@ -7,9 +7,29 @@ neither the worker nor scikit-learn.
 
 from __future__ import annotations
 
-from dbml.data.data_type import DataType
-from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
-from dbml.data.file_dataset import FileDataset
-from dbml.data.tabular_dataset import TabularDataset
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dbml.data.data_type import DataType
+    from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
+    from dbml.data.file_dataset import FileDataset
+    from dbml.data.tabular_dataset import TabularDataset
+
+# Where each public name lives; pandas comes with them, and not before.
+_PLACES = {
+    "DataType": "dbml.data.data_type",
+    "DatasetConsumptionConfig": "dbml.data.dataset_consumption_config",
+    "FileDataset": "dbml.data.file_dataset",
+    "TabularDataset": "dbml.data.tabular_dataset",
+}
 
 __all__ = ["DataType", "DatasetConsumptionConfig", "FileDataset", "TabularDataset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        found = getattr(import_module(_PLACES[name]), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -84,7 +84,8 @@ class FileSystemDatastore(AbstractDatastore):
             ) from None
         credentials = self._row["credentials"]
         if self.datastore_type == "gcs" and "file" in credentials.get("token", {}):
-            secrets = {"token": str(Path(credentials["token"]["file"]).expanduser())}  # gcsfs reads the file itself
+            resolve(credentials, self.name)  # that it is there: gcsfs, which reads it, would take the path for a secret
+            secrets = {"token": str(Path(credentials["token"]["file"]).expanduser())}
         else:
             secrets = resolve(credentials, self.name)
         opened = system(**{**self._row["options"], **secrets})
@@ -96,6 +97,7 @@ class FileSystemDatastore(AbstractDatastore):
     def _list(self, pattern: str, dataset_id: int | None = None) -> list[paths.StoredFile]:
         system, root = self._system
         within = paths.fixed_part(pattern).rpartition("/")[0] if paths.has_pattern(pattern) else pattern
+        system.invalidate_cache()  # others write there too
         try:
             found = system.find(self._whole(within), detail=True)
         except FileNotFoundError:

@@ -140,7 +140,7 @@ def _names(source: Source, options: Mapping[str, Any], own_names: bool) -> list[
     head = ""
     try:
         with _content(source, options["encoding"]) as opened:
-            for line in iter(lambda: opened.readline(1 << 20), b""):
+            for line in iter(opened.readline, b""):
                 head += line.decode()
                 if head.strip() and head.count('"') % 2 == 0:  # a record, which may have line ends in quotes
                     break

@@ -203,6 +203,13 @@ def _record_version(connection: Connection) -> None:
         " only_row boolean primary key default true check (only_row),"
         " version text not null, applied_at timestamptz not null default now())"
     )
+    if connection.exec_driver_sql("select to_regclass('dbml._certificates')").scalar() is not None:
+        # What another version has compiled is proven anew before it is used.
+        connection.exec_driver_sql(
+            "update dbml._certificates set status = 'stale', reason = 'it was certified by dbml ' || dbml_version"
+            " where status = 'certified' and dbml_version is distinct from %(version)s",
+            {"version": __version__},
+        )
     connection.exec_driver_sql(
         "insert into dbml._schema_version (version) values (%(version)s)"
         " on conflict (only_row) do update set version = excluded.version, applied_at = now()",

@@ -1,1 +1,1 @@
-"""Engines: a fitted model in, scores out.  `python`, the model itself, always works."""
+"""Engines: a fitted model in, scores out.  `python`, the model itself, always works; `sql` is proven equal, or not used."""

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from dbml import errors
-
-Rows: TypeAlias = "npt.NDArray[Any] | pd.DataFrame"
+from dbml.engines.contract import Engine, Rows
 
 _BY_NAME = frozenset({"ColumnTransformer", "FunctionTransformer"})
 _TYPES = {
@@ -25,7 +24,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-class PythonEngine:
+class PythonEngine(Engine):
     """Scores with an estimator.
 
     features: names in the model's order, None where it does not know them; n_features: how many, None likewise.

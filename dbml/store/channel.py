@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
 
 PROTOCOL = 1  # of the messages between SQL and worker; sql/10_channel speaks the same
 
@@ -45,10 +47,11 @@ async def read(connection: AsyncConnection[Any]) -> Channel | None:
     return None if row is None else Channel(*row)
 
 
-async def register(connection: AsyncConnection[Any], host: str, port: int) -> None:
-    """Tell the database where the worker listens, as seen from the database."""
+async def register(connection: AsyncConnection[Any], host: str, port: int, packages: Mapping[str, str]) -> None:
+    """Tell the database where the worker listens, as seen from the database, and the versions of what it scores with."""
     await connection.execute(
-        "update dbml._worker set host = %s, port = %s, protocol = %s, registered_at = now()", (host, port, PROTOCOL)
+        "update dbml._worker set host = %s, port = %s, protocol = %s, registered_at = now(), packages = %s",
+        (host, port, PROTOCOL, Jsonb(dict(packages))),
     )
 
 

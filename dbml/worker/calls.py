@@ -6,6 +6,7 @@ A call takes messages (verb, head, body) from SQL and answers rows (tag, head, b
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import tempfile
@@ -15,6 +16,9 @@ from typing import IO, Any, Protocol
 from dbml import errors
 from dbml.worker.scorers import PICKLE, Frame, ModelNeeded
 from dbml.worker.space import room_for
+
+LONGEST_COMPILE_S = 600.0
+GRACE_S = 5.0  # for loading, and for the scorer to say itself that the time is over
 
 Row = tuple[str | None, str | None, str | bytes | None]
 
@@ -124,6 +128,8 @@ class ScoreCall:
                     return [
                         ("signature", json.dumps({"sent": sent, "type": about["prediction"]["type"]}, ensure_ascii=False), None)
                     ]
+                case "compile":
+                    return [await self._compile(spool)]
                 case form:
                     raise unknown(str(form))
         except ModelNeeded:
@@ -131,6 +137,24 @@ class ScoreCall:
         finally:
             if spool is not None:
                 spool.close()
+
+    async def _compile(self, spool: IO[bytes] | None) -> Row:
+        """Have the model compiled; a scorer that takes too long over it is stopped.
+
+        Raises: errors.LimitExceeded; ModelNeeded.
+        """
+        request = self._request
+        limit_s = min(float(request["time_limit_s"]), LONGEST_COMPILE_S)
+        head = {"tag": "compile", "digest": request["digest"], "signature": request.get("signature"), "time_limit_s": limit_s,
+                **self._loading}  # fmt: skip
+        try:
+            async with asyncio.timeout(limit_s + GRACE_S):
+                answer, body = await self._scorers.score(request["digest"], head, b"", spool, request["user"])
+        except TimeoutError:
+            raise errors.LimitExceeded(
+                f"the model takes longer to compile than {limit_s:g} s", detail={"limit": "time_limit_s", "value": limit_s}
+            ) from None
+        return ("compiled", json.dumps(answer, ensure_ascii=False), body)
 
     async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
         """Score one chunk."""

@@ -3,7 +3,7 @@
 Each query is in a security definer function of the submitter's, which alone decides what it may read: the worker has no
 right to any table, and whatever the query does, it cannot become the worker.  To dbml's own functions its caller is the
 role dbml_worker, which is in no workspace.
-Why: docs/decisions/0009-submitted-runs-wait-in-a-table.md.
+Why: docs/decisions/0010-submitted-runs-wait-in-a-table.md.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.inspections import InspectCall, Inspections
 from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
+from dbml.worker.packages import scoring_packages
 from dbml.worker.processes import Interpreter, Zygote
 from dbml.worker.record import RunRecord
 from dbml.worker.requests import Verifier, read_head, split
@@ -374,7 +375,7 @@ async def serve(settings: WorkerSettings) -> None:
         if settings.advertise is not None:
             seen_host, _, advertised = settings.advertise.rpartition(":")
             seen_port = int(advertised)
-        await telemetry.register(seen_host, seen_port)
+        await telemetry.register(seen_host, seen_port, scoring_packages())
         telemetry.start()
         submissions = Submissions(settings.dsn, channel.secret, telemetry, zygotes, settings.limits, router.adopt)
         submissions.start()

@@ -22,6 +22,7 @@ from dbml import columns, errors
 from dbml.engines.python import PythonEngine, type_of_kind, value_kind
 from dbml.formats.load import load
 from dbml.formats.policy import Policy
+from dbml.worker.compiling import compiled_answer
 from dbml.worker.frames import Frame, pack, read_frame
 from dbml.worker.sandbox import Limits, use_reserve
 from dbml.worker.script import sendable
@@ -84,6 +85,8 @@ class Scorer:
                 return _score_record(engine, head, body)
             case "describe":
                 return about(engine), b""
+            case "compile":
+                return compiled_answer(engine, head)
             case tag:
                 raise errors.ProtocolMismatch(f"a scorer does not know {tag!r}")
 

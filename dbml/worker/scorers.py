@@ -113,14 +113,12 @@ class Scorer:
         prediction that does not end.
         """
         self._uses += 1
-        self._verdict = None
         try:
             child = await self._tell(frames)
             answer, body = await child.receive()
         except (ChildLost, ConnectionError) as lost:
             self.stop()
-            verdict, self._verdict = self._verdict, None
-            raise verdict or errors.ScorerLost(
+            raise self._take_verdict() or errors.ScorerLost(
                 f"the scorer died while it scored: {lost}",
                 hint="the next call starts another; if it dies again, the model does it: try run.load_model in a script",
             ) from None
@@ -131,8 +129,14 @@ class Scorer:
             raise errors.from_fields(answer)
         return answer, body
 
+    def _take_verdict(self) -> errors.DbmlError | None:
+        """Return why the watch stopped the process, once."""
+        verdict, self._verdict = self._verdict, None
+        return verdict
+
     async def _tell(self, frames: list[Frame]) -> Child:
         """Send frames to the process; one that died while it had nothing to do is nobody's error."""
+        self._verdict = None
         while True:
             if self._child is not None and self._child.is_over:
                 self.stop()

@@ -7,6 +7,7 @@ there at once and belongs to who submitted the run, and it loads models of the r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import tempfile
@@ -65,6 +66,14 @@ class SubmittedCall:
     async def run(self) -> bool:
         """Run the script to its end; False where it could not begin and waits on."""
         try:
+            return await self._run()
+        except Exception as error:  # the edge where a run ends
+            log.exception("run %s failed unexpectedly", self._record.run_id)
+            await self._give_up(errors.DbmlError(f"dbml failed: {type(error).__name__}: {error}", hint="please report it"))
+            return True
+
+    async def _run(self) -> bool:
+        try:
             await self._build_environment()
             self._script = script = self._make()
             await script.open()
@@ -77,17 +86,16 @@ class SubmittedCall:
             if self._script is None:
                 await self._record.fail(error)
             return True
+        except Exception as error:  # the edge where a run ends: what was submitted may have been made by hand
+            log.exception("run %s could not begin", self._record.run_id)
+            await self._give_up(errors.DbmlError(f"dbml failed: {type(error).__name__}: {error}", hint="please report it"))
+            return True
         if not await self._record.has_begun():  # taken back, or the database is away
             self._record.leave_alone()
             await script.abandon(errors.CallCanceled("the run was taken back"))
             return False
-        try:
+        with contextlib.suppress(errors.DbmlError):  # it is in the record
             await self._converse(script)
-        except errors.DbmlError:
-            pass  # it is in the record
-        except Exception as error:  # the edge where a run ends
-            log.exception("run %s failed unexpectedly", script.run_id)
-            await self._give_up(errors.DbmlError(f"dbml failed: {type(error).__name__}: {error}", hint="please report it"))
         return True
 
     async def interrupt(self) -> None:

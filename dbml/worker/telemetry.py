@@ -16,7 +16,7 @@ import logging
 import select
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -300,9 +300,9 @@ class Telemetry:
         """Read the row that joins the database to its worker."""
         return await self.transact(channel.read)
 
-    async def register(self, host: str, port: int) -> None:
+    async def register(self, host: str, port: int, packages: Mapping[str, str]) -> None:
         """Tell the database where this worker listens, and close the records of a worker that was before it."""
-        await self.transact(lambda connection: channel.register(connection, host, port), durable=True)
+        await self.transact(lambda connection: channel.register(connection, host, port, packages), durable=True)
         await self._take_over()
         if not self._alone:
             log.warning("another worker serves this database still: new calls come here, its own runs are left to it")

@@ -23,7 +23,7 @@ log = logging.getLogger("dbml.watch")
 
 LOOK_S = 0.2
 CPU_GRACE_S = 1.0  # a satellite has prepared itself before its call, and is to speak first
-IDLE_CPU_S, IDLE_LOOK_S = 2.0, 10.0  # processor time of a model that nobody asks, and within which time
+IDLE_CPU_S, IDLE_LOOK_S = 2.0, 60.0  # processor time of a model that nobody asks, and within which time
 SMALLEST_PART = 0.05  # of the time that a large directory's files may be counted
 
 # What a language's interpreter takes for itself, in KB, where it is a process beside the satellite; and how many it is.

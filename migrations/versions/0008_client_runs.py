@@ -93,6 +93,7 @@ create table dbml._computes (
     created_by   text not null,
     primary key (workspace_id, name)
 )""",
+    "alter table dbml._model_files enable row level security",
     "alter table dbml._metric_writers enable row level security",
     "alter table dbml._computes enable row level security",
     """

@@ -14,8 +14,8 @@ begin
     if request ->> 'kind' = 'script' then
         home := (request ->> 'workspace_id')::bigint;
         request := request - 'submitted';   -- a snapshot's digest does not give a right to it; a run that is repeated does
-        if request ? 'replay_of' then
-            request := request || dbml_channel._repeat(request);
+        if request ? 'replay_of' then   -- whoever may run a stored script may not thereby run another's snapshot
+            request := request - 'stored_script' || dbml_channel._repeat(request);
         end if;
         if request ? 'stored_script' then
             stored := dbml_channel._find_script(request ->> 'stored_script', home, caller);

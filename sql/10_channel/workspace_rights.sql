@@ -20,6 +20,7 @@ create or replace function dbml_channel.may(workspace_id bigint, wanted text)
 returns boolean
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan   -- planned anew each time it would take longer than all the rest of a prediction
 -- Definer: reads private tables of grants, for the session's caller alone.
 as $$
 declare

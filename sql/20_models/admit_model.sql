@@ -9,9 +9,9 @@ begin
             (select string_agg(f, ', ' order by f) from jsonb_array_elements_text(policy -> 'formats') f)
             using errcode = 'ML026', detail = jsonb_build_object('model', model, 'format', format, 'policy', policy),
                   hint = 'SELECT name, model_formats, model_types FROM dbml.workspaces';
-    elsif format = 'rds' and policy -> 'types' <> 'null' then
-        raise exception 'model "%" is of format rds, whose types cannot be told, and workspace "%" allows certain types alone',
-            model, policy ->> 'workspace'
+    elsif format in ('rds', 'files') and policy -> 'types' <> 'null' then
+        raise exception 'model "%" is of format %, whose types cannot be told, and workspace "%" allows certain types alone',
+            model, format, policy ->> 'workspace'
             using errcode = 'ML026', detail = jsonb_build_object('model', model, 'format', format, 'policy', policy),
                   hint = 'SELECT name, model_formats, model_types FROM dbml.workspaces';
     end if;

@@ -2,6 +2,7 @@ create or replace function dbml_channel.may_use_model(workspace_id bigint, name 
 returns boolean
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 -- Definer: reads the private table of grants, for the session's caller alone.
 as $$
 begin
@@ -9,6 +10,7 @@ begin
         raise exception 'a right on a model must be predict, read or write, got %', coalesce(quote_literal(wanted), 'NULL')
             using errcode = 'ML009';
     end if;
+    -- First alone: most have the right by the workspace, and this is on the way of every prediction of one row.
     if dbml_channel.may(workspace_id, wanted) then
         return true;
     end if;

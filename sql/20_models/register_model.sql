@@ -21,6 +21,7 @@ as $$
 declare
     made integer;
     policy jsonb;
+    made_id bigint;
 begin
     if model_name is null or model_name ~ '[:@/[:cntrl:]]' or btrim(model_name) <> model_name or length(model_name) not between 1 and 255 then
         raise exception 'a model''s name must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(model_name), 'NULL')
@@ -34,14 +35,14 @@ begin
     -- Versions count from 1 without a gap: one registration of a name at a time, to the end of the transaction.
     perform pg_advisory_xact_lock(hashtextextended('dbml model ' || workspace || ' ' || model_name, 0));
     insert into dbml._models (workspace_id, name, version, digest, format, framework, framework_version, signature,
-                              description, tags, properties, run_id, environment_id, created_by)
+                              description, tags, properties, run_id, environment_id, created_by, engine)
     select workspace, model_name, coalesce(max(m.version), 0) + 1, blob, coalesce(about ->> 'format', 'pickle'),
            about ->> 'framework', about ->> 'framework_version',
            nullif(about -> 'signature', 'null'), about ->> 'description', coalesce(nullif(about -> 'tags', 'null'), '{}'),
            coalesce(nullif(about -> 'properties', 'null'), '{}'), (about ->> 'run_id')::uuid,
-           (about ->> 'environment_id')::bigint, role
+           (about ->> 'environment_id')::bigint, role, (array_agg(m.engine order by m.version desc))[1]
     from dbml._models m where m.workspace_id = workspace and m.name = model_name
-    returning version into made;
+    returning version, model_id into made, made_id;
     if about ->> 'alias' is not null then
         insert into dbml._model_aliases (workspace_id, name, alias, version)
         values (workspace, model_name, about ->> 'alias', made)
@@ -50,6 +51,7 @@ begin
     select jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) into policy
     from dbml._workspaces w where w.workspace_id = workspace;
     perform dbml_channel._admit_model(model_name, blob, coalesce(about ->> 'format', 'pickle'), policy);
+    perform dbml_channel._compile_quietly(made_id);
     return made;
 end
 $$;

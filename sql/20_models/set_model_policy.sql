@@ -22,6 +22,9 @@ begin
     end if;
     update dbml._workspaces w set model_formats = formats, model_types = allowed_types
     where w.workspace_id = home;
+    -- What a safe file holds is asked at every load, and SQL loads nothing: it was compiled under the policy of that time.
+    update dbml._certificates c set status = 'stale', reason = 'the workspace''s policy has been set since: compile it again'
+    from dbml._models m where m.model_id = c.model_id and m.workspace_id = home and m.format = 'safe' and c.status = 'certified';
 end
 $$;
 comment on function dbml.set_model_policy(text, text[], text[]) is
@@ -30,6 +33,7 @@ comment on function dbml.set_model_policy(text, text[], text[]) is
 formats: of pickle, safe (a skops file) and rds (R''s); NULL is all. allowed_types: what a model may hold beside what is
 harmless by itself (plain values, numpy''s arrays, scikit-learn''s own estimators): full names, package.module.Class, or
 package.* for what a package defines; NULL lets a pickle import anything, and a safe file nothing more. It is found from
-the bytes, without loading them. Both NULL: no policy. The workspace''s owners and administrators may set it.
+the bytes, without loading them. Both NULL: no policy. Safe files are scored by Python until
+dbml.compile_model has compiled them again. The workspace''s owners and administrators may set it.
 Errors: ML009 a format or a name that is none; ML050 no such workspace; 42501 for who does not own it.
 Example: SELECT dbml.set_model_policy(''default'', formats => ''{safe,pickle}'', allowed_types => ''{xgboost.*}'');';

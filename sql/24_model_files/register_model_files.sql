@@ -24,7 +24,10 @@ declare
     file record;
     blob bytea;
     whole bytea;
-    listed jsonb := '[]';
+    paths text[] := '{}';
+    digests bytea[] := '{}';
+    former text;
+    listed jsonb;
     made integer;
     its_id bigint;
 begin
@@ -45,7 +48,7 @@ begin
         if file.path is null or file.path = '' or file.path ~ '(^|/)[.][.]?(/|$)|^/|//|/$' then
             raise exception 'the path of a model''s file must be relative, without . and .., got %', coalesce(quote_literal(file.path), 'NULL')
                 using errcode = 'ML009';
-        elsif listed -> -1 ->> 'path' = file.path then
+        elsif former = file.path then
             raise exception 'the path of a model''s file must be given once, got "%" twice', file.path using errcode = 'ML009';
         elsif file.artifact is not null then
             select a.digest into blob from dbml._artifacts a where (a.run_id, a.name) = (found_run.run_id, file.artifact) for key share;
@@ -62,9 +65,12 @@ begin
             end;
             perform dbml._use_upload(blob);
         end if;
-        listed := listed || jsonb_build_object('path', file.path, 'sha256', encode(blob, 'hex'),
-            'size', (select b.size from dbml._blobs b where b.digest = blob));
+        paths := paths || file.path;
+        digests := digests || blob;
+        former := file.path;
     end loop;
+    select jsonb_agg(jsonb_build_object('path', f.path, 'sha256', encode(f.digest, 'hex'), 'size', b.size) order by f.position) into listed
+    from unnest(paths, digests) with ordinality f(path, digest, position) join dbml._blobs b on b.digest = f.digest;
     -- A folder's bytes are the list of its files.
     whole := case when format <> 'files' then blob else dbml._store_blob(convert_to(jsonb_build_object('files', listed)::text, 'UTF8')) end;
     made := dbml._add_model(home.id, name, whole, jsonb_build_object('format', format,
@@ -75,7 +81,7 @@ begin
     where (m.workspace_id, m.name, m.version) = (home.id, register_model_files.name, made)
     returning m.model_id into its_id;
     insert into dbml._model_files (model_id, path, digest)
-    select its_id, f ->> 'path', decode(f ->> 'sha256', 'hex') from jsonb_array_elements(listed) f;
+    select its_id, f.path, f.digest from unnest(paths, digests) f(path, digest);
     return made;
 end
 $$;
@@ -83,8 +89,8 @@ comment on function dbml.register_model_files(text, jsonb, text, text, text, jso
 'Register uploaded files as the next version of a model; returns the version.
 
 files is [{"path": "model/weights.bin", "digest": "SHA-256 in hex"}, ...], of bytes uploaded by upload_bytes or finish_upload,
-or {"path", "artifact"} for what run_id keeps. format ''pickle'' is one file with a pickled estimator, which dbml.predict
-scores; ''files'', any files for programs of yours. details is for what a program wants to remember.
+or {"path", "artifact"} for what run_id keeps. format ''pickle'' is one file with a pickled estimator, ''safe'' one with a
+skops file, which dbml.predict scores; ''files'', any files for programs of yours. details is for what a program wants to remember.
 Errors: ML009 paths, formats or names that break a rule; ML053 bytes that you did not upload; ML052 no such artifact.
 Example: SELECT dbml.register_model_files(''manual-files'',
     jsonb_build_array(jsonb_build_object(''path'', ''readme.txt'', ''digest'', encode(dbml.upload_bytes(''hello''), ''hex''))));';

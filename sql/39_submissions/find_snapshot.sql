@@ -2,10 +2,10 @@ create or replace function dbml_channel.find_snapshot(snapshot text, workspace b
 returns bytea
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
--- Definer: reads a private table.  That a snapshot is there, its name tells: it is the digest of what it holds.
+-- Definer: reads a private table.  Who may not read the workspace does not learn that a snapshot is there.
 as $$
 begin
-    if snapshot ~ '^[0-9a-f]{64}$' and exists (select from dbml._snapshots s
+    if snapshot ~ '^[0-9a-f]{64}$' and dbml_channel.may(workspace, 'read') and exists (select from dbml._snapshots s
             where (s.workspace_id, s.digest) = (workspace, decode(snapshot, 'hex'))) then
         return decode(snapshot, 'hex');
     end if;

@@ -18,7 +18,7 @@ language plpgsql volatile parallel unsafe security invoker
 -- Invoker: the functions that hold the input queries must be the caller's.
 as $$
 begin
-    return dbml_channel.submit(experiment, snapshot, script, arguments, dbml_channel.make_sources(inputs), environment,
+    return dbml_channel.submit(experiment, snapshot, script, arguments, dbml_channel.make_sources(inputs, workspace), environment,
         environment_variables, pool, timeout, seed, target, tags, properties, workspace);
 end
 $$;
@@ -29,7 +29,7 @@ snapshot is what dbml.create_snapshot returned, script the path of a file in it,
 would, in a fresh process with the snapshot''s files as its working directory, in the environment, under the pool''s
 limits. It begins when your transaction has committed and its turn has come, and goes on when your session ends. If its
 worker dies before it began, the next worker begins it; if it dies later, the run is interrupted.
-inputs is {"train": "SELECT ..."}: the queries run when the run begins, as you, and read what is there then; in the script
+inputs is {"train": "SELECT ...", "test": {"dataset": "iris:2"}}: the queries, and those of the datasets, run when the run begins, as you, and read what is there then; in the script
 Run.get_context().input_datasets["train"].to_pandas_dataframe() has their rows.
 arguments is a list of texts, numbers and truth values; in it and in environment_variables {"$secret": value} is the
 value for the script, and neither recorded nor logged. Follow the run by dbml.runs, dbml.run_log and dbml.metrics, stop
@@ -77,6 +77,11 @@ begin
     end if;
     perform dbml_channel._check_inputs_v1(sources, caller);
     home := dbml_channel.find_workspace(workspace, 'write');
+    -- Of which dataset an input is, is found here, and not taken from who calls.
+    sources := dbml_channel.with_datasets(
+        (select coalesce(jsonb_agg(s - array['asked', 'dataset', 'dataset_id'] order by o), '[]') from jsonb_array_elements(sources) with ordinality u(s, o)),
+        jsonb_build_object('workspace', home.name, 'datasets', (
+            select coalesce(jsonb_object_agg(s ->> 'name', s ->> 'asked'), '{}') from jsonb_array_elements(sources) s where s ? 'asked')));
     digest := dbml_channel.find_snapshot(snapshot, home.id);
     params := dbml_channel.submitted_params(arguments, environment_variables);
     pool := coalesce(pool, (select p.name::text from dbml._pools p where p.name::text = target));

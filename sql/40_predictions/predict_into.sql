@@ -1,4 +1,4 @@
-create or replace function dbml.predict_into(model text, input_query text, target text, mode text default 'create')
+create or replace function dbml.predict_into(model text, input_query text, target text, mode text default 'create', engine text default null)
 returns bigint
 language plpgsql volatile parallel unsafe security invoker
 -- Invoker: the target is made and written with the caller's rights.
@@ -8,6 +8,8 @@ declare
     predicted text;
     place text;
     written bigint;
+    compiled record;
+    scored text;
 begin
     if mode is null or mode not in ('create', 'append', 'replace') then
         raise exception 'mode must be ''create'', ''append'' or ''replace'', got %', coalesce(quote_literal(mode), 'NULL')
@@ -23,8 +25,25 @@ begin
         raise exception 'a table can have 1600 columns at most, got % and the prediction', cardinality(shape.names)
             using errcode = 'ML005', detail = '{"limit": "columns", "value": 1600}';
     end if;
-    predicted := dbml_channel.prediction_type(model, null);
+    compiled := dbml_channel.score_call(model, engine, shape.names, shape.types, shape.kinds);
+    predicted := coalesce(compiled.type, dbml_channel.prediction_type(model, null));
     select string_agg(quote_ident(part), '.') into place from unnest(parse_ident(target)) part;
+    if compiled.expression is not null then
+        scored := dbml_channel.scored_rows(input_query, compiled.expression, shape.types, format('%s, %s as prediction',
+            (select string_agg(format('scored.c%s::%s as %I', i, t, n), ', ' order by i) from unnest(shape.names, shape.types) with ordinality u(n, t, i)),
+            dbml_channel.scored_value(compiled.type, compiled.type)));
+        begin
+            if mode = 'create' or mode = 'replace' and to_regclass(place) is null then
+                return dbml_channel.write_scored(format('create table %s as %s', place, scored));
+            elsif mode = 'replace' then
+                execute format('truncate %s', place);
+            end if;
+            return dbml_channel.write_scored(format('insert into %s (%s, prediction) %s', place,
+                (select string_agg(quote_ident(n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)), scored));
+        exception when data_exception or sqlstate 'MLX01' then
+            null;   -- the model scores them, or says what is wrong with them
+        end;
+    end if;
     if mode = 'create' or (mode = 'replace' and to_regclass(place) is null) then
         execute format('create table %s (%s)', place,
             (select string_agg(format('%I %s', n, t), ', ' order by i)
@@ -43,10 +62,25 @@ begin
     return written;
 end
 $$;
-comment on function dbml.predict_into(text, text, text, text) is
+comment on function dbml.predict_into(text, text, text, text, text) is
 'Score a query''s rows into a table: the query''s columns, then prediction; returns the number of rows written.
 
 mode ''create'' makes the table, ''append'' adds to it by column name, ''replace'' empties it first (or makes it).
 The query is read, scored and written chunk by chunk, in your transaction.
 Errors: as dbml.predict over a query; 42P07 where the table exists; ML009 for another mode.
 Example: SELECT dbml.predict_into(''demo-iris'', ''SELECT * FROM demo.iris'', ''demo.iris_scored'');';
+
+create or replace function dbml_channel.write_scored(statement text)
+returns bigint
+language plpgsql volatile parallel unsafe security invoker
+set jit = off
+as $$
+declare
+    written bigint;
+begin
+    execute statement;
+    get diagnostics written = row_count;
+    return written;
+end
+$$;
+comment on function dbml_channel.write_scored(text) is 'Run a statement that writes what a compiled model scores; returns the number of rows.';

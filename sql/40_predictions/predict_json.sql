@@ -1,12 +1,26 @@
-create or replace function dbml.predict_json(model text, input_query text)
+create or replace function dbml.predict_json(model text, input_query text, engine text default null)
 returns setof jsonb
 language plpgsql volatile parallel unsafe security invoker
 as $$
 declare
     shape record;
     predicted text;
+    compiled record;
 begin
     shape := dbml_channel.describe(input_query);
+    compiled := dbml_channel.score_call(model, engine, shape.names, shape.types, shape.kinds);
+    if compiled.expression is not null then
+        begin
+            return query execute 'select * from dbml_channel.run_scored($1) as t(scored jsonb)' using dbml_channel.scored_rows(
+                input_query, compiled.expression, shape.types,
+                format('(select to_jsonb(given) from (select %s) given) || jsonb_build_object(''prediction'', %s)',
+                    (select string_agg(format('scored.c%s as %I', i, n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)),
+                    dbml_channel.scored_value(compiled.type, compiled.type)));
+            return;
+        exception when data_exception or sqlstate 'MLX01' then
+            null;   -- the model scores them, or says what is wrong with them
+        end;
+    end if;
     predicted := dbml_channel.prediction_type(model, null);
     return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false) as t(scored jsonb)',
         'predict',
@@ -17,7 +31,7 @@ begin
               jsonb_build_object('name', 'prediction', 'type', predicted, 'kind', dbml_channel.kind(predicted::regtype));
 end
 $$;
-comment on function dbml.predict_json(text, text) is
+comment on function dbml.predict_json(text, text, text) is
 'Score a query''s rows and return each as a JSON object: its columns and "prediction". predict without a column list.
 
 Errors: as dbml.predict over a query.

@@ -1,4 +1,4 @@
-create or replace function dbml.predict(model text, input_query text)
+create or replace function dbml.predict(model text, input_query text, engine text default null)
 returns setof record
 language plpgsql volatile parallel unsafe security invoker
 as $$
@@ -10,9 +10,11 @@ declare
     said text;
     misfit integer;
     columns text;
+    compiled record;
 begin
     shape := dbml_channel.describe(input_query);
-    natural_type := dbml_channel.prediction_type(model, null);
+    compiled := dbml_channel.score_call(model, engine, shape.names, shape.types, shape.kinds);
+    natural_type := coalesce(compiled.type, dbml_channel.prediction_type(model, null));
     guess := shape.types || natural_type;
     total := cardinality(guess);
     loop
@@ -43,6 +45,17 @@ begin
     end if;
     select string_agg(format('%s %s', quote_ident('c' || i), t), ', ' order by i) into columns
     from unnest(guess) with ordinality u(t, i);
+    if compiled.expression is not null then
+        begin
+            return query execute format('select * from dbml_channel.run_scored($1) as t(%s)', columns) using dbml_channel.scored_rows(
+                input_query, compiled.expression, shape.types, format('%s, %s',
+                    (select string_agg(format(case when t = guess[i] then 'scored.c%s' else 'scored.c%s::%s' end, i, guess[i]), ', ' order by i)
+                     from unnest(shape.types) with ordinality u(t, i)), dbml_channel.scored_value(compiled.type, guess[total])));
+            return;
+        exception when data_exception or sqlstate 'MLX01' then
+            null;   -- the model scores them, or says what is wrong with them
+        end;
+    end if;
     return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false) as t(%s)', 'predict',
         format('select %s, %s from %s',
             (select string_agg(case when t = guess[i] then 'c' || i else format('c%s::%s', i, guess[i]) end, ', ' order by i)
@@ -52,7 +65,7 @@ begin
               jsonb_build_object('name', 'prediction', 'type', guess[total], 'kind', dbml_channel.kind(guess[total]::regtype));
 end
 $$;
-comment on function dbml.predict(text, text) is
+comment on function dbml.predict(text, text, text) is
 'Score a query''s rows: its columns, untouched and in order, then the prediction.
 
 The model''s features are found by column name, in whatever order; other columns pass through. The query

@@ -28,4 +28,4 @@ comment on function dbml.create_experiment(text, text, jsonb, text) is
 
 start_run and the argument experiment of run_script make one of themselves.
 Errors: ML009 a name that is not plain; ML050 no such workspace.
-Example: SELECT dbml.create_experiment(''manual'', ''what the manual shows'');';
+Example: SELECT dbml.create_experiment(''by-hand'', ''tried by hand'');';

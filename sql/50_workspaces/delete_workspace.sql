@@ -23,8 +23,11 @@ begin
         union select f.digest from dbml._model_files f join dbml._models m using (model_id) where m.workspace_id = home.id
         union select f.digest from dbml._image_files f join dbml._images i using (image_id) where i.workspace_id = home.id
         union select s.digest from dbml._snapshots s where s.workspace_id = home.id
+        union select f.digest from dbml._files f where f.workspace_id = home.id
+        union select f.digest from dbml._dataset_files f where f.workspace_id = home.id
         union select a.digest from dbml._artifacts a join dbml._runs r using (run_id) where r.workspace_id = home.id) d;
     delete from dbml._runs r where r.workspace_id = home.id;
+    delete from dbml._run_datasets d where d.workspace_id = home.id;   -- refers to nothing
     delete from dbml._experiments e where e.workspace_id = home.id;
     delete from dbml._images i where i.workspace_id = home.id;   -- before the models, to which they refer
     delete from dbml._models m where m.workspace_id = home.id;   -- before the environments, to which they refer
@@ -34,7 +37,7 @@ begin
 end
 $$;
 comment on function dbml.delete_workspace(text) is
-'Delete a workspace with all that is in it: models, runs and what they kept, datasets, environments; returns the id it had.
+'Delete a workspace with all that is in it: models, runs and what they kept, files, datasets, environments; returns the id it had.
 
 It belongs to the transaction: rolled back, all of it is there again.
 Errors: ML050 no such workspace; ML009 "default", or a workspace with runs that go on.

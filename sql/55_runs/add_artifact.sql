@@ -42,4 +42,4 @@ comment on function dbml.add_artifact(uuid, text, bytea, text, text, boolean) is
 
 digest is what upload_bytes or finish_upload returned; the upload is used up. replace takes the place of one of that name.
 Errors: ML053 bytes that you did not upload; ML009 a name that is taken; ML052 no such run.
-Example: SELECT dbml.add_artifact(dbml.start_run(''manual''), ''notes/first.txt'', dbml.upload_bytes(''hello''));';
+Example: SELECT dbml.add_artifact(dbml.start_run(''by-hand''), ''notes/first.txt'', dbml.upload_bytes(''hello''));';

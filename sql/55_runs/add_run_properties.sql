@@ -27,4 +27,4 @@ comment on function dbml.add_run_properties(uuid, jsonb) is
 'Give a run properties, which are for good: another value for one that is there is an error. Returns all of them.
 
 Errors: ML009 another value, or no JSON object; ML052 no such run.
-Example: SELECT dbml.add_run_properties(dbml.start_run(''manual''), ''{"author": "me"}'');';
+Example: SELECT dbml.add_run_properties(dbml.start_run(''by-hand''), ''{"author": "me"}'');';

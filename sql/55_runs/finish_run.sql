@@ -35,4 +35,4 @@ comment on function dbml.finish_run(uuid, text, text) is
 
 Again with the same status it does nothing.
 Errors: ML009 another status, a run that has ended otherwise, or a script''s; ML052 no such run.
-Example: SELECT dbml.finish_run(dbml.start_run(''manual''), ''failed'', ''no data'');';
+Example: SELECT dbml.finish_run(dbml.start_run(''by-hand''), ''failed'', ''no data'');';

@@ -11,4 +11,4 @@ comment on function dbml.log_metric(uuid, text, double precision, bigint) is
 'Log a value of a run; the same name again is the next value of a series.
 
 Errors: ML009 no name or no value; ML052 no such run.
-Example: SELECT dbml.log_metric(dbml.start_run(''manual''), ''rmse'', 0.25);';
+Example: SELECT dbml.log_metric(dbml.start_run(''by-hand''), ''rmse'', 0.25);';

@@ -69,4 +69,4 @@ A value is a number, true, false, text, or "NaN", "Infinity", "-Infinity"; kind 
 writer and sequence let a client send a batch again after its connection broke: a sequence that is not above the writer''s
 last one is not written again. Several sessions may log to one run at once: each value is kept once.
 Errors: ML009 no such form, or a script''s run that has not ended; ML052 no such run.
-Example: SELECT dbml.log_metrics(dbml.start_run(''manual''), ''{"rmse": 0.25, "rows": 442}'');';
+Example: SELECT dbml.log_metrics(dbml.start_run(''by-hand''), ''{"rmse": 0.25, "rows": 442}'');';

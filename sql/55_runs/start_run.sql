@@ -44,4 +44,4 @@ Then log_metric, log_metrics, tag_run and add_artifact, and finish_run at the en
 where that ends before finish_run, dbml.runs shows it as interrupted. lasting: it waits for finish_run however long, for a
 run that several sessions share. Behind a pooler that deals out transactions the session is the pooler''s, not yours.
 Errors: ML009 arguments that are no JSON objects; ML050 no such workspace; ML052 no such parent.
-Example: SELECT dbml.start_run(''manual'', params => ''{"alpha": 0.5}'');';
+Example: SELECT dbml.start_run(''by-hand'', params => ''{"alpha": 0.5}'');';

@@ -23,4 +23,4 @@ comment on function dbml.tag_run(uuid, jsonb, text[]) is
 'Set tags of a run, and remove those named; returns what there is then.
 
 Errors: ML009 tags that are no JSON object, or a script''s run that has not ended; ML052 no such run.
-Example: SELECT dbml.tag_run(dbml.start_run(''manual''), ''{"data": "2026-10"}'');';
+Example: SELECT dbml.tag_run(dbml.start_run(''by-hand''), ''{"data": "2026-10"}'');';

@@ -97,9 +97,13 @@ as $$
     from dbml.runs r, jsonb_array_elements(r.inputs) i, jsonb_array_elements_text(i -> 'relations') t(name)
     where r.workspace = lineage_edges.workspace and r.inputs <> '[]'
     union
-    select 'dataset', i ->> 'dataset', 'read by', 'run', r.run_id::text, r.started_at
-    from dbml.runs r, jsonb_array_elements(r.inputs) i
-    where r.workspace = lineage_edges.workspace and r.inputs <> '[]' and i ? 'dataset'
+    select 'dataset', d.dataset, 'read by', 'run', d.run_id::text, d.linked_at
+    from dbml.run_datasets d where d.workspace = lineage_edges.workspace
+    union all
+    -- What a program said when it registered a model.
+    select 'dataset', (d -> 1 ->> 'name') || coalesce(':' || (d -> 1 ->> 'version'), ''), 'given for', 'model', m.name || ':' || m.version, m.created_at
+    from dbml.models m, jsonb_array_elements(case when jsonb_typeof(m.details -> 'datasets') = 'array' then m.details -> 'datasets' else '[]' end) d
+    where m.workspace = lineage_edges.workspace and d -> 1 ->> 'name' is not null
     union all
     select 'script', case when r.kind = 'submitted' then r.script || ' in snapshot ' || left(r.snapshot, 12)
                           when r.stored_script is not null then r.stored_script || ':' || r.stored_version

@@ -94,7 +94,9 @@ begin
         order by (e.name, e.version) = (run ->> 'environment', (run ->> 'environment_version')::integer) desc, e.version desc limit 1;
     end if;
     return dbml_channel.script_request(run ->> 'script', null,
-            coalesce((select jsonb_object_agg(i ->> 'name', i -> 'query') from jsonb_array_elements(run -> 'inputs') i), '{}'),
+            coalesce((select jsonb_object_agg(i ->> 'name', case
+                when i ? 'dataset' and to_jsonb(dbml_channel.query_of_dataset(i ->> 'dataset', run ->> 'workspace')) = i -> 'query'
+                then jsonb_build_object('dataset', i -> 'dataset') else i -> 'query' end) from jsonb_array_elements(run -> 'inputs') i), '{}'),
             params, run ->> 'language', coalesce(options ->> 'input_name', 'InputDataSet'), coalesce(options ->> 'output_name', 'OutputDataSet'),
             (select array_agg(k) from jsonb_array_elements_text(options -> 'partition_by') k),
             (select array_agg(k) from jsonb_array_elements_text(options -> 'order_by') k),
@@ -105,6 +107,19 @@ begin
 end
 $$;
 comment on function dbml_channel.replay_request(jsonb, jsonb) is 'The request of a call that repeats a run.';
+
+create or replace function dbml_channel.query_of_dataset(dataset text, workspace text)
+returns text
+language plpgsql stable parallel restricted security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return dbml.dataset_query(dataset, workspace);
+exception when others then
+    return null;   -- the version is gone; its query is in the run's record
+end
+$$;
+comment on function dbml_channel.query_of_dataset(text, text) is 'The query of a dataset''s version; NULL where that is gone.';
 
 create or replace function dbml_channel.replay_conditions(first jsonb, second jsonb)
 returns table (what text, original text, replayed text, same boolean)
@@ -121,12 +136,11 @@ as $$
         (5, 'python', first -> 'software' ->> 'python', second -> 'software' ->> 'python'),
         (6, 'dbml', first -> 'software' ->> 'dbml', second -> 'software' ->> 'dbml')) c(o, what, original, replayed)
     union all
-    -- A query that reads no table gives the same rows, and so does a dataset's version.  Tables have no versions.
-    select 'input ' || (i ->> 'name'), i ->> 'query', coalesce(
-               'dataset ' || (i ->> 'dataset'),
+    -- A query that reads no table gives the same rows.  Tables have no versions, and a dataset's is of its query.
+    select 'input ' || (i ->> 'name'), coalesce('dataset ' || (i ->> 'dataset'), i ->> 'query'), coalesce(
                'read again from ' || nullif((select string_agg(t, ', ') from jsonb_array_elements_text(i -> 'relations') t), ''),
-               i ->> 'query'),
-           case when i ? 'dataset' or i -> 'relations' = '[]' then true end
+               'dataset ' || (i ->> 'dataset'), i ->> 'query'),
+           case when i -> 'relations' = '[]' then true end
     from jsonb_array_elements(first -> 'inputs') i
     union all
     select 'model ' || (o ->> 'asked'), (o ->> 'name') || ':' || (o ->> 'version'), (r ->> 'name') || ':' || (r ->> 'version'),

@@ -23,10 +23,13 @@ PLPYTHON = Path("/usr/lib/postgresql/15/lib/plpython3.so")
         "run_script",
         "predict_one",
         "predict_into",
+        "engines",
         "memory",
         "pieces",
         "streaming",
+        "folder",
         "models",
+        "transfer",
         pytest.param("r_script", marks=pytest.mark.needs_r),
     ],
 )
@@ -65,3 +68,9 @@ def test_many_connections_are_all_answered_rightly() -> None:
     command = [sys.executable, "-m", "benchmarks.connections", "--clients", "50", "--transactions", "10"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0 and "500 of 500" in done.stdout, done.stdout + done.stderr
+
+
+def test_fuzzing_prints_what_came_of_it() -> None:
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--quick", "--plain", "requests", "pickle"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0 and done.stdout.count("2,000") == 2, done.stdout + done.stderr

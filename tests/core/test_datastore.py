@@ -187,6 +187,8 @@ def test_a_bucket_by_fsspecs_memory(ws: Workspace, tmp_path: Path, monkeypatch: 
     )
     (tmp_path / "a").write_text("a")
     lake.upload_files(["a"], target_path="x")
+    with lake._open(lake._list("x/a")[0]) as stream:
+        assert stream.read() == b"a"
     assert paths(lake) == ["x/a"] and lake.download("down") == 1 and (tmp_path / "down/x/a").read_text() == "a"
     assert opened[0] == {"key": "the key", "secret": "the secret", "client_kwargs": {"endpoint_url": "http://127.0.0.1:1"}}
     monkeypatch.delenv("LAKE_KEY")

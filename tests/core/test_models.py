@@ -6,19 +6,22 @@ import hashlib
 import json
 import os
 import pickle
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import psycopg
 import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression, Ridge
 
 from dbml import errors
-from dbml.core import Experiment, Model, Run, Workspace
+from dbml.core import Dataset, Experiment, Model, Run, Workspace
 from dbml.core.resource_configuration import ResourceConfiguration
+from dbml.data.text_files import HeaderWarning
 from dbml.exceptions import ModelNotFoundException, ModelPathNotFoundException, UserErrorException, WebserviceException
 
 ROW = [1, 2, 3, 4, 5, 4, 3, 2, 9, 187]
@@ -38,12 +41,27 @@ def _predict(db: psycopg.Connection[Any], ws: Workspace, model: str, row: list[f
     return db.execute("SELECT dbml.predict(%s, %s::float8[])", (model, row)).fetchone()[0]  # type: ignore[index]
 
 
-def test_the_walk_through_up_to_its_data(ws: Workspace, pickled: Path, db: psycopg.Connection[Any]) -> None:
+def test_the_walk_through(place: Path, pickled: Path, db: psycopg.Connection[Any]) -> None:
+    """What the documentation of the former service walks through, with its imports renamed, up to the deployment."""
+    X, y = load_diabetes(return_X_y=True)  # noqa: N806
+    np.savetxt("features.csv", X, delimiter=",")
+    np.savetxt("labels.csv", y, delimiter=",")
+    ws = Workspace.create(
+        name="my-workspace-" + uuid.uuid4().hex[:8], subscription_id="<azure-subscription-id>", resource_group="group",
+        create_resource_group=True, location="eastus2",
+    )  # fmt: skip
+    datastore = ws.get_default_datastore()
+    datastore.upload_files(files=["./features.csv", "./labels.csv"], target_path="sklearn_regression/", overwrite=True)
+    with pytest.warns(HeaderWarning):
+        input_dataset = Dataset.Tabular.from_delimited_files(path=[(datastore, "sklearn_regression/features.csv")])
+    with pytest.warns(HeaderWarning):
+        output_dataset = Dataset.Tabular.from_delimited_files(path=[(datastore, "sklearn_regression/labels.csv")])
+    assert input_dataset.to_pandas_dataframe().shape == (441, 10), "the first row has become the names of the columns"
     with pytest.warns(UserWarning, match=r"as of scikit-learn 0\.19\.1"):
         model = Model.register(
             workspace=ws, model_name="my-sklearn-model", model_path="./sklearn_regression_model.pkl",
             model_framework=Model.Framework.SCIKITLEARN, model_framework_version="0.19.1",
-            sample_input_dataset=None, sample_output_dataset=None,
+            sample_input_dataset=input_dataset, sample_output_dataset=output_dataset,
             resource_configuration=ResourceConfiguration(cpu=1, memory_in_gb=0.5),
             description="Ridge regression model to predict diabetes progression.",
             tags={"area": "diabetes", "type": "regression"},
@@ -51,12 +69,22 @@ def test_the_walk_through_up_to_its_data(ws: Workspace, pickled: Path, db: psyco
     assert (model.name, model.version, model.id) == ("my-sklearn-model", 1, "my-sklearn-model:1")
     assert (model.model_framework, model.model_framework_version) == ("ScikitLearn", "0.19.1")
     assert model.resource_configuration is not None and model.resource_configuration.memory_in_gb == 0.5
+    assert model.sample_input_dataset is not None and model.tags == {"area": "diabetes", "type": "regression"}
     assert round(_predict(db, ws, "my-sklearn-model", ROW), 6) == 24718.7122
     experiment = Experiment(workspace=ws, name="my-experiment")
     run = experiment.start_logging()
     run.log("trial", 1)
     run.complete()
     assert run.get_metrics() == {"trial": 1}
+    ws.delete()
+
+
+def test_a_skops_file_is_scored(ws: Workspace, db: psycopg.Connection[Any]) -> None:
+    skops = pytest.importorskip("skops.io")
+    skops.dump(LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0]), "model.skops")
+    Model.register(ws, "model.skops", "safe")
+    assert db.execute("SELECT format FROM dbml.models WHERE workspace = %s", (ws.name,)).fetchone() == ("safe",)
+    assert round(_predict(db, ws, "safe", [2.0]), 9) == 5
 
 
 @pytest.mark.parametrize("compress", [0, 3, ("gzip", 3)])

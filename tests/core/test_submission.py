@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from dbml import errors
-from dbml.core import Environment, Experiment, Model, Run, ScriptRunConfig, Workspace
+from dbml.core import Dataset, Environment, Experiment, Model, Run, ScriptRunConfig, Workspace
+from dbml.core.lineage import lineage
 from dbml.core.run_context import context
 from dbml.core.runconfig import MpiConfiguration, RunConfiguration
 from dbml.core.snapshot import IgnoreRules, pack, unpack
@@ -117,10 +118,10 @@ def test_a_training_script_runs_as_it_is(ws: Workspace, capsys: pytest.CaptureFi
         row = session.execute("SELECT dbml.predict(%s, array[1.0, 1, 1]::float8[])", (name,)).fetchone()
         session.execute("RESET dbml.workspace")
         assert row is not None and 2 < row[0] < 3.5
-    lineage = model.lineage()
-    assert lineage.upstream("script") and lineage.upstream("run") == [run.id]
-    assert lineage.mermaid().startswith("flowchart LR\n") and f'[["{name}:1"]]' in lineage.mermaid()
-    assert len(lineage.plot().texts) >= len(lineage.nodes)
+    steps = model.lineage()
+    assert steps.upstream("script") and steps.upstream("run") == [run.id]
+    assert steps.mermaid().startswith("flowchart LR\n") and f'[["{name}:1"]]' in steps.mermaid()
+    assert len(steps.plot().texts) >= len(steps.nodes)
 
     restored = run.restore_snapshot(path="then")
     there = sorted(path.relative_to(restored).as_posix() for path in Path(restored).rglob("*") if path.is_file())
@@ -133,6 +134,27 @@ def test_a_training_script_runs_as_it_is(ws: Workspace, capsys: pytest.CaptureFi
     again = Experiment(ws, "submitted").submit(config, inputs={"train": query})
     assert again.get_snapshot_id() == run.get_snapshot_id()
     again.cancel()
+
+
+def test_a_dataset_is_an_input_and_known_to_lineage(ws: Workspace) -> None:
+    with ws._connection.session() as session:
+        define = "SELECT dbml.register_dataset('numbers', 'query', %s, workspace => %s)"
+        session.execute(define, ('{"query": "SELECT g AS x FROM generate_series(1, 4) g"}', ws.name))
+    dataset = Dataset.get_by_name(ws, "numbers")
+    script = "import sys\nfrom dbml.core import Run\nrun = Run.get_context()\n"
+    script += "print(sys.argv[1:], run.input_datasets['train'].to_pandas_dataframe().x.sum())"
+    folder = project({"a.py": script, "b.csv": "x\n1\n"})
+    config = ScriptRunConfig(folder, "a.py", arguments=[dataset.as_named_input("train")])
+    run = Experiment(ws, "submitted").submit(config)
+    run.wait_for_completion()
+    assert run.get_details_with_logs()["logFiles"]["logs/script.log"] == "['numbers:1'] 10\n"
+    assert run.input_datasets["train"].name == "numbers"
+    assert ("dataset", "numbers:1") in run.lineage().nodes
+    assert lineage(ws, "dataset:numbers").downstream("run") == [run.id]
+    replay = run.replay()
+    assert replay.same and {row.what: row.replayed for row in replay}["input train"] == "dataset numbers:1"
+    with pytest.raises(NotImplementedError, match="made of files or has steps"):
+        Experiment(ws, "submitted").submit(ScriptRunConfig(folder, "a.py", arguments=[dataset.take(1)]))
 
 
 def test_a_failing_and_a_cancelled_run(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ run.log("mark", 1.0)
 run.outputs["mark"] = pandas.DataFrame({"x": [1]})
 open("f.txt", "w").write(mark)
 run.upload_file("mark.txt", "f.txt")
+run.load_model(mark)
 OutputDataSet = [run.id]"""
 # In how many ways a role can be related to a workspace; the strangers have every right that is not the workspace's.
 GRANTED = ("predictor", "reader", "contributor", "owner")
@@ -31,12 +32,20 @@ ON_MODEL = ("predict", "read", "write")
 
 @dataclass
 class Cast:
-    """mark: a word that stands in every row of the workspace, and nowhere else.  roles: by relation."""
+    """mark: a word that stands in every row of the workspace, and nowhere else.  roles: by relation.
+
+    run_id: of a run that is over; client: of one that the owner's program has begun; queued: see submitted().  upload: one
+    that the owner has begun.
+    """
 
     mark: str
     workspace_id: int
     run_id: str
     environment_id: int
+    client: str
+    snapshot: str
+    upload: str
+    queued: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -44,6 +53,7 @@ class Cast:
         """Return what statements are formatted with."""
         return {
             "w": self.mark, "id": self.workspace_id, "run": self.run_id, "env": self.environment_id,
+            "client": self.client, "queued": self.queued, "snapshot": self.snapshot, "upload": self.upload,
             "hex": MODEL.hex(), **self.roles,
         }  # fmt: skip
 
@@ -75,7 +85,11 @@ def staged(connection: Connection) -> Iterator[Cast]:
             (workspace,) = connection.execute("select dbml.create_workspace(%s)", [mark]).fetchone()  # type: ignore[misc]
             for relation in ("predictor", "reader", "contributor"):
                 connection.execute("select dbml.grant_workspace(%s, %s, %s)", [mark, roles[relation], relation])
-            connection.execute("select dbml.register_model(%s, %s, alias => 'best', workspace => %s)", [mark, MODEL, mark])
+            # From a file, so that there is one of it.
+            connection.execute(
+                "select dbml.register_model_files(%s, jsonb_build_array(jsonb_build_object('path', 'model.pkl', 'digest',"
+                " encode(dbml.upload_bytes(%s), 'hex'))), format => 'pickle', alias => 'best', workspace => %s)", [mark, MODEL, mark],
+            )  # fmt: skip
             connection.execute(
                 "select dbml.create_script(%s, 'python', %s, workspace => %s)", [mark, f"# {mark}\nOutputDataSet = [1]", mark]
             )
@@ -88,15 +102,36 @@ def staged(connection: Connection) -> Iterator[Cast]:
                 "select * from dbml.run_script(%s, params => jsonb_build_object('mark', %s::text), workspace => %s, experiment => %s) as t(id uuid)",
                 [f"# {mark}\n{SCRIPT}", mark, mark, mark],
             ).fetchone()
-        connection.execute(
-            "insert into dbml._datasets (workspace_id, name, version, kind, definition) values (%s, %s, 1, 'query', '{}')",
-            [workspace, mark],
-        )
+        with acting(connection, roles["owner"]):
+            connection.execute(
+                "select dbml.register_dataset(%s, 'query', '{\"query\": \"select 1 as x\"}', workspace => %s)", [mark, mark]
+            )
+            connection.execute("select dbml.write_file(%s, convert_to(%s, 'UTF8'), workspace => %s)", [mark, mark, mark])
+            connection.execute(
+                "select dbml.register_dataset('files-' || %s, 'file', '{\"paths\": []}', files => array[%s], workspace => %s)",
+                [mark, mark, mark],
+            )
+            connection.execute("select dbml.register_datastore(%s, 'local', '/nowhere', workspace => %s)", [mark, mark])
+            connection.execute("select dbml.link_dataset(%s, %s, 'mark', %s)", [run_id, mark, mark])
+            connection.execute("select dbml.create_compute(%s, workspace => %s)", [mark, mark])
+            snapshot, client, upload = (
+                connection.execute(statement, values).fetchone()[0]  # type: ignore[index]
+                for statement, values in (
+                    ("select dbml.create_snapshot(jsonb_build_object('a.py', %s::text), workspace => %s)", [mark, mark]),
+                    ("select dbml.start_run(%s, lasting => true, workspace => %s)", [mark, mark]),
+                    ("select dbml.begin_upload()", []),
+                )
+            )
+            connection.execute(
+                "select dbml.log_metrics(%s, '{\"mark\": 1}', writer => gen_random_uuid(), sequence => 1)", [client]
+            )
+            connection.execute("select dbml.upload_part(%s, 0, 'x')", [upload])
         (environment,) = connection.execute(  # type: ignore[misc]
             "insert into dbml._environments (workspace_id, name, version, format, spec, python_version, lock, lock_sha256)"
             " values (%s, %s, 1, 'requirements', 'joblib', '3.11', %s, %s) returning environment_id",
             [workspace, mark, LOCK + f"# {mark}", hashlib.sha256(f"{LOCK}# {mark}".encode()).hexdigest()],
         ).fetchone()
+        connection.execute("insert into dbml._log_chunks (run_id, ordinal, text) values (%s, 0, %s)", [run_id, mark])
         connection.execute(
             "with served as (insert into dbml._services (workspace_id, name, models, target, compute_type, auth_enabled, primary_key,"
             " secondary_key, created_by) values (%s, %s, array[%s || ':9'], 'process', 'Local', true, 'p', 's', 'x')"
@@ -114,7 +149,7 @@ def staged(connection: Connection) -> Iterator[Cast]:
             "insert into dbml._image_files (image_id, path, digest) values (%s, 'score.py', dbml._store_blob('pass'))", [image]
         )  # fmt: skip
         made = [workspace]
-        yield Cast(mark, workspace, str(run_id), environment, roles)
+        yield Cast(mark, workspace, str(run_id), environment, str(client), snapshot=snapshot, upload=str(upload), roles=roles)
     finally:
         connection.execute("reset role")
         for workspace in made:
@@ -122,30 +157,42 @@ def staged(connection: Connection) -> Iterator[Cast]:
             connection.execute("delete from dbml._experiments where workspace_id = %s", [workspace])
             connection.execute("delete from dbml._images where workspace_id = %s", [workspace])
             connection.execute("delete from dbml._models where workspace_id = %s", [workspace])
+            connection.execute("delete from dbml._run_datasets where workspace_id = %s", [workspace])
+            connection.execute("delete from dbml._uploads where owner = any (%s)", [list(roles.values())])
         connection.execute("delete from dbml._workspaces where name = %s", [mark])
         for role in roles.values():
             connection.execute(sql.SQL("drop owned by {0}; drop role {0}").format(sql.Identifier(role)))
 
 
-# What of a table belongs to the workspace %(id)s: by its run, or directly.
-SCOPE = ("run_id in (select run_id from dbml._runs where workspace_id = %(id)s)", "workspace_id = %(id)s")
+@contextmanager
+def submitted(connection: Connection, cast: Cast) -> Iterator[None]:
+    """Have the contributor submit a run, in a transaction that stays open: so no worker begins it."""
+    with connection.transaction(force_rollback=True):
+        with acting(connection, cast.roles["contributor"]):
+            submit = "select dbml.submit_run(%s, %s, 'a.py', workspace => %s)"
+            (cast.queued,) = connection.execute(submit, [cast.mark, cast.snapshot, cast.mark]).fetchone()  # type: ignore[misc]
+        yield
 
 
-def scoped_tables(connection: Connection) -> set[str]:
-    """Return the tables that name a workspace themselves."""
-    query = """select c.oid::regclass::text from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'workspace_id'
-        where c.relnamespace = 'dbml'::regnamespace and c.relkind = 'r'"""
-    return {row[0] for row in connection.execute(query)}
+# What of a table belongs to the workspace %(id)s: directly, by its run, or by its model.
+SCOPE = {
+    "workspace_id": "workspace_id = %(id)s",
+    "run_id": "run_id in (select run_id from dbml._runs where workspace_id = %(id)s)",
+    "model_id": "model_id in (select model_id from dbml._models where workspace_id = %(id)s)",
+}
+
+
+def secured_tables(connection: Connection) -> dict[str, str]:
+    """Return the tables that are secured by row, and what of each belongs to the workspace %(id)s."""
+    query = """select c.oid::regclass::text, array_agg(a.attname::text) from pg_class c join pg_attribute a on a.attrelid = c.oid
+        where c.relnamespace = 'dbml'::regnamespace and c.relkind = 'r' and c.relrowsecurity group by 1 order by 1"""
+    return {table: SCOPE[next(name for name in SCOPE if name in columns)] for table, columns in connection.execute(query)}
 
 
 def fingerprint(connection: Connection, workspace_id: int) -> list[Any]:
     """Return the number of rows and a digest of all that belong to a workspace, table by table."""
-    direct = scoped_tables(connection)
-    secured = connection.execute(
-        "select oid::regclass::text from pg_class where relnamespace = 'dbml'::regnamespace and relkind = 'r' and relrowsecurity"
-    ).fetchall()
     parts = [
-        f"select '{table}', count(*), md5(string_agg(md5(t::text), '' order by t::text)) from {table} t where {SCOPE[table in direct]}"
-        for (table,) in sorted(secured)
+        f"select '{table}', count(*), md5(string_agg(md5(t::text), '' order by t::text)) from {table} t where {scope}"
+        for table, scope in secured_tables(connection).items()
     ]
     return connection.execute(" union all ".join(parts), {"id": workspace_id}).fetchall()  # type: ignore[arg-type]

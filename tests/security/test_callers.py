@@ -90,6 +90,14 @@ def test_a_request_that_names_another_workspace_is_checked_there(db: Connection,
     assert db.execute(run, [cast.mark]).fetchone() == (cast.mark, cast.roles["contributor"], None)
 
 
+def test_a_stored_script_that_one_may_run_is_no_way_to_repeat_other_runs(db: Connection, cast: Cast) -> None:
+    with acting(db, cast.roles["owner"]):
+        db.execute("select dbml.grant_script(%s, %s, %s)", [cast.mark, cast.roles["reader"], cast.mark])
+    forged = json.dumps({"stored_script": cast.mark, "replay_of": cast.run_id, "result": "json"})
+    with acting(db, cast.roles["reader"]), pytest.raises(psycopg.errors.InsufficientPrivilege, match="it needs contributor"):
+        db.execute(f"select * from dbml_channel.run_call({request('x = 1', cast.mark)} || '{forged}')")  # type: ignore[arg-type]
+
+
 def test_a_run_in_a_workspace_that_was_rolled_back_is_an_administrators_to_see(db: Connection, cast: Cast) -> None:
     name = f"gone-{cast.mark}"
     with db.transaction(force_rollback=True):

@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,42 @@ OutputDataSet = [run.id]"""
             assert db.execute("select dbml.artifact_bytes(%s, 'a.txt')", [run_id]).fetchone() == (b"bytes",)
             assert db.execute("select * from dbml.run_output(%s, 'kept') as t(x bigint)", [run_id]).fetchall() == [(1,), (2,)]
             assert sorted(db.execute("select status from dbml.runs").fetchall()) == [("completed",), ("failed",)]
+            # What it does by itself: a submitted run with all that one may use, and models compiled as they are registered.
+            db.execute("create table public.points as select x::float8, 2 * x::float8 as y from generate_series(1, 5) x")
+            submitted = """
+from sklearn.linear_model import LinearRegression
+from dbml import current_run
+from dbml.core.run import Run
+points = Run.get_context().input_datasets["points"].to_pandas_dataframe()
+run = current_run.current()
+run.register_model("line", LinearRegression().fit(points[["x"]], points["y"]))
+print(run.load_model("line").coef_)
+run.log("loss", 0.5); run.tag("t", 1)
+open("outputs/kept.txt", "w").write("kept")"""
+            (run_id,) = db.execute(  # type: ignore[misc]
+                "select dbml.submit_run('s', dbml.create_snapshot(jsonb_build_object('a.py', %s::text)), 'a.py',"
+                " inputs => '{\"points\": \"select * from public.points\"}')", [submitted]
+            ).fetchone()  # fmt: skip
+            assert db.execute("select dbml.wait_for_run(%s, '60 s')", [run_id]).fetchone() == ("completed",), db.execute(
+                "select error, log from dbml.runs where run_id = %s", [run_id]
+            ).fetchone()
+            assert db.execute("select name from dbml.artifacts where run_id = %s", [run_id]).fetchall() == [("outputs/kept.txt",)]
+            assert db.execute("select string_agg(text, '' order by ordinal) from dbml.run_log(%s)", [run_id]).fetchone() == (
+                "[2.]\n",
+            )
+            assert db.execute("select name, value from dbml.metrics where run_id = %s", [run_id]).fetchall() == [("loss", 0.5)]
+            db.execute("select dbml.register_model('again', dbml.model_bytes('line'))")
+            certified = "select model, status, reason from dbml.certificates order by model"
+            assert db.execute(certified).fetchall() == [("again", "certified", None), ("line", "certified", None)]
+            wait_until_swept = "select count(*) from pg_proc where pronamespace = 'dbml_runtime'::regnamespace"
+            deadline = time.monotonic() + 30
+            while db.execute(wait_until_swept).fetchone() != (0,):
+                assert time.monotonic() < deadline, "the functions that held its queries are still there"
+                time.sleep(0.1)
             who = db.execute(
-                "select usename::text from pg_stat_activity where application_name = 'dbml worker' and datname = current_database()"
+                "select distinct usename::text from pg_stat_activity where application_name = 'dbml worker' and datname = current_database()"
             ).fetchall()
-            assert who == [(parse(login)["user"],)]
+            assert set(who) == {(parse(login)["user"],)}
             (rights,) = [check for check in verify(installed) if check.name == "worker rights"]
             assert rights.ok and rights.found.endswith("who may no more than it needs")
             # Cut off, it comes back as the same, and lays down the same.

@@ -303,17 +303,25 @@ def test_an_input_that_fails_says_so_and_cannot_become_another(db: Db, alice: st
         assert (run["status"], run["sqlstate"]) == ("failed", state) and text in run["error"]
     db.execute("CREATE TEMP TABLE passing (x int)")
     for inputs, text in (
-        ({"a": "SELECT x FROM pg_temp.passing"}, "temporary"), ({"a b": "SELECT 1 AS x"}, "name of a variable"), ({"a": 1}, "queries by name"),
+        ({"a": "SELECT x FROM pg_temp.passing"}, "temporary"), ({"a b": "SELECT 1 AS x"}, "name of a variable"), ({"a": 1}, "by name"),
         ({"a": "SELECT 1 AS x, 2 AS x"}, "different names"),
     ):  # fmt: skip
         with pytest.raises(errors.InvalidArgument, match=text):
             submit(db, READ, inputs=inputs)
     forged = [{"name": "a", "query": "SELECT 1", "function": "input_" + "0" * 32, "columns": [], "relations": []}]
-    with pytest.raises(errors.InvalidArgument, match="must be in a function of role"):
-        db.execute(
-            "SELECT dbml_channel.submit('e', NULL, 'x.py', '[]', %s, NULL, '{}', NULL, NULL, NULL, 'worker', '{}', '{}', NULL)",
-            (json.dumps(forged),),
-        )
+    by_hand = "SELECT dbml_channel.submit('e', %s, 'main.py', '[]', %s, NULL, '{}', NULL, NULL, NULL, 'worker', '{}', '{}', NULL)"
+    kept = snapshot(db, {"main.py": READ})
+    for sources in (forged, [{}, *forged], [{**forged[0], "name": None}]):
+        with pytest.raises(errors.InvalidArgument, match="must be in a function of role"):
+            db.execute(by_hand, (kept, json.dumps(sources)))
+    # A request of one's own that lacks something ends, and holds no place.
+    db.execute(
+        f"CREATE FUNCTION dbml_runtime.{forged[0]['function']}() RETURNS TABLE (x int) LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"  # type: ignore[arg-type]
+    )
+    db.execute(f"CREATE VIEW {alice}.held AS SELECT * FROM dbml_runtime.{forged[0]['function']}()")  # type: ignore[arg-type]
+    row = db.execute(by_hand, (kept, json.dumps([{key: forged[0][key] for key in ("name", "query", "function")}]))).fetchone()
+    assert row is not None and wait(db, row[0])["status"] == "failed"
+    assert wait(db, submit(db, "print(1)"))["status"] == "completed"
 
 
 def test_rights_are_those_of_when_it_begins(db: Db, alice: str, server: Any) -> None:

@@ -40,7 +40,7 @@ def snapshot_parts(connection: Connection, workspace: str, snapshot: str) -> Ite
 
 def submit(
     connection: Connection, workspace: str, experiment: str, snapshot: str, script: str, *, arguments: Sequence[Any] = (),
-    inputs: Mapping[str, str] | None = None, environment: str | None = None,
+    inputs: Mapping[str, Any] | None = None, environment: str | None = None,
     environment_variables: Mapping[str, Any] | None = None, pool: str | None = None,
     timeout_s: float | None = None, seed: int | None = None, target: str = "worker", tags: Mapping[str, Any] | None = None,
     properties: Mapping[str, Any] | None = None,

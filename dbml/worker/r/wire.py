@@ -699,10 +699,12 @@ def _clocks(us: Ints, missing: Mask) -> list[time | None]:
 
 
 def _nested(array: Array) -> list[Any]:
+    rows = math.prod(dim for dim in array.dims if dim)
+    if min(array.dims) < 0 or (0 in array.dims and rows > MOST_EMPTY):
+        raise ValueError(
+            f"an array's dimensions must be 0 or more, of one without elements {MOST_EMPTY} in all, got {array.dims}"
+        )
     cells = _as_objects(_cells(array.vector)).reshape(array.dims, order="F")
-    empty = math.prod(dim for dim in array.dims if dim)
-    if 0 in array.dims and empty > MOST_EMPTY:
-        raise ValueError(f"an array without elements can have {MOST_EMPTY} rows at most, got {empty}")
     made: list[Any] = cells.tolist()
     return made
 

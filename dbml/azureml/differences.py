@@ -1,0 +1,57 @@
+"""What is answered only nearly, and what is there in the place of what is not: said once, shown by the report and the docs."""
+
+from __future__ import annotations
+
+# By the name that the report counts: a class with its function, without the module.
+DIFFERENCES = {
+    "Workspace.create": "makes a workspace in the database; subscription, resource group and location are kept as text",
+    "Workspace.get": "finds a workspace in the database by its name alone",
+    "Workspace.delete": "deletes what is in the database; nothing is deleted in a cloud",
+    "ComputeTarget.create": "a name for the worker; no machine is made",
+    "AmlCompute.provisioning_configuration": "is remembered; the worker's resource pools are the limits",
+    "ComputeTarget.wait_for_completion": "returns at once: the worker is there",
+    "Run.get_portal_url": "names the run in the database; there is no portal",
+    "RunDetails.show": "prints, or displays HTML; there is no widget to click",
+    "Datastore.register_azure_blob_container": "the account's key is named by variable or file, and never stored",
+    "Model.deploy": "on this machine, as a process or with Docker",
+    "AciWebservice.deploy_configuration": "a process or container on this machine",
+    "AksWebservice.deploy_configuration": "manifests for a Kubernetes cluster of yours",
+    "InteractiveLoginAuthentication": "nobody logs in: the database knows who connects",
+    "ServicePrincipalAuthentication": "nobody logs in: the database knows who connects",
+    "MsiAuthentication": "nobody logs in: the database knows who connects",
+    "AzureCliAuthentication": "nobody logs in: the database knows who connects",
+    "Environment.build": "the worker builds it when it is first used",
+}
+
+# By the beginning of a name under azureml.
+INSTEAD = {
+    "azureml.train.automl": "choose an estimator in a script; several at once by partition_by or parallel",
+    "azureml.automl": "choose an estimator in a script; several at once by partition_by or parallel",
+    "azureml.train.hyperdrive": "child runs in a loop, compared by Experiment.compare(); or scikit-learn's searches in a script",
+    "azureml.train.dnn": "ScriptRunConfig with an Environment",
+    "azureml.train.estimator": "ScriptRunConfig with an Environment",
+    "azureml.train.sklearn": "ScriptRunConfig with an Environment",
+    "azureml.pipeline": "runs one after the other: Experiment.submit and wait_for_completion",
+    "azureml.opendatasets": "Dataset.Tabular over files of your own; nothing is fetched from elsewhere",
+    "azureml.interpret": "the packages shap or interpret in a script",
+    "azureml.explain": "the packages shap or interpret in a script",
+    "azureml.contrib.fairness": "the package fairlearn in a script",
+    "azureml.datadrift": "SELECT * FROM dbml.data_drift(…), or dataset.compare",
+    "azureml.mlflow": "Run.log; services answer MLflow's clients",
+    "azureml.tensorboard": "Run.log, and Experiment.compare()",
+    "azureml.core.keyvault": 'variables of the environment, and secret parameters of scripts: {"$secret": "…"}',
+    "azureml.core.image": "dbml export MODEL --to DIR",
+    "azureml.core.webservice": "dbml.predict in SQL, and dbml.serving",
+    "azureml.core.Image": "dbml export MODEL --to DIR",
+    "azureml.core.Webservice": "dbml.predict in SQL, and dbml.serving",
+    "azureml.core.Keyvault": 'variables of the environment, and secret parameters of scripts: {"$secret": "…"}',
+}  # fmt: skip
+
+
+def instead_of(name: str) -> str:
+    """Return what is there in the place of a name of azureml, nothing where nothing is known."""
+    while name:
+        if name in INSTEAD:
+            return INSTEAD[name]
+        name = name.rpartition(".")[0]
+    return ""

@@ -1,0 +1,175 @@
+create or replace function dbml_channel._compile(wanted_id bigint, time_limit_s double precision)
+returns void
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads a model's bytes, and makes its functions; called by definers that have asked for the right.
+as $$
+declare
+    m record;
+    answer record;
+    state text; said text;
+begin
+    select v.digest, v.name, v.signature, v.format,
+           case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then   -- as find_model
+               jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy,
+           case when e.environment_id is not null then
+               jsonb_build_object('id', e.environment_id, 'name', e.name, 'version', e.version, 'python_version', e.python_version,
+                                  'lock_sha256', e.lock_sha256) end as environment
+    into m
+    from dbml._models v join dbml._workspaces w using (workspace_id)
+    left join dbml._environments e on e.environment_id = v.environment_id
+    where v.model_id = wanted_id;
+    if m.format not in ('pickle', 'safe') then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', format('it is of format %s', m.format), '{}');
+        return;
+    elsif m.policy is not null then
+        perform dbml_channel._check_format(m.name, m.format, m.policy);
+    end if;
+    perform dbml_channel.nest(1);   -- a script's call may be open
+    begin
+        for attempt in 1 .. 3 loop
+            select o.tag, o.head, o.body_ into answer from dbml_channel._open_call(jsonb_build_object('kind', 'score', 'form', 'compile',
+                'method', 'predict', 'model', m.name, 'digest', encode(m.digest, 'hex'), 'environment', m.environment,
+                'signature', m.signature, 'format', m.format, 'policy', m.policy, 'time_limit_s', time_limit_s)) o;
+            exit when answer.tag <> 'need';
+            perform dbml_channel._send_model(m.digest);
+        end loop;
+    exception when query_canceled or others then
+        get stacked diagnostics state = returned_sqlstate, said = message_text;
+        perform dbml_channel.abandon(state, said);
+        raise;
+    end;
+    perform dbml_channel.nest(-1);
+    if answer.tag = 'need_environment' then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', 'its environment is not built yet', '{}');
+    elsif answer.tag is distinct from 'compiled' then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', 'no scorer keeps it long enough', '{}');
+    elsif answer.head::jsonb ? 'refused' then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', answer.head::jsonb ->> 'refused', answer.head::jsonb);
+    else
+        perform dbml_channel._certify(wanted_id, answer.head::jsonb, string_to_array(answer.body_, E'\n'));
+        perform dbml_channel._share_compiled(wanted_id);
+    end if;
+end
+$$;
+comment on function dbml_channel._compile(bigint, double precision) is
+    'Have the worker compile a model, and keep its functions with a certificate, or why there are none.';
+
+create or replace function dbml_channel._compile_quietly(wanted_id bigint)
+returns void
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: as _compile.  A model is registered whether or not it can be compiled, and whether or not a worker runs.
+as $$
+declare
+    said text;
+    largest constant bigint := 64 * 1024 * 1024;   -- bytes; a larger model is compiled by compile_model alone
+begin
+    if coalesce(nullif(current_setting('dbml.compile', true), ''), 'on') = 'off' then
+        return;
+    elsif (select m.format not in ('pickle', 'safe') from dbml._models m where m.model_id = wanted_id) then
+        return;
+    elsif (select b.size > largest from dbml._models m join dbml._blobs b using (digest) where m.model_id = wanted_id) then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', 'it is larger than 64 MB: compile it by dbml.compile_model', '{}');
+        return;
+    end if;
+    begin
+        perform dbml_channel._compile(wanted_id, 20);
+    exception when others then
+        get stacked diagnostics said = message_text;
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', said, '{}');
+    end;
+end
+$$;
+comment on function dbml_channel._compile_quietly(bigint) is 'Compile a model that is being registered; what goes wrong is kept as the reason.';
+
+create or replace function dbml_channel._share_compiled(wanted_id bigint)
+returns void
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: grants on the owner's functions.
+as $$
+declare
+    name text;
+    grantee text;
+    others constant text[] := array(
+        select g.grantee from dbml._models m join dbml._workspace_grants g using (workspace_id) where m.model_id = wanted_id
+        union select g.grantee from dbml._models m join dbml._model_grants g on (g.workspace_id, g.name) = (m.workspace_id, m.name)
+        where m.model_id = wanted_id
+        union select 'dbml_admin');
+begin
+    for name in select f.value from dbml._certificates c, jsonb_each(c.functions) m, jsonb_each_text(m.value) f
+                where c.model_id = wanted_id and c.engine = 'sql' loop
+        -- Exactly those who may predict with the model may execute its function: whoever lost the right has it no longer.
+        for grantee in select case a.grantee when 0 then 'public' else quote_ident(r.rolname) end
+                       from pg_proc p cross join aclexplode(p.proacl) a left join pg_roles r on r.oid = a.grantee
+                       where p.pronamespace = 'dbml_models'::regnamespace and p.proname = name and a.grantee <> p.proowner loop
+            execute format('revoke all on function dbml_models.%I from %s', name, grantee);
+        end loop;
+        foreach grantee in array others loop
+            if grantee = 'public' then
+                execute format('grant usage on schema dbml_models to public; grant execute on function dbml_models.%I to public', name);
+            elsif to_regrole(quote_ident(grantee)) is not null then
+                execute format('grant usage on schema dbml_models to %I; grant execute on function dbml_models.%I to %I', grantee, name, grantee);
+            end if;
+        end loop;
+    end loop;
+end
+$$;
+comment on function dbml_channel._share_compiled(bigint) is 'Let those execute a model''s functions who may predict with it, and nobody else.';
+
+create or replace function dbml_channel._share_again()
+returns trigger
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: as _share_compiled.
+as $$
+declare
+    changed constant record := coalesce(new, old);
+    of_name constant text := to_jsonb(changed) ->> 'name';   -- a grant on a workspace has none
+begin
+    perform dbml_channel._share_compiled(m.model_id)
+    from dbml._models m join dbml._certificates c using (model_id)
+    where m.workspace_id = changed.workspace_id and (of_name is null or m.name = of_name) and c.functions <> '{}';
+    return null;
+end
+$$;
+comment on function dbml_channel._share_again() is 'Carry a change of grants to the functions of the models concerned.';
+create or replace trigger functions_follow after insert or update or delete on dbml._workspace_grants
+    for each row execute function dbml_channel._share_again();
+create or replace trigger functions_follow after insert or update or delete on dbml._model_grants
+    for each row execute function dbml_channel._share_again();
+
+create or replace function dbml.compile_model(model text, time_limit interval default '1 minute', workspace text default null)
+returns text
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: as _compile, after the caller's right to the model has been checked.
+as $$
+declare
+    lent constant record := dbml_channel.find_model(model, workspace, 'write');
+    c record;
+begin
+    if time_limit is null or time_limit <= interval '0' then
+        raise exception 'time_limit > 0 must hold, got %', coalesce(time_limit::text, 'NULL') using errcode = 'ML009';
+    elsif lent.environment is not null then
+        perform dbml_channel._build_environment((lent.environment ->> 'id')::bigint);
+    end if;
+    perform dbml_channel._compile(lent.model_id, extract(epoch from time_limit)::double precision);
+    select * into c from dbml._certificates s where s.model_id = lent.model_id and s.engine = 'sql';
+    if c.status <> 'certified' then
+        raise exception 'model "%" is not compiled: %', model, c.reason using errcode = 'ML027',
+            detail = jsonb_build_object('model', model, 'engine', 'sql', 'why', c.reason),
+            hint = format('SELECT * FROM dbml.explain_predict(%L)', model);
+    end if;
+    return 'sql';
+end
+$$;
+comment on function dbml.compile_model(text, interval, text) is
+'Compile a model to SQL, prove it equal to the model itself, and keep the certificate; returns the engine that it gained, sql.
+
+Registration does so by itself (unless SET dbml.compile = ''off''); call this where no worker ran then, or after an
+upgrade has made the certificate stale. The functions belong to the transaction, and are dropped with the version.
+Errors: ML020 no such model; 42501 no right to write it; ML027 the step that cannot be compiled, or the row that differed;
+ML005 it takes longer than time_limit.
+Example: SELECT dbml.compile_model(''demo-diabetes'');';
