@@ -51,6 +51,8 @@ create table dbml._image_files (
 )""",
     "create index on dbml._image_files (digest)",
     "alter table dbml._images enable row level security",
+    "alter table dbml._image_models enable row level security",
+    "alter table dbml._image_files enable row level security",
 )
 
 

@@ -147,6 +147,11 @@ def staged(connection: Connection) -> Iterator[Cast]:
         ).fetchone()
         connection.execute(
             "insert into dbml._image_files (image_id, path, digest) values (%s, 'score.py', dbml._store_blob('pass'))", [image]
+        )
+        connection.execute(
+            "insert into dbml._image_models (image_id, ordinal, model_id)"
+            " select %s, 1, m.model_id from dbml._models m where m.workspace_id = %s limit 1",
+            [image, workspace],
         )  # fmt: skip
         made = [workspace]
         yield Cast(mark, workspace, str(run_id), environment, str(client), snapshot=snapshot, upload=str(upload), roles=roles)
@@ -178,6 +183,7 @@ def submitted(connection: Connection, cast: Cast) -> Iterator[None]:
 SCOPE = {
     "workspace_id": "workspace_id = %(id)s",
     "run_id": "run_id in (select run_id from dbml._runs where workspace_id = %(id)s)",
+    "image_id": "image_id in (select image_id from dbml._images where workspace_id = %(id)s)",
     "model_id": "model_id in (select model_id from dbml._models where workspace_id = %(id)s)",
 }
 
