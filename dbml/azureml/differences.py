@@ -13,9 +13,9 @@ DIFFERENCES = {
     "Run.get_portal_url": "names the run in the database; there is no portal",
     "RunDetails.show": "prints, or displays HTML; there is no widget to click",
     "Datastore.register_azure_blob_container": "the account's key is named by variable or file, and never stored",
-    "Model.deploy": "on this machine, as a process or with Docker",
-    "AciWebservice.deploy_configuration": "a process or container on this machine",
-    "AksWebservice.deploy_configuration": "manifests for a Kubernetes cluster of yours",
+    "Model.deploy": "on this machine, as a process that is kept up",
+    "AciWebservice.deploy_configuration": "a process on this machine",
+    "AksWebservice.deploy_configuration": "a process on this machine; dbml export --kubernetes writes manifests for a cluster of yours",
     "InteractiveLoginAuthentication": "nobody logs in: the database knows who connects",
     "ServicePrincipalAuthentication": "nobody logs in: the database knows who connects",
     "MsiAuthentication": "nobody logs in: the database knows who connects",
@@ -40,10 +40,6 @@ INSTEAD = {
     "azureml.mlflow": "Run.log; services answer MLflow's clients",
     "azureml.tensorboard": "Run.log, and Experiment.compare()",
     "azureml.core.keyvault": 'variables of the environment, and secret parameters of scripts: {"$secret": "…"}',
-    "azureml.core.image": "dbml export MODEL --to DIR",
-    "azureml.core.webservice": "dbml.predict in SQL, and dbml.serving",
-    "azureml.core.Image": "dbml export MODEL --to DIR",
-    "azureml.core.Webservice": "dbml.predict in SQL, and dbml.serving",
     "azureml.core.Keyvault": 'variables of the environment, and secret parameters of scripts: {"$secret": "…"}',
 }  # fmt: skip
 
