@@ -406,6 +406,9 @@ def test_what_a_policy_forbids_is_not_scored_by_sql_either(db: psycopg.Connectio
                 db.execute("SELECT dbml.compile_model(%s)", (name,))
         else:
             db.execute("SELECT dbml.set_model_policy(%s)", (workspace,))
+            row = db.execute(engine, (name,)).fetchone()
+            assert row is not None and row[0] == [] and "policy has changed since" in row[1]
+            db.execute("SELECT dbml.compile_model(%s)", (name,))
             assert db.execute(engine, (name,)).fetchone() == (["rows", "queries"], "it is certified, and the fastest")
     finally:
         db.execute(
