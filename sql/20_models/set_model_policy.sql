@@ -36,4 +36,4 @@ package.* for what a package defines; NULL lets a pickle import anything, and a 
 the bytes, without loading them. Both NULL: no policy. Safe files are scored by Python until
 dbml.compile_model has compiled them again. The workspace''s owners and administrators may set it.
 Errors: ML009 a format or a name that is none; ML050 no such workspace; 42501 for who does not own it.
-Example: SELECT dbml.set_model_policy(''default'', formats => ''{safe,pickle}'', allowed_types => ''{xgboost.*}'');';
+Example: BEGIN; SELECT dbml.set_model_policy(''default'', formats => ''{safe,pickle}'', allowed_types => ''{xgboost.*}''); ROLLBACK;';

@@ -25,7 +25,10 @@ begin
         raise exception 'the compiled model holds more than arithmetic' using errcode = 'ML027',
             detail = jsonb_build_object('function', name);
     end if;
-    execute format('drop function if exists dbml_models.%I', name);
+    -- Not "if exists", which says so to whoever registers a model.
+    if exists (select from pg_proc p where p.pronamespace = 'dbml_models'::regnamespace and p.proname = _make_function.name) then
+        execute format('drop function dbml_models.%I', name);
+    end if;
     execute format('create function dbml_models.%I(%s) returns %s immutable parallel safe language %s %s', name, arguments, result,
         kind, case kind when 'sql' then 'return ' || body else 'as ' || quote_literal(body) end);
     execute format('revoke all on function dbml_models.%I from public', name);

@@ -15,4 +15,5 @@ comment on function dbml.snapshot_bytes(text, text) is
 'The bytes of a snapshot, a tar archive, checked against their digest.
 
 Errors: ML054 no such snapshot; ML022 stored bytes do not match their digest.
-Example: SELECT octet_length(dbml.snapshot_bytes(dbml.create_snapshot(''{"train.py": "print(1)"}'')));';
+Example: SELECT dbml.create_snapshot(''{"train.py": "print(1)"}'');
+    SELECT octet_length(dbml.snapshot_bytes(snapshot)) FROM dbml.snapshots WHERE workspace = ''default'' LIMIT 1;';

@@ -12,4 +12,5 @@ comment on function dbml.snapshot_part(text, integer, text) is
 'One part of a snapshot''s archive, at most 1 MiB and counted from 0; NULL past its end. In bounded memory, whatever its size.
 
 Errors: ML054 no such snapshot; ML022 stored bytes do not match their digest.
-Example: SELECT octet_length(dbml.snapshot_part(dbml.create_snapshot(''{"train.py": "print(1)"}''), 0));';
+Example: SELECT dbml.create_snapshot(''{"train.py": "print(1)"}'');
+    SELECT octet_length(dbml.snapshot_part(snapshot, 0)) FROM dbml.snapshots WHERE workspace = ''default'' LIMIT 1;';

@@ -58,7 +58,7 @@ appeared and vanished are categories that one side alone has, the 20 most freque
 Figures are NULL where a side has no value, or the two types do not compare.
 Errors: ML009 a query is missing, has a column name twice, or bins are out of range; ML070 no such dataset; ML030 a dataset of files.
 Example: SELECT column_name, change, round(psi::numeric, 2) AS psi FROM dbml.data_drift(
-    ''SELECT * FROM demo.iris WHERE species = 0'', ''SELECT * FROM demo.iris WHERE species > 0'');';
+    ''SELECT * FROM demo.iris WHERE species_id = 0'', ''SELECT * FROM demo.iris WHERE species_id > 0'');';
 
 create or replace function dbml_channel.names_are_distinct(names text[])
 returns boolean

@@ -133,7 +133,9 @@ class Runner:
             self._look()
             now = time.monotonic()
             if self._news or now - asked >= ASK_S:
-                if self._tail.count != self._told_lines and ("state" in self._news or now - self._told_at >= 2 * ASK_S):
+                # At once with what it explains, a failure above all; else now and then.
+                explains = "state" in self._news or "failed_generation" in self._news
+                if self._tail.count != self._told_lines and (explains or now - self._told_at >= 2 * ASK_S):
                     self._told_lines, self._told_at = self._tail.count, now
                     self._news["log"] = self._tail.text()
                 news, self._news = self._news, {}
