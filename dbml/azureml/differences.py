@@ -15,7 +15,7 @@ DIFFERENCES = {
     "Datastore.register_azure_blob_container": "the account's key is named by variable or file, and never stored",
     "Model.deploy": "on this machine, as a process that is kept up",
     "AciWebservice.deploy_configuration": "a process on this machine",
-    "AksWebservice.deploy_configuration": "a process on this machine; dbml export --kubernetes writes manifests for a cluster of yours",
+    "AksWebservice.deploy_configuration": "a process on this machine; dbml export --kubernetes writes manifests for a cluster",
     "InteractiveLoginAuthentication": "nobody logs in: the database knows who connects",
     "ServicePrincipalAuthentication": "nobody logs in: the database knows who connects",
     "MsiAuthentication": "nobody logs in: the database knows who connects",

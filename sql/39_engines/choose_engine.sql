@@ -171,7 +171,7 @@ create or replace function dbml_channel.score_call(
     model text, engine text, names text[], types text[], kinds text[], out expression text, out type text)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
--- Definer: as score_array.  The expression is over columns c1, c2, … and runs as the caller, who must be able to execute it.
+-- Definer: as score_array.  The expression is over columns c1, c2 and so on, and runs as the caller, who must be able to execute it.
 as $$
 declare
     lent record;
@@ -249,7 +249,7 @@ create or replace function dbml_channel.scored_rows(query text, expression text,
 returns text
 language sql immutable parallel safe security invoker
 begin atomic
-    -- given: what is made of the columns c1, c2, … and prediction of scored.  The fences (offset 0) keep the planner from
+    -- given: what is made of the columns c1, c2 and so on, and prediction of scored.  The fences (offset 0) keep the planner from
     -- computing a column, or the prediction, as often as it is named.
     select format(E'select %s from (select q.*, %s as prediction from (select * from (%s\n) q(%s) offset 0) q offset 0) scored',
         given, expression, dbml_channel.plain(query), string_agg('c' || i, ', ' order by i))
