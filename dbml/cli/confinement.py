@@ -7,14 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dbml.worker.sandbox import bubblewrap
-
 
 def confinement(folder: Path, say: Callable[[str], None]) -> Callable[[Sequence[str], Sequence[Path]], list[str]] | None:
     """Return what puts a command into the view, None where this machine has none; says which.
 
     folder: of its own, for what bubblewrap wants as files.
     """
+    from dbml.worker.sandbox import bubblewrap  # what only calls does without the worker's half
+
     program = bubblewrap.program()
     if program is None:
         say("the scoring app is not confined: bubblewrap is not installed")
