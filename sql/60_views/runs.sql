@@ -12,7 +12,7 @@ select r.run_id, r.workspace, r.experiment, r.parent_run_id,
        r.error_context, r.tags, r.properties,
        r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version,
        r.environment, r.environment_version, r.lock_sha256, r.pool, r.options,
-       r.name, r.source,
+       r.name as display_name, r.source,
        case r.source when 'worker' then r.kind else r.source end as kind, encode(r.snapshot, 'hex') as snapshot, r.arguments,
        r.target, r.seed, r.software, r.replay_of, r.loaded
 from dbml._runs r
@@ -55,5 +55,5 @@ comment on column dbml.runs.params is 'The parameters as given; of one marked as
 comment on column dbml.runs.pool is 'The resource pool that it ran in, or was refused.';
 comment on column dbml.runs.options is 'The other arguments of the call that were given, and the limits that held.';
 comment on column dbml.runs.loaded is 'The models that it loaded: as asked for, name, version, and SHA-256 of the bytes.';
-comment on column dbml.runs.name is 'A name for people, as a client gave it.';
+comment on column dbml.runs.display_name is 'A name for people, as a client gave it.';
 comment on column dbml.runs.source is 'worker: a script in the database''s worker; client: a program outside that called dbml.start_run.';

@@ -79,7 +79,7 @@ def test_it_completes_fails_and_is_canceled(ws: Workspace, db: psycopg.Connectio
     assert {"runId", "status", "startTimeUtc", "endTimeUtc", "properties", "logFiles"} <= set(details)
     assert (first.name, first.number, third.number, first.params) == ("first", 1, 3, {"alpha": 0.5})
     rows = db.execute(
-        "SELECT status, name, params, source, seconds >= 0 FROM dbml.runs WHERE experiment = 'ends' AND workspace = %s"
+        "SELECT status, display_name, params, source, seconds >= 0 FROM dbml.runs WHERE experiment = 'ends' AND workspace = %s"
         " ORDER BY started_at",
         (ws.name,),
     ).fetchall()
