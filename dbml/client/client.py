@@ -183,8 +183,8 @@ class Client:
     def runs(self) -> Catalog[Run]:
         """Return the runs: `db.runs[id]`, `db.runs.frame`."""
         text = (
-            "select run_id::text as run_id, experiment, display_name as name, status, username, started_at, seconds, params, tags, error"
-            " from dbml.runs where workspace = %s order by started_at desc"
+            "select run_id::text as run_id, experiment, display_name as name, status, username, started_at, seconds,"
+            " params, tags, error from dbml.runs where workspace = %s order by started_at desc"
         )
         return Catalog(
             lambda: self._read(text).set_index("run_id"),

@@ -15,7 +15,8 @@ from psycopg import sql
 from dbml.store.client.rows import Connection, Row, all_rows, call, jsonb, one_row, value
 
 _COLUMNS = sql.SQL(
-    "select run_id, workspace, experiment, parent_run_id, display_name as name, source, status, username, started_at, finished_at, seconds,"
+    "select run_id, workspace, experiment, parent_run_id, display_name as name, source, status, username,"
+    " started_at, finished_at, seconds,"
     " language, script, script_sha256, params, inputs, log, sqlstate, error, error_context, tags, properties, environment,"
     " environment_version, lock_sha256, pool, rows_in, rows_out from dbml.runs r"
 )
