@@ -63,7 +63,7 @@ def test_detach_returns_when_psql_and_the_worker_answer(running, dbml, status):
     assert found["worker"]["pid"] == int(worker)
     with psycopg.connect(found["dsn"]) as connection:
         assert connection.execute(PING).fetchone() == (int(worker),)
-        login = "select usename ~ '^dbml_worker_[0-9]+$' from pg_stat_activity where application_name = 'dbml worker'"
+        login = "select distinct usename ~ '^dbml_worker_[0-9]+$' from pg_stat_activity where application_name = 'dbml worker'"
         assert connection.execute(login).fetchall() == [(True,)], "the worker's login owns nothing"
     assert {found["pid"], found["database"]["pid"], found["worker"]["pid"]} <= set(psutil.pids())
     assert stat_mode(running / ".dbml" / "state.json") == 0o600

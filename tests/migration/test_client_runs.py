@@ -37,7 +37,9 @@ def test_what_the_revision_before_has_is_kept(empty: str, monkeypatch: pytest.Mo
         assert connection.execute("select name, value, kind, data from dbml.metrics").fetchall() == [
             ("rmse", 0.5, "scalar", None)
         ]
-        assert connection.execute("select source, display_name, status from dbml.runs").fetchall() == [("worker", None, "completed")]
+        assert connection.execute("select source, display_name, status from dbml.runs").fetchall() == [
+            ("worker", None, "completed")
+        ]
         assert connection.execute("select format, details from dbml.models").fetchall() == [("rds", {})]
         connection.execute("select dbml.delete_model('m')")
         assert connection.execute("select count(*) from dbml._chunks").fetchone() == (0,)

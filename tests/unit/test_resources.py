@@ -79,7 +79,3 @@ def test_the_caller_half_imports_without_the_workers_needs():
         "assert not any(name.startswith('dbml.worker') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
-
-
-def test_sql_holds_what_every_encoding_of_a_database_has() -> None:
-    assert [path.name for path in resources.sql_files() if not path.read_text(encoding="utf-8").isascii()] == []
