@@ -84,7 +84,7 @@ def rates(report: Report, connection: psycopg.Connection[Any], name: str, rows: 
     before = processor_s(connection)
     connection.execute("set max_parallel_workers_per_gather = 0")
     connection.execute(alone, prepare=False)  # type: ignore[arg-type]
-    used = processor_s(connection) - before
+    used = max(processor_s(connection) - before, 0.01)  # of few rows less than the clock tells
     report.note(f"{name}: function alone", f"{rows / used:,.0f} rows/s of processor time")
     wanted = 2_000_000 if name.startswith("Ridge") else 150_000
     one, two = middle["function alone, one core"], middle["function alone, two parallel workers"]

@@ -9,7 +9,7 @@ import sys
 
 import psycopg
 import pytest
-from dbml.database.home import Home
+from dbml.home import Home
 from typer.main import get_command
 from typer.testing import CliRunner
 
