@@ -9,7 +9,6 @@ import sys
 
 import psycopg
 import pytest
-from dbml.home import Home
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -17,6 +16,7 @@ import dbml
 from dbml import errors
 from dbml.cli import supervisor
 from dbml.cli.app import app
+from dbml.home import Home
 
 COMMANDS = sorted(get_command(app).commands)
 DEAD = "postgresql://somebody:geheim@127.0.0.1:1/none"
