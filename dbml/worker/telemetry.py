@@ -5,7 +5,8 @@ matters more than the note about it.  A note that cannot be written because the 
 kept in memory and written when it is back, in order, up to MOST_KEPT bytes of them.
 
 Commits are asynchronous: a run's record is worth less than the wait for a disk.  So a crash of the server takes the
-last ones with it; they are kept for as long as that may be, and written again after a connection was lost.
+last ones with it; they are kept until the server has lived long enough to have them on its disk, and written again after
+a connection was lost, however long it takes until there is one again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ CLOCK_S = 60.0  # how often the database's clock is asked
 MOST_KEPT = 64 << 20  # bytes
 NOTE_BYTES = 1 << 10  # of a note that does not say how large it is
 CLOSE_S = 5.0
-PATIENCE_S = 1.0
+PATIENCE_S = 10.0  # of a caller whose record waits for a connection that was only just lost
+LIVES_S = 1.0
 MOMENT_S = 0.1  # from the end of one backend to that of all, where the server has died
 INTERRUPTED = "the worker was stopped or died while the script ran"
 
@@ -165,7 +167,7 @@ class Telemetry:
         if connection is None or connection.closed:
             return False
         try:
-            async with asyncio.timeout(PATIENCE_S), self._lock:
+            async with asyncio.timeout(LIVES_S), self._lock:
                 await connection.execute("select 1")
         except (psycopg.Error, TimeoutError):
             return False
@@ -201,20 +203,20 @@ class Telemetry:
         note.written_at = time.monotonic()
         self._recent.append(note)
         self._sizes["recent"] += note.size
-        while self._recent and (
-            note.written_at - self._recent[0].written_at > self._recent_s or self._sizes["recent"] > MOST_KEPT
-        ):
+        self._forget_old(note.written_at)
+
+    def _forget_old(self, lived_at: float) -> None:
+        """Forget what is on the disk of a server that lived at this time, and the oldest of too many."""
+        while self._recent and (lived_at - self._recent[0].written_at > self._recent_s or self._sizes["recent"] > MOST_KEPT):
             self._sizes["recent"] -= self._recent.popleft().size
 
     def _write_recent_again(self) -> None:
         """Put what a crash may have taken before what is to be written."""
-        now = time.monotonic()
         while self._recent:
             note = self._recent.pop()
-            if now - note.written_at <= self._recent_s + CONNECT_TIMEOUT_S:
-                note.again = True
-                self._kept.appendleft(note)
-                self._sizes["kept"] += note.size
+            note.again = True
+            self._kept.appendleft(note)
+            self._sizes["kept"] += note.size
         self._sizes["recent"] = 0
         self._wake.set()
 
@@ -265,10 +267,17 @@ class Telemetry:
             self._kept.remove(note)  # it need not be the first any more: a new connection puts others before it
             self._sizes["kept"] -= note.size
             note.written.set()
+        if self._recent and not self._lock.locked():
+            await self.transact(self._look_back)
         if not self._alone:
             await self._take_over()
         if time.monotonic() - self._asked_clock > CLOCK_S:
             await self.transact(self._ask_clock)
+
+    async def _look_back(self, connection: Connection) -> None:
+        """Let go of what the server, which answers, has had time to bring to its disk."""
+        await channel.breathe(connection)
+        self._forget_old(time.monotonic())
 
     def _has_something(self) -> bool:
         """Tell whether the server has sent something unasked, most likely that it ends the connection."""

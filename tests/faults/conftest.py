@@ -83,7 +83,10 @@ class Operated:
 
     def ready(self) -> dict[str, Any]:
         """Wait until it answers, and return what it says."""
-        return until(self.ping)
+        try:
+            return until(self.ping)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; exit code {self.process.poll()}, it printed: {self.printed[-4000:]}") from None
 
     def works(self) -> None:
         """Wait until a script runs through it."""
