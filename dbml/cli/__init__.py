@@ -8,18 +8,21 @@ from __future__ import annotations
 import os
 import sys
 
+from collections.abc import Callable
+
 import psycopg
 
-from dbml.cli.app import app
 from dbml.cli.output import print_error
 
-__all__ = ["app", "main"]
 
-
-def main() -> None:
-    """Run the command line and exit."""
+def main(command: Callable[[], object] | None = None) -> None:
+    """Run the command line, or one command of it, and exit."""
     try:
-        app()
+        if command is None:
+            from dbml.cli.app import app  # every command's modules; who starts one of them by itself does not wait for those
+
+            command = app
+        command()
     except (psycopg.Error, OSError) as error:
         if os.environ.get("DBML_DEBUG") == "1":
             raise

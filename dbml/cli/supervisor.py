@@ -114,7 +114,7 @@ class WorkerProcess:
         if self._listens is None:
             self._asked = self.listen or self._place.enter_context(listening_place(self.dsn, self.folder))
             self._listens = self._asked
-        command = [sys.executable, "-m", "dbml.cli", "worker", "--listen", self._listens, "--until-eof", *self.options]
+        command = [sys.executable, "-m", "dbml.cli.worker", "--listen", self._listens, "--until-eof", *self.options]
         if self.advertise:
             command += ["--advertise", self.advertise]
         self._process = subprocess.Popen(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from dbml import errors
+from dbml import cli, errors
 from dbml.cli.output import DsnOption
 from dbml.cli.supervisor import READY, WARM, WorkerProcess, keep_worker, require_worker
 from dbml.database.address import listening_place
@@ -154,10 +154,6 @@ def worker(
     links = absolute_links(find_links)
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     require_worker()
-    from dbml.worker.router import serve
-    from dbml.worker.settings import WorkerSettings
-    from dbml.worker.spawn import adopt_strays
-
     if until_eof:
         threading.Thread(target=_stop_at_eof, daemon=True).start()
     wait_for_server(found, wait_for_database, log.warning)
@@ -165,6 +161,10 @@ def worker(
         options = given_options(context, leave_out=("dsn", "listen", "advertise", "supervise", "until_eof"))
         process = WorkerProcess(found, None, listen=listen, advertise=advertise, options=options, log=_pass_on)
         raise typer.Exit(keep_worker(process, _pass_on))
+    from dbml.worker.router import serve
+    from dbml.worker.settings import WorkerSettings
+    from dbml.worker.spawn import adopt_strays
+
     with contextlib.nullcontext(listen) if listen else listening_place(found) as place:
         ready, warm = (_say_ready, _say_warm) if until_eof else (None, None)
         try:
@@ -248,3 +248,9 @@ def _stop_at_eof() -> None:
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":  # as its supervisor starts it
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command()(worker)
+    cli.main(alone)

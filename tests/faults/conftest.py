@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 import psycopg
@@ -20,6 +20,9 @@ import pytest
 from dbml.database.binaries import Binaries
 from dbml.database.embedded import Cluster
 from dbml.database.install import install
+
+if TYPE_CHECKING:
+    from ..conftest import Servers
 
 T = TypeVar("T")
 FAST = {"fsync": "off", "full_page_writes": "off"}
@@ -137,11 +140,28 @@ def operate(folder: Path) -> Iterator[Callable[..., Operated]]:
         worker.stop()
 
 
+@pytest.fixture(scope="session")
+def stopped(servers: Servers) -> Callable[[Binaries], Path]:
+    """Make a server with dbml once for each version, and return its folder to be copied."""
+    made: dict[Path, Path] = {}
+
+    def make(programs: Binaries) -> Path:
+        if programs.folder not in made:
+            one = Cluster(servers.folder / f"stopped{len(made)}", binaries=programs, settings=FAST)
+            one.start()
+            install(one.dsn("postgres"))
+            one.stop()
+            made[programs.folder] = one.base
+        return made[programs.folder]
+
+    return make
+
+
 @pytest.fixture
-def cluster(programs: Binaries, folder: Path) -> Iterator[Cluster]:
+def cluster(programs: Binaries, folder: Path, stopped: Callable[[Binaries], Path]) -> Iterator[Cluster]:
     """A server of the test's own, with dbml in its database `postgres`."""
+    subprocess.run(["cp", "-a", stopped(programs), folder / "cluster"], check=True)
     made = Cluster(folder / "cluster", binaries=programs, settings=FAST)
     made.start()
-    install(made.dsn("postgres"))
     yield made
     made.stop()

@@ -104,7 +104,12 @@ def test_the_workers_clock_jumps_by_hours(
 ) -> None:
     file, variables = faked
     worker = operate(installed, "--no-supervise", **variables)
-    pid = worker.ready()["pid"]
+    try:
+        pid = worker.ready()["pid"]
+    except AssertionError:  # the library takes semaphores, and has once in some hundred starts held a process up
+        worker.process.kill()
+        worker = operate(installed, "--no-supervise", **variables)
+        pid = worker.ready()["pid"]
     for jump in ("+2h", "-3h", "+400d", "+0"):
         file.write_text(f"{jump}\n")
         worker.works()
