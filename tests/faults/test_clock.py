@@ -106,7 +106,9 @@ def test_the_workers_clock_jumps_by_hours(
     worker = operate(installed, "--no-supervise", **variables)
     try:
         pid = worker.ready()["pid"]
-    except AssertionError:  # the library takes semaphores, and has once in some hundred starts held a process up
+    except AssertionError as refused:  # where two threads ask the library at once, it may answer that there is no clock
+        if "Invalid argument" not in str(refused):
+            raise
         worker.process.kill()
         worker = operate(installed, "--no-supervise", **variables)
         pid = worker.ready()["pid"]
