@@ -37,7 +37,7 @@ def rotate_keys(
         except psycopg.Error as failed:
             told, error = False, failed.diag.message_primary or str(failed).strip()
         own = connection.execute(
-            f"select to_regrole('{ROLE}_' || d.oid)::text from pg_database d where d.datname = current_database()"
+            "select to_regrole(%s || '_' || d.oid)::text from pg_database d where d.datname = current_database()", [ROLE]
         ).fetchone()
     login = own[0] if own else None
     if json:

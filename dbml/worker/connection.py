@@ -27,7 +27,7 @@ from dbml.worker.wire import CancelRequest, Codec, ProtocolError, Row
 log = logging.getLogger("dbml.listener")
 
 MAX_MESSAGE_UNAUTHENTICATED = 10_000
-WRONG_PASSWORD = "28P01"
+INVALID_PASSWORD = "28P01"  # noqa: S105 - an SQLSTATE
 LINGER_S = 5.0
 READ_AHEAD = 1 << 20  # bytes taken from a client whose turn it is not
 
@@ -253,7 +253,7 @@ class Connection(asyncio.Protocol):
                 self._close()
         except ProtocolError as error:
             self._refuse(error.sqlstate, error.message, error.hint)
-            if error.sqlstate == WRONG_PASSWORD and self._service.on_wrong_password is not None:
+            if error.sqlstate == INVALID_PASSWORD and self._service.on_wrong_password is not None:
                 self._service.on_wrong_password()
         waiting = self._task is not None or self._full
         if not self._over and self._paused != (waiting and len(self._reader) > READ_AHEAD):

@@ -130,12 +130,12 @@ class RunRecord:
         Raises: LimitExceeded.
         """
         self._count_tagged(tags)
-        self._tags.update({name: self._secrets.mask(text) for name, text in tags.items()})
+        self._tags.update(self._secrets.mask_tree(dict(tags)))
 
     def add_properties(self, properties: Mapping[str, str]) -> None:
         """Add properties, which are written at the end; errors as `tag`."""
         self._count_tagged(properties)
-        self._properties.update({name: self._secrets.mask(text) for name, text in properties.items()})
+        self._properties.update(self._secrets.mask_tree(dict(properties)))
 
     def _count_tagged(self, given: Mapping[str, str]) -> None:
         self._tagged += sum(len(name) + len(text) for name, text in given.items())
@@ -167,10 +167,10 @@ class RunRecord:
         """Add a logged value; many are written together."""
         at = datetime.fromtimestamp(head["time"], UTC)
         kind = head.get("kind") or "scalar"
-        data = head.get("data")
-        self._metrics.append((self._metric_count, head["name"], head["step"], head["value"], at, kind, data))
+        name, data = self._secrets.mask(head["name"]), self._secrets.mask_tree(head.get("data"))
+        self._metrics.append((self._metric_count, name, head["step"], head["value"], at, kind, data))
         self._metric_count += 1
-        self._metric_bytes += 100 + len(head["name"]) + (0 if data is None else len(json.dumps(data)))
+        self._metric_bytes += 100 + len(name) + (0 if data is None else len(json.dumps(data)))
         if len(self._metrics) >= METRICS_AT_ONCE or self._metric_bytes >= METRIC_BYTES:
             rows, size = self._metrics, self._metric_bytes
             self._metrics, self._metric_bytes = [], 0
@@ -182,7 +182,8 @@ class RunRecord:
         Raises: LimitExceeded where there is no room for it on its way, or it is larger than a script's files can be.
         """
         digest, size = bytes.fromhex(head["digest"]), int(head["size"])
-        self.check_size(f"artifact {head['name']!r}", size)
+        name = self._secrets.mask(head["name"])
+        self.check_size(f"artifact {name!r}", size)
         passed = 0
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115 - the note closes it
         try:
@@ -196,7 +197,7 @@ class RunRecord:
                 passing.update(part)
                 passed += len(part)
                 check_passed(passed, size)
-                with room_for(f"artifact {head['name']!r}"):
+                with room_for(f"artifact {name!r}"):
                     spool.write(part)
             check_digest(passing, head["digest"])
             check_passed(passed, size, whole=True)
@@ -211,10 +212,10 @@ class RunRecord:
                 while part := spool.read(runs.PART_BYTES):
                     await runs.add_part(connection, digest, ordinal, part)
                     ordinal += 1
-            await runs.add_artifact(connection, self.run_id, head["name"], head["kind"], head["content_type"], digest)
+            await runs.add_artifact(connection, self.run_id, name, head["kind"], head["content_type"], digest)
 
         # Whoever reads it once it is there finds it after a crash too.
-        await self._note(f"artifact {head['name']!r}", work, size=min(size, SPOOLED), durable=True)
+        await self._note(f"artifact {name!r}", work, size=min(size, SPOOLED), durable=True)
 
     async def add_output(self, head: Mapping[str, Any], literals: list[str]) -> None:
         """Write some rows of an output.
@@ -224,12 +225,15 @@ class RunRecord:
         for type_ in head["types"]:
             if not TYPE.fullmatch(type_):
                 raise errors.ProtocolMismatch(f"an output's column has the type {type_!r}, which is none")
-        part = self._output_parts.get(head["name"], 0)
-        self._output_parts[head["name"]] = part + 1
-        columns = [{"name": name, "type": type_} for name, type_ in zip(head["names"], head["types"], strict=True)]
+        output = self._secrets.mask(head["name"])
+        part = self._output_parts.get(output, 0)
+        self._output_parts[output] = part + 1
+        columns = [
+            {"name": self._secrets.mask(name), "type": type_} for name, type_ in zip(head["names"], head["types"], strict=True)
+        ]
         await self._note(
-            f"output {head['name']!r}",
-            lambda connection: runs.add_output(connection, self.run_id, head["name"], part, columns, head["n"], literals),
+            f"output {output!r}",
+            lambda connection: runs.add_output(connection, self.run_id, output, part, columns, head["n"], literals),
             size=sum(map(len, literals)),
         )
 

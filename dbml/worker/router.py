@@ -188,7 +188,11 @@ class Router:
         """
         signature, _, header = signed.partition(b" ")
         if not self._keys.signatures.proves(signature, header):
-            await self._keys.follow()  # they may have been changed since we looked last
+            # They may have been changed since we looked last.  Who opens a call asks again of its own accord.
+            if kind is None:
+                self._keys.follow_soon()
+            else:
+                await self._keys.follow()
         try:
             request = self._verifier.open(signature, header)
         except errors.WorkerRefused as refused:

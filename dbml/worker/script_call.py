@@ -34,6 +34,7 @@ log = logging.getLogger("dbml.scripts")
 CALLER_LOST = "08006"  # SQLSTATE connection_failure
 GATHER_S = 0.02  # prints that follow each other faster travel together
 MOST_SATELLITES = 64  # of one call
+TOLD = ("name", "description", "tags", "properties", "files")  # of a model that is registered, what may hold a secret
 PATIENCE_S = 1.0  # from a satellite's closed socket to what it said last
 
 
@@ -49,7 +50,8 @@ class ScriptCall:
 
     def __init__(
         self, request: Mapping[str, Any], zygotes: Zygotes, telemetry: Telemetry, admission: Admission, limits: Limits,
-        on_end: Callable[[ScriptCall, str], object], *, sign: Callable[[bytes], str], record: RunRecord | None = None, backend: int | None = None,
+        on_end: Callable[[ScriptCall, str], object], *, sign: Callable[[bytes], str],
+        record: RunRecord | None = None, backend: int | None = None,
     ) -> None:  # fmt: skip
         self._request = request
         self._secrets = Secrets(request["params"])
@@ -365,7 +367,8 @@ class ScriptCall:
                 environment = self._request.get("environment") or {}
                 own = {"run_id": self.run_id, "environment_id": environment.get("id"),
                        "proof": self._sign(f"registers {self.run_id} {self._claimed}".encode())}  # fmt: skip
-                rows.append(("register", json.dumps(head | own, ensure_ascii=False), None))
+                told = {key: self._secrets.mask_tree(head[key]) for key in TOLD if key in head}
+                rows.append(("register", json.dumps(head | told | own, ensure_ascii=False), None))
                 return True
             case "frame":
                 # It has counted itself, as long as nobody meddled with it.

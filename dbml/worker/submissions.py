@@ -1,8 +1,9 @@
 """Submissions: what waits in the database to be run, taken as soon as it is committed.
 
 PostgreSQL itself tells of a commit: dbml.submit_run notifies, and a notification is sent when its transaction commits.
-A connection of its own listens; dbml.rotate_keys makes itself heard there too.  Only the worker whose session holds the workers' lock takes runs, so that none is
-taken twice; and a run begins when its row in dbml._submissions is gone, so that none begins twice.
+A connection of its own listens; dbml.rotate_keys makes itself heard there too.  Only the worker whose session holds the
+workers' lock takes runs, so that none is taken twice; and a run begins when its row in dbml._submissions is gone, so that
+none begins twice.
 """
 
 from __future__ import annotations

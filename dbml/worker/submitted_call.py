@@ -7,7 +7,6 @@ there at once and belongs to who submitted the run, and it loads models of the r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import tempfile

@@ -147,6 +147,7 @@ declare
     message text;
     fresh boolean := not coalesce(link = any (dblink_get_connections()), false);
     waits boolean := false;
+    refused integer := 0;
     inner_key bytea; outer_key bytea; protocol integer;
 begin
     -- Nothing to authorize about a prediction: who asks for it has found the model for the caller.
@@ -156,8 +157,8 @@ begin
     if fresh then
         perform dbml_channel.connect();
     end if;
-    select w.inner_key, w.outer_key, w.protocol into inner_key, outer_key, protocol from dbml._worker w;
     loop
+        select w.inner_key, w.outer_key, w.protocol into inner_key, outer_key, protocol from dbml._worker w;
         header := (request || jsonb_build_object(
             'protocol', protocol, 'user', dbml_channel.caller(), 'session_user', session_user,
             'nonce', gen_random_uuid(), 'expires', extract(epoch from clock_timestamp()) + 60))::text;
@@ -192,6 +193,14 @@ begin
             end if;
             perform dbml_channel.connect();
             fresh := true;
+        when sqlstate 'ML012' then
+            -- The key may have been changed this moment, and one of the two has not heard of it.
+            refused := refused + 1;
+            if refused > 2 or sqlerrm !~ 'not signed' then
+                raise;
+            end if;
+            perform pg_sleep(0.2);
+            perform dbml_channel.connect();
         end;
     end loop;
 end
