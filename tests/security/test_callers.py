@@ -274,6 +274,7 @@ def test_a_run_that_is_not_ones_own_is_no_models_origin(db: Connection, cast: Ca
 def test_the_worker_takes_no_more_of_a_model_than_was_announced(db: Connection) -> None:
     part = "select tag from dblink('dbml0', %s) as t(tag text, head text, body text)"
     db.execute("select * from dbml.run_script('OutputDataSet = [1]') as t(a int)")  # opens the link
+    db.execute("select dbml_channel.abandon('ML000', 'it is over')")
     (announced,) = db.execute("select digest from dbml._store_blob('12345') digest").fetchone()  # type: ignore[misc]
     for sent in ("part {}\n00", "part {}\nzz"):
         with pytest.raises(errors.ProtocolMismatch):
