@@ -247,8 +247,8 @@ begin
     begin
         perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
         perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
-        perform * from dblink(link, 'abandon ' || jsonb_build_object('sqlstate', state, 'message', message)::text)
-            as t(tag text, head text, body text);
+        -- To the end of the answer, which may be "wait" at first: the next call is not to find this one unanswered.
+        perform * from dbml_channel.exchange('abandon ' || jsonb_build_object('sqlstate', state, 'message', message)::text);
     exception when others then
         perform dblink_disconnect(link);
         if state like '08%' then
