@@ -53,7 +53,7 @@ def served(major: int | None = None) -> Iterator[tuple[str, int]]:
         (folder / "worker").mkdir()
         worker = WorkerProcess(dsn, folder / "worker")
         worker.start()
-        worker.wait_ready()
+        worker.wait_ready(timeout_s=180)
         assert worker.pid is not None
         yield dsn, worker.pid
     finally:

@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from dbml import __version__
-from dbml.cli import demo, deploy, down, export, install, psql, run, serve, serve_service, services, status, up, verify, worker
+from dbml.cli import (
+    demo,
+    deploy,
+    down,
+    export,
+    install,
+    psql,
+    rotate_keys,
+    run,
+    serve,
+    serve_service,
+    services,
+    status,
+    up,
+    verify,
+    worker,
+)
 
 app = typer.Typer(
     name="dbml",
@@ -50,3 +66,4 @@ app.command()(worker.worker)
 app.command()(install.install)
 app.command()(install.upgrade)
 app.command()(verify.verify)
+app.command("rotate-keys")(rotate_keys.rotate_keys)

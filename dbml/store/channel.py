@@ -16,13 +16,19 @@ PROTOCOL = 1  # of the messages between SQL and worker; sql/10_channel speaks th
 
 @dataclass(frozen=True)
 class Channel:
-    """What both ends of the channel know; the secrets are kept out of its repr."""
+    """What both ends of the channel know; the secrets are kept out of its repr.
+
+    former_until: until when the former password and secret are taken too, Unix time by the database's clock.
+    """
 
     protocol: int
     host: str | None
     port: int | None
     password: str = field(repr=False)
     secret: bytes = field(repr=False)
+    former_password: str | None = field(default=None, repr=False)
+    former_secret: bytes | None = field(default=None, repr=False)
+    former_until: float | None = None
 
 
 ROLE = "dbml_worker"  # holds what the statements of dbml.store need, sql/90_rights/worker.sql
@@ -42,7 +48,10 @@ async def lay_down(connection: AsyncConnection[Any]) -> tuple[str, str]:
 
 async def read(connection: AsyncConnection[Any]) -> Channel | None:
     """Read the channel's row; None where the installation is not whole."""
-    cursor = await connection.execute("select protocol, host, port, password, secret from dbml._worker")
+    cursor = await connection.execute(
+        "select protocol, host, port, password, secret, former_password, former_secret,"
+        " extract(epoch from former_until)::double precision from dbml._worker"
+    )
     row = await cursor.fetchone()
     return None if row is None else Channel(*row)
 

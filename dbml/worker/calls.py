@@ -46,14 +46,30 @@ class ModelUpload:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._spool: IO[bytes] | None = None
+        self._left = 0
+
+    def expect(self, size: int) -> None:
+        """Begin a model of that many bytes."""
+        self.drop()
+        self._left = size
 
     def add(self, body: bytes) -> None:
-        """Take one part, in hex."""
+        """Take one part, in hex; only what is expected: anybody's session can send parts."""
+        try:
+            part = bytes.fromhex(body.decode("ascii"))
+        except ValueError:
+            part = None
+        if part is None or len(part) > self._left:
+            self.drop()
+            raise errors.ProtocolMismatch(
+                "a part of a model must be expected, and in hex", hint="dbml upgrade, and restart the worker of the same release"
+            )
+        self._left -= len(part)
         try:
             with room_for("a model on its way to a scorer"):
                 if self._spool is None:
                     self._spool = tempfile.SpooledTemporaryFile(max_size=16 << 20, dir=self._directory)  # noqa: SIM115 - outlives this call
-                self._spool.write(bytes.fromhex(body.decode("ascii")))
+                self._spool.write(part)
         except BaseException:
             self.drop()  # what has come of it is of no use, and takes the space
             raise
@@ -64,7 +80,8 @@ class ModelUpload:
         return spool
 
     def drop(self) -> None:
-        """Let go of what has come."""
+        """Let go of what has come, and expect nothing."""
+        self._left = 0
         spool = self.take()
         if spool is not None:
             with contextlib.suppress(OSError):  # what it still holds in memory has no room either

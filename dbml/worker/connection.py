@@ -27,6 +27,7 @@ from dbml.worker.wire import CancelRequest, Codec, ProtocolError, Row
 log = logging.getLogger("dbml.listener")
 
 MAX_MESSAGE_UNAUTHENTICATED = 10_000
+INVALID_PASSWORD = "28P01"  # noqa: S105 - an SQLSTATE
 LINGER_S = 5.0
 READ_AHEAD = 1 << 20  # bytes taken from a client whose turn it is not
 
@@ -137,6 +138,8 @@ class Service:
     max_unauthenticated: int
     max_message: int
     login_timeout_s: float
+    former: ScramSecret | None = None  # of the password before, while it is taken too
+    on_wrong_password: Callable[[], object] | None = None
     counts: Counts = field(default_factory=Counts)
     connections: set[Connection] = field(default_factory=set)
     sessions: dict[int, Connection] = field(default_factory=dict)
@@ -153,7 +156,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, None)
         self._loop = asyncio.get_running_loop()
         self._login_timer: asyncio.TimerHandle | None = None
-        self._login = Login(service.secret, service.user)
+        self._login = Login(service.secret, service.user, service.former)
         self._key = b""
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
@@ -250,6 +253,8 @@ class Connection(asyncio.Protocol):
                 self._close()
         except ProtocolError as error:
             self._refuse(error.sqlstate, error.message, error.hint)
+            if error.sqlstate == INVALID_PASSWORD and self._service.on_wrong_password is not None:
+                self._service.on_wrong_password()
         waiting = self._task is not None or self._full
         if not self._over and self._paused != (waiting and len(self._reader) > READ_AHEAD):
             self._paused = not self._paused

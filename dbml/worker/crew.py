@@ -18,6 +18,7 @@ from dbml.worker.processes import Child, ChildLost
 MOST_UNTAKEN = 2  # chunks that wait in a satellite's socket
 MOST_HELD = 8 << 20  # bytes of results that wait for their turn, a stint
 MOST_EVENTS = 64
+MOST_EVENT_BYTES = 16 << 20  # of events that wait to be taken, and one more
 
 Head = dict[str, Any]
 
@@ -41,6 +42,7 @@ class Member:
     stints: deque[Stint] = field(default_factory=deque)
     untaken: int = 0
     group: str | None = None  # the one that it is at
+    said_bytes: int = 0  # of its result
     go_on: asyncio.Event = field(default_factory=asyncio.Event)  # what it asked is answered
     pump: asyncio.Task[None] | None = None
 
@@ -55,6 +57,27 @@ class Event:
     lost: str | None = None
 
 
+class Events(asyncio.Queue[Event]):
+    """Events that wait; who adds to them waits while they are many, or large."""
+
+    def __init__(self) -> None:
+        super().__init__(MOST_EVENTS)
+        self._bytes = 0
+
+    def full(self) -> bool:
+        """Tell whether the next one has to wait."""
+        return super().full() or self._bytes > MOST_EVENT_BYTES
+
+    def _put(self, item: Event) -> None:
+        self._bytes += len(item.body)
+        super()._put(item)
+
+    def _get(self) -> Event:
+        event = super()._get()
+        self._bytes -= len(event.body)
+        return event
+
+
 class Crew:
     """Satellites that work at one call."""
 
@@ -63,7 +86,7 @@ class Crew:
 
     def __init__(self, children: Sequence[Child]) -> None:
         self.members = [Member(child) for child in children]
-        self.events: asyncio.Queue[Event] = asyncio.Queue(MOST_EVENTS)
+        self.events = Events()
         self._stints: deque[Stint] = deque()
         self._current: Member | None = None
         self._last_piece = -1

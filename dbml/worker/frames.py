@@ -16,6 +16,7 @@ from typing import Any
 _HEADER = struct.Struct("!II")
 LARGEST_HEAD = 1 << 28
 LARGEST_BODY = 1 << 30
+LARGEST_HEARD = 1 << 26  # head of what a child says: read whole, and parsed, by who must not run out of memory
 
 Frame = tuple[dict[str, Any], bytes]
 
@@ -45,11 +46,11 @@ def read_frame(sock: socket.socket) -> Frame:
     return _parse(payload[:head_size]), bytes(payload[head_size:])
 
 
-async def read_frame_async(reader: asyncio.StreamReader) -> Frame:
-    """Read a frame from a stream; errors as `read_frame`."""
+async def read_frame_async(reader: asyncio.StreamReader, largest_body: int = LARGEST_BODY) -> Frame:
+    """Read a frame that a child has sent; errors as `read_frame`, and FrameError beyond LARGEST_HEARD or largest_body."""
     try:
         head_size, body_size = _HEADER.unpack(await reader.readexactly(_HEADER.size))
-        _check(head_size, body_size)
+        _check(head_size, body_size, LARGEST_HEARD, largest_body)
         head = await reader.readexactly(head_size)
         body = await reader.readexactly(body_size)
     except asyncio.IncompleteReadError as error:
@@ -57,8 +58,8 @@ async def read_frame_async(reader: asyncio.StreamReader) -> Frame:
     return _parse(head), body
 
 
-def _check(head_size: int, body_size: int) -> None:
-    if head_size > LARGEST_HEAD or body_size > LARGEST_BODY:
+def _check(head_size: int, body_size: int, largest_head: int = LARGEST_HEAD, largest_body: int = LARGEST_BODY) -> None:
+    if head_size > largest_head or body_size > largest_body:
         raise FrameError(f"a frame of {head_size} + {body_size} bytes is too large")
 
 

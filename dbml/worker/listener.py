@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -35,7 +36,7 @@ class Listener:
     """Listens at host and port, or at the file '.s.PGSQL.<port>' of a directory; one user, one password.
 
     port: 0 chooses a free one (TCP).  directory must exist; who may search it may connect, unless socket_mode
-    says less.  max_connections: authenticated ones; beyond it a client gets 53300.
+    says less.  max_connections: authenticated ones; beyond it a client gets 53300.  on_wrong_password: called after each.
     Raises: ValueError unless exactly one of host and directory is given and the password is printable ASCII.
     """
 
@@ -53,6 +54,7 @@ class Listener:
         max_unauthenticated: int = MAX_UNAUTHENTICATED,
         max_message: int = MAX_MESSAGE,
         login_timeout_s: float = LOGIN_TIMEOUT_S,
+        on_wrong_password: Callable[[], object] | None = None,
     ) -> None:
         if (host is None) == (directory is None):
             raise ValueError("exactly one of host and directory must be given")
@@ -68,9 +70,16 @@ class Listener:
             max_unauthenticated=max_unauthenticated,
             max_message=max_message,
             login_timeout_s=login_timeout_s,
+            on_wrong_password=on_wrong_password,
         )
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
+
+    def change_password(self, password: str, former: str | None = None) -> None:
+        """Take another password from now on; former: one that is taken too.  Sessions stay."""
+        service = self._service
+        service.secret = secret = ScramSecret.derive(password)
+        service.former = None if former is None else ScramSecret.derive(former, salt=secret.salt)
 
     @property
     def counts(self) -> Counts:

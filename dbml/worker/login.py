@@ -32,14 +32,14 @@ class Admitted:
 class Login:
     """One client's login; `take` its messages until it is Admitted or a CancelRequest.
 
-    expects_startup: the next message has no type byte.
+    expects_startup: the next message has no type byte.  former: of a password that is taken too.
     """
 
-    def __init__(self, secret: ScramSecret, user: str) -> None:
+    def __init__(self, secret: ScramSecret, user: str, former: ScramSecret | None = None) -> None:
         self.expects_startup = True
         self.codec = wire.UTF8
         self._user = user
-        self._exchange = ScramExchange(secret)
+        self._exchange = ScramExchange(secret, former=former)
         self._startup = Startup(0, {})
         self._refused: set[str] = set()
         self._step: Callable[[bytes], bytes | Admitted] = self._begin_sasl

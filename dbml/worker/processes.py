@@ -25,7 +25,7 @@ from typing import Any, Literal, cast
 import dbml
 from dbml.temporary import remove
 from dbml.worker.cgroups import Cgroups, Leaf
-from dbml.worker.frames import Frame, FrameError, pack, read_frame_async
+from dbml.worker.frames import LARGEST_BODY, Frame, FrameError, pack, read_frame_async
 from dbml.worker.sandbox import Limits, bubblewrap, environment
 from dbml.worker.sandbox.layers import Sandbox, Wanted, choose
 from dbml.worker.spawn import end_strays, spawn
@@ -36,6 +36,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 5.0
 PATIENCE_S = 1.0  # from the end of a child's socket to the end of its process
 LONGEST_BUFFER = 1 << 20
+LEAST_BODY_MB = 16  # that a child may send at once, however little its result may be
 LARGEST_MESSAGE = 1 << 16
 MOST_SPARES = 8  # satellites forked ahead for other limits than the worker's own
 SPARE_IDLE_S = 120.0  # after which such a one is given up
@@ -81,8 +82,9 @@ class Child:
     """One forked process; `Zygote.fork` makes it."""
 
     def __init__(
-        self, scratch: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kill: Callable[[], object]
-    ) -> None:
+        self, scratch: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kill: Callable[[], object],
+        largest_body: int = LARGEST_BODY,
+    ) -> None:  # fmt: skip
         self.scratch = scratch
         self.pid = 0
         self.zygote = 0  # process id of the zygote that forked it
@@ -91,6 +93,7 @@ class Child:
         self._reader = reader
         self._writer = writer
         self._kill = kill
+        self._largest_body = largest_body
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
 
     async def send(self, head: dict[str, Any], body: bytes = b"") -> None:
@@ -107,7 +110,7 @@ class Child:
         Raises: ChildLost where the child is gone.
         """
         try:
-            return await read_frame_async(self._reader)
+            return await read_frame_async(self._reader, self._largest_body)
         except (EOFError, ConnectionError):
             pass
         except FrameError as error:
@@ -327,7 +330,8 @@ class Zygote:
             ours.setblocking(False)
             reader, writer = await _connect(ours)
             identity = str(next(self._numbers))
-            child = Child(scratch, reader, writer, lambda: self._tell({"tag": "kill", "id": identity}))
+            largest = min(LARGEST_BODY, max(LEAST_BODY_MB, limits.output_mb) << 20)
+            child = Child(scratch, reader, writer, lambda: self._tell({"tag": "kill", "id": identity}), largest)
             forked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._children[identity] = child
             self._forks[identity] = forked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 import tempfile
 import uuid
@@ -20,6 +21,8 @@ from dbml.worker.telemetry import NOTE_BYTES, Connection, Telemetry
 
 LOG_HALF = 512 * 1024  # of a run's log, the first and the last half megabyte are kept
 METRICS_AT_ONCE = 10_000
+METRIC_BYTES = 1 << 20  # of them, at about which they are written
+MOST_TAGGED = 1 << 20  # characters of tags and properties
 SPOOLED = 1 << 20  # bytes of an artifact on its way that are kept in memory, in a file beyond
 
 TYPE = re.compile(r"[a-z][a-z ]{0,39}(\[\])?")
@@ -77,6 +80,8 @@ class RunRecord:
         self._loaded: list[dict[str, Any]] = []
         self._metrics: list[tuple[Any, ...]] = []
         self._metric_count = 0
+        self._metric_bytes = 0
+        self._tagged = 0
         self._output_parts: dict[str, int] = {}
         self._started: asyncio.Task[bool] | None = None
         self._run: dict[str, Any] = {}
@@ -120,12 +125,38 @@ class RunRecord:
         return await self._telemetry.lives()
 
     def tag(self, tags: Mapping[str, str]) -> None:
-        """Add tags, which are written at the end."""
-        self._tags.update({name: self._secrets.mask(text) for name, text in tags.items()})
+        """Add tags, which are written at the end.
+
+        Raises: LimitExceeded.
+        """
+        self._count_tagged(tags)
+        self._tags.update(self._secrets.mask_tree(dict(tags)))
 
     def add_properties(self, properties: Mapping[str, str]) -> None:
-        """Add properties, which are written at the end."""
-        self._properties.update({name: self._secrets.mask(text) for name, text in properties.items()})
+        """Add properties, which are written at the end; errors as `tag`."""
+        self._count_tagged(properties)
+        self._properties.update(self._secrets.mask_tree(dict(properties)))
+
+    def _count_tagged(self, given: Mapping[str, str]) -> None:
+        self._tagged += sum(len(name) + len(text) for name, text in given.items())
+        if self._tagged > MOST_TAGGED:
+            raise errors.LimitExceeded(
+                f"tags and properties of a run must have {MOST_TAGGED} characters at most",
+                detail={"limit": "tags", "value": MOST_TAGGED},
+            )
+
+    def check_size(self, what: str, size: int) -> None:
+        """Refuse bytes that are more than a script's process could have.
+
+        Raises: LimitExceeded.
+        """
+        limits = self._limits or {}
+        held = [(int(limits[name]), name) for name in ("scratch_mb", "memory_mb") if limits.get(name) is not None]
+        value, limit = max(held, default=(0, ""))
+        if limit and not 0 <= size <= value << 20:
+            raise errors.LimitExceeded(
+                f"{what} is larger than {limit} = {value} allows", detail={"limit": limit, "value": value, "pool": self._pool}
+            )
 
     def add_loaded(self, asked: str, model: Mapping[str, Any]) -> None:
         """Add a model that was loaded."""
@@ -136,18 +167,24 @@ class RunRecord:
         """Add a logged value; many are written together."""
         at = datetime.fromtimestamp(head["time"], UTC)
         kind = head.get("kind") or "scalar"
-        self._metrics.append((self._metric_count, head["name"], head["step"], head["value"], at, kind, head.get("data")))
+        name, data = self._secrets.mask(head["name"]), self._secrets.mask_tree(head.get("data"))
+        self._metrics.append((self._metric_count, name, head["step"], head["value"], at, kind, data))
         self._metric_count += 1
-        if len(self._metrics) >= METRICS_AT_ONCE:
-            rows, self._metrics = self._metrics, []
-            await self._note("metrics", lambda connection: runs.add_metrics(connection, self.run_id, rows))
+        self._metric_bytes += 100 + len(name) + (0 if data is None else len(json.dumps(data)))
+        if len(self._metrics) >= METRICS_AT_ONCE or self._metric_bytes >= METRIC_BYTES:
+            rows, size = self._metrics, self._metric_bytes
+            self._metrics, self._metric_bytes = [], 0
+            await self._note("metrics", lambda connection: runs.add_metrics(connection, self.run_id, rows), size=size)
 
     async def add_artifact(self, head: Mapping[str, Any], receive: Receive) -> None:
         """Take an artifact from its script whole, then write it in a transaction of its own.
 
-        Raises: LimitExceeded where there is no room for it on its way.
+        Raises: LimitExceeded where there is no room for it on its way, or it is larger than a script's files can be.
         """
         digest, size = bytes.fromhex(head["digest"]), int(head["size"])
+        name = self._secrets.mask(head["name"])
+        self.check_size(f"artifact {name!r}", size)
+        passed = 0
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115 - the note closes it
         try:
             passing = hashlib.sha256()
@@ -158,9 +195,12 @@ class RunRecord:
                 if said["tag"] != "part":
                     break
                 passing.update(part)
-                with room_for(f"artifact {head['name']!r}"):
+                passed += len(part)
+                check_passed(passed, size)
+                with room_for(f"artifact {name!r}"):
                     spool.write(part)
             check_digest(passing, head["digest"])
+            check_passed(passed, size, whole=True)
         except BaseException:
             spool.close()
             raise
@@ -172,10 +212,10 @@ class RunRecord:
                 while part := spool.read(runs.PART_BYTES):
                     await runs.add_part(connection, digest, ordinal, part)
                     ordinal += 1
-            await runs.add_artifact(connection, self.run_id, head["name"], head["kind"], head["content_type"], digest)
+            await runs.add_artifact(connection, self.run_id, name, head["kind"], head["content_type"], digest)
 
         # Whoever reads it once it is there finds it after a crash too.
-        await self._note(f"artifact {head['name']!r}", work, size=min(size, SPOOLED), durable=True)
+        await self._note(f"artifact {name!r}", work, size=min(size, SPOOLED), durable=True)
 
     async def add_output(self, head: Mapping[str, Any], literals: list[str]) -> None:
         """Write some rows of an output.
@@ -185,12 +225,15 @@ class RunRecord:
         for type_ in head["types"]:
             if not TYPE.fullmatch(type_):
                 raise errors.ProtocolMismatch(f"an output's column has the type {type_!r}, which is none")
-        part = self._output_parts.get(head["name"], 0)
-        self._output_parts[head["name"]] = part + 1
-        columns = [{"name": name, "type": type_} for name, type_ in zip(head["names"], head["types"], strict=True)]
+        output = self._secrets.mask(head["name"])
+        part = self._output_parts.get(output, 0)
+        self._output_parts[output] = part + 1
+        columns = [
+            {"name": self._secrets.mask(name), "type": type_} for name, type_ in zip(head["names"], head["types"], strict=True)
+        ]
         await self._note(
-            f"output {head['name']!r}",
-            lambda connection: runs.add_output(connection, self.run_id, head["name"], part, columns, head["n"], literals),
+            f"output {output!r}",
+            lambda connection: runs.add_output(connection, self.run_id, output, part, columns, head["n"], literals),
             size=sum(map(len, literals)),
         )
 
@@ -252,6 +295,12 @@ def check_digest(passed: hashlib._Hash, claimed: str) -> None:
     """Refuse bytes that are not those whose digest was named: they would be kept under another's name."""
     if passed.hexdigest() != claimed:
         raise errors.InvalidArgument("bytes from a script do not match the digest that it named", detail={"digest": claimed})
+
+
+def check_passed(passed: int, claimed: int, *, whole: bool = False) -> None:
+    """Refuse bytes that are more, or when they are whole less, than was said."""
+    if passed > claimed or (whole and passed < claimed):
+        raise errors.InvalidArgument(f"bytes from a script must be as many as it said, {claimed}", detail={"size": claimed})
 
 
 def _plain(text: str | None) -> str | None:

@@ -8,8 +8,6 @@ anything in it is looked at.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import time
 from collections import deque
@@ -18,6 +16,7 @@ from typing import Any
 
 from dbml import errors
 from dbml.store.channel import PROTOCOL
+from dbml.worker.keys import Signatures
 
 LIFE_S = 60  # that SQL gives a request
 CLOCK_SKEW_S = 240  # beyond it
@@ -28,15 +27,16 @@ MEASURED_S = 0.25  # how exactly the database's clock is known
 class Verifier:
     """Checks signatures, ages and nonces of requests.
 
+    signatures: what knows the key, or the key, where it is not changed.
     clock: the time as it is where requests are made; it may be set.  since: when this worker began to listen, by that
     clock: what was made before was for another worker, whose nonces went with it.  ticks: a clock that is never set.
     """
 
     def __init__(
-        self, secret: bytes, clock: Callable[[], float] = time.time, since: float | None = None,
+        self, signatures: Signatures | bytes, clock: Callable[[], float] = time.time, since: float | None = None,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._secret = secret
+        self._signatures = Signatures(signatures) if isinstance(signatures, bytes) else signatures
         self._clock = clock
         self._since = since
         self._ticks = ticks
@@ -50,11 +50,11 @@ class Verifier:
         Raises: WorkerRefused where it is not signed with this database's secret, too old, or was seen before;
         ProtocolMismatch where SQL speaks another version of the channel.
         """
-        wanted = hmac.new(self._secret, header, hashlib.sha256).hexdigest().encode()
-        if not hmac.compare_digest(wanted, signature):
+        if not self._signatures.proves(signature, header):
             raise errors.WorkerRefused(
                 "the request is not signed with this database's secret",
-                hint="the worker serves another database or was started before a reinstall: restart dbml worker",
+                hint="repeat the transaction if dbml.rotate_keys was called;"
+                " else the worker serves another database: restart dbml worker",
             )
         request = read_head(header)
         try:

@@ -29,12 +29,13 @@ from dbml.store.channel import PROTOCOL, Channel
 from dbml.temporary import SCRATCH, SOCKETS, sweep, temporary_directory
 from dbml.worker import cgroups as control_groups
 from dbml.worker.admission import Admission
-from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall
+from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall, unknown
 from dbml.worker.environments.builder import Builder, cache_directory
 from dbml.worker.environments.call import EnvironmentCall
 from dbml.worker.environments.uv import Uv
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.inspections import InspectCall, Inspections
+from dbml.worker.keys import Keys
 from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.packages import scoring_packages
@@ -74,13 +75,14 @@ class Router:
     """The listener's handler: opens calls, forwards messages to them, ends them."""
 
     def __init__(
-        self, channel: Channel, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
+        self, keys: Keys, zygotes: Zygotes, uv: Uv, scorers: ScorerPool, telemetry: Telemetry, runtime: str,
         admission: Admission, limits: Limits, counts: Counts, sandbox: Sandbox, inspections: Inspections,
         *, has_cgroups: bool = False,
     ) -> None:  # fmt: skip
         self._sandbox = sandbox
         self._inspections = inspections
-        self._verifier = Verifier(channel.secret, telemetry.now, since=telemetry.now())
+        self._keys = keys
+        self._verifier = Verifier(keys.signatures, telemetry.now, since=telemetry.now())
         self._zygotes = zygotes
         self._uv = uv
         self._scorers = scorers
@@ -135,7 +137,11 @@ class Router:
             if verb == "part" and not isinstance(conversation.call, ScriptCall):
                 conversation.upload.add(body)
                 return [("ok", None, None)]
+            if verb == "expect":
+                conversation.upload.expect(int((await self._verify(head, "upload"))["size"]))
+                return [("ok", None, None)]
             if verb == "abandon":
+                conversation.upload.drop()
                 await self._end(conversation, errors.from_fields(read_head(head)))
                 return [("ok", None, None)]
             if conversation.call is None:
@@ -175,8 +181,18 @@ class Router:
         ending.add_done_callback(self._endings.discard)
         return ending
 
-    async def _open(self, conversation: Conversation, signed: bytes, body: bytes) -> list[Row]:
+    async def _verify(self, signed: bytes, kind: str | None = None) -> dict[str, Any]:
+        """Return what was signed.
+
+        kind: the only one that it may be of; None is any but "upload".
+        """
         signature, _, header = signed.partition(b" ")
+        if not self._keys.signatures.proves(signature, header):
+            # They may have been changed since we looked last.  Who opens a call asks again of its own accord.
+            if kind is None:
+                self._keys.follow_soon()
+            else:
+                await self._keys.follow()
         try:
             request = self._verifier.open(signature, header)
         except errors.WorkerRefused as refused:
@@ -184,11 +200,22 @@ class Router:
                 raise
             await self._telemetry.ask_clock()  # it may have been set since we asked last
             request = self._verifier.open(signature, header)
+        if (request.get("kind") == "upload") != (kind == "upload"):
+            raise unknown(str(request.get("kind")))
+        return request
+
+    async def _open(self, conversation: Conversation, signed: bytes, body: bytes) -> list[Row]:
+        request = await self._verify(signed)
         await self._end(conversation, errors.CallCanceled("the caller opened another call"))
+        if request["kind"] not in ("score", "inspect"):
+            conversation.upload.drop()
         match request["kind"]:
             case "script":
                 self._zygotes.check(request.get("environment"))
-                script = ScriptCall(request, self._zygotes, self._telemetry, self._admission, self._limits, self._forget)
+                script = ScriptCall(
+                    request, self._zygotes, self._telemetry, self._admission, self._limits, self._forget,
+                    sign=self._keys.signatures.sign,
+                )  # fmt: skip
                 conversation.call = self._scripts[script.run_id] = script
                 return await script.open()
             case "refused":
@@ -246,8 +273,9 @@ class Router:
     def adopt(self, request: Mapping[str, Any], record: RunRecord, backend: int) -> ScriptCall:
         """Make the call of a submitted run, which is seen and cancelled like any other; its conversation is another's."""
         script = ScriptCall(
-            request, self._zygotes, self._telemetry, self._admission, self._limits, self._forget, record=record, backend=backend
-        )
+            request, self._zygotes, self._telemetry, self._admission, self._limits, self._forget,
+            sign=self._keys.signatures.sign, record=record, backend=backend,
+        )  # fmt: skip
         self._scripts[script.run_id] = script
         return script
 
@@ -345,8 +373,9 @@ async def serve(settings: WorkerSettings) -> None:
         )  # fmt: skip
         zygotes.start()
         cleanup.push_async_callback(zygotes.stop)
+        keys = Keys(channel, telemetry.read_channel, telemetry.now)
         router = Router(
-            channel, zygotes, uv, scorers, telemetry, runtime, admission, settings.limits, Counts(), sandbox,
+            keys, zygotes, uv, scorers, telemetry, runtime, admission, settings.limits, Counts(), sandbox,
             Inspections(zygote, settings.limits),
             has_cgroups=cgroups is not None,
         )  # fmt: skip
@@ -368,7 +397,9 @@ async def serve(settings: WorkerSettings) -> None:
             router, password=channel.password, host=host, port=port, directory=directory,
             max_connections=settings.max_connections, max_message=LONGEST_MESSAGE,
             max_unauthenticated=max(MAX_UNAUTHENTICATED, settings.max_connections),  # they may all come at once
+            on_wrong_password=keys.follow_soon,
         )  # fmt: skip
+        keys.begin(listener.change_password)
         seen_host, seen_port = await listener.start()
         place = seen_host if directory is not None else f"{seen_host}:{seen_port}"
         cleanup.push_async_callback(listener.stop)
@@ -377,7 +408,7 @@ async def serve(settings: WorkerSettings) -> None:
             seen_port = int(advertised)
         await telemetry.register(seen_host, seen_port, scoring_packages())
         telemetry.start()
-        submissions = Submissions(settings.dsn, channel.secret, telemetry, zygotes, settings.limits, router.adopt)
+        submissions = Submissions(settings.dsn, keys, telemetry, zygotes, settings.limits, router.adopt)
         submissions.start()
         cleanup.push_async_callback(submissions.stop)
         address = f"{seen_host}:{seen_port}"
@@ -410,6 +441,8 @@ async def _channel(telemetry: Telemetry) -> Channel:
         channel = await telemetry.read_channel()
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         channel = None
+    except psycopg.errors.UndefinedColumn:
+        raise errors.SchemaTooOld("the schema dbml is older than this worker", hint="dbml upgrade --dsn …") from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise errors.SchemaError(
             f"the worker's login must have the rights of the role dbml_worker in this database: {str(error).strip()}",

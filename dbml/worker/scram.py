@@ -54,10 +54,14 @@ class ScramSecret:
 
 
 class ScramExchange:
-    """One client's login: `first`, then `final`, each once."""
+    """One client's login: `first`, then `final`, each once.
 
-    def __init__(self, secret: ScramSecret, *, nonce: str | None = None) -> None:
+    former: of a password that is taken too; of the same salt and iterations.
+    """
+
+    def __init__(self, secret: ScramSecret, *, former: ScramSecret | None = None, nonce: str | None = None) -> None:
         self._secret = secret
+        self._former = former
         self._own_nonce = (nonce or secrets.token_urlsafe(18)).encode("ascii")
         self._gs2 = b""
         self._nonce = b""
@@ -96,11 +100,14 @@ class ScramExchange:
         said, self._said = self._said + b"," + match["unproven"], b""
         if len(proof) != 32:
             raise ScramError("malformed SCRAM message: a proof has 32 bytes")
-        signature = hmac.digest(self._secret.stored_key, said, "sha256")
-        client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
-        if not hmac.compare_digest(hashlib.sha256(client_key).digest(), self._secret.stored_key):
-            return None
-        return b"v=" + base64.b64encode(hmac.digest(self._secret.server_key, said, "sha256"))
+        for secret in (self._secret, self._former):
+            if secret is None:
+                continue
+            signature = hmac.digest(secret.stored_key, said, "sha256")
+            client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
+            if hmac.compare_digest(hashlib.sha256(client_key).digest(), secret.stored_key):
+                return b"v=" + base64.b64encode(hmac.digest(secret.server_key, said, "sha256"))
+        return None
 
 
 def _decode(text: bytes) -> bytes:

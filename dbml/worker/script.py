@@ -7,6 +7,7 @@ import io
 import keyword
 import linecache
 import os
+import socket
 import sys
 import traceback
 import types
@@ -20,6 +21,8 @@ from dbml.worker.space import FULL, no_room
 
 FILENAME = "<script>"
 MOST_LINES = 20  # of a context: the first and the last half are shown
+NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
+REFUSED = (errno.EPERM, errno.EACCES, errno.ECONNREFUSED, errno.EAFNOSUPPORT)  # to a socket
 
 
 class PythonScript:
@@ -119,7 +122,11 @@ def explain(error: BaseException, limits: Limits) -> errors.DbmlError:
         full = no_room("what the script writes")
         return errors.LimitExceeded(full.message, detail={**full.detail, "line": _line(error)}, hint=full.hint, context=context)
     detail = {"type": type(error).__qualname__, "line": _line(error)}
-    return errors.ScriptError(text_of(error), detail=detail, hint=_hint(error), context=context)
+    hint = _hint(error)
+    if not limits.network and _wants_network(error):
+        detail |= {"limit": "network", "value": False}
+        hint = "SELECT name, network, granted_to FROM dbml.pools"
+    return errors.ScriptError(text_of(error), detail=detail, hint=hint, context=context)
 
 
 def _hint(error: BaseException) -> str | None:
@@ -130,6 +137,20 @@ def _hint(error: BaseException) -> str | None:
     if not package or package in sys.modules:
         return None
     return f"SELECT dbml.create_environment('mine', '{package}'), then environment => 'mine' in the call"
+
+
+def _wants_network(error: BaseException | None) -> bool:
+    """Tell whether an exception, or one that it comes from, is of who finds no network."""
+    for _ in range(10):
+        if isinstance(error, OSError):
+            frames = traceback.extract_tb(error.__traceback__)
+            by_socket = bool(frames) and ("socket" in frames[-1].filename or "socket" in (frames[-1].line or ""))
+            if isinstance(error, socket.gaierror) or error.errno in NO_WAY or (error.errno in REFUSED and by_socket):
+                return True
+        if error is None:
+            return False
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _limit_of(error: BaseException) -> str | None:

@@ -34,6 +34,7 @@ log = logging.getLogger("dbml.scripts")
 CALLER_LOST = "08006"  # SQLSTATE connection_failure
 GATHER_S = 0.02  # prints that follow each other faster travel together
 MOST_SATELLITES = 64  # of one call
+TOLD = ("name", "description", "tags", "properties", "files")  # of a model that is registered, what may hold a secret
 PATIENCE_S = 1.0  # from a satellite's closed socket to what it said last
 
 
@@ -44,17 +45,19 @@ class ScriptLost(ChildLost):
 class ScriptCall:
     """Holds the conversation between SQL and the satellites of one script, and keeps the record of the run.
 
-    record, backend: of a submitted run, whose record is there already and which has no backend.
+    sign: with the channel's key.  record, backend: of a submitted run, whose record is there already and which has no backend.
     """
 
     def __init__(
         self, request: Mapping[str, Any], zygotes: Zygotes, telemetry: Telemetry, admission: Admission, limits: Limits,
-        on_end: Callable[[ScriptCall, str], object], *, record: RunRecord | None = None, backend: int | None = None,
+        on_end: Callable[[ScriptCall, str], object], *, sign: Callable[[bytes], str],
+        record: RunRecord | None = None, backend: int | None = None,
     ) -> None:  # fmt: skip
         self._request = request
         self._secrets = Secrets(request["params"])
         self._pool = Pool.of(request, limits)
         self._on_end = on_end
+        self._sign = sign
         self._zygotes = zygotes
         self._lease: Lease | None = None  # of the environment's zygote, from the script's turn to its end
         self._admission = admission
@@ -362,10 +365,16 @@ class ScriptCall:
                 self._asking = member
                 self._passing, self._claimed = hashlib.sha256(), head.get("digest", "")
                 environment = self._request.get("environment") or {}
-                own = {"run_id": self.run_id, "environment_id": environment.get("id")}
-                rows.append(("register", json.dumps(head | own, ensure_ascii=False), None))
+                own = {"run_id": self.run_id, "environment_id": environment.get("id"),
+                       "proof": self._sign(f"registers {self.run_id} {self._claimed}".encode())}  # fmt: skip
+                told = {key: self._secrets.mask_tree(head[key]) for key in TOLD if key in head}
+                rows.append(("register", json.dumps(head | told | own, ensure_ascii=False), None))
                 return True
             case "frame":
+                # It has counted itself, as long as nobody meddled with it.
+                member.said_bytes += len(body)
+                if member.said_bytes > self._pool.limits.output_mb << 20:
+                    raise self._pool.exceeded("output_mb", "the result is larger than {} allows")
                 self._rows_out += int(head["n"])
                 rows.append(("frame", json.dumps({"n": head["n"], "width": len(head["sizes"])}), None))
                 rows += [("column", None, literal) for literal in _cut(head, body)]

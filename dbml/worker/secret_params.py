@@ -37,6 +37,18 @@ class Secrets:
             text = text.replace(secret, STARS)
         return text
 
+    def mask_tree(self, value: Any) -> Any:
+        """Return what JSON can hold with stars in place of secrets, in names too."""
+        if not self._texts:
+            return value
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, list):
+            return [self.mask_tree(item) for item in value]
+        if isinstance(value, dict):
+            return {self.mask(str(name)): self.mask_tree(item) for name, item in value.items()}
+        return value
+
     def mask_cut(self, head: str, tail: str) -> tuple[str, str]:
         """Return the two ends of a text whose middle is left out, without what is left of a secret at the cut."""
         head, tail = self.mask(head), self.mask(tail)

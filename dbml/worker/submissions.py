@@ -1,16 +1,15 @@
 """Submissions: what waits in the database to be run, taken as soon as it is committed.
 
 PostgreSQL itself tells of a commit: dbml.submit_run notifies, and a notification is sent when its transaction commits.
-A connection of its own listens.  Only the worker whose session holds the workers' lock takes runs, so that none is
-taken twice; and a run begins when its row in dbml._submissions is gone, so that none begins twice.
+A connection of its own listens; dbml.rotate_keys makes itself heard there too.  Only the worker whose session holds the
+workers' lock takes runs, so that none is taken twice; and a run begins when its row in dbml._submissions is gone, so that
+none begins twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import itertools
 import json
 import logging
@@ -23,6 +22,7 @@ from dbml import errors
 from dbml.store import channel, submissions
 from dbml.store.submissions import Submission
 from dbml.worker.environments.zygotes import Zygotes
+from dbml.worker.keys import Keys
 from dbml.worker.pools import Pool
 from dbml.worker.record import RunRecord
 from dbml.worker.sandbox import Limits
@@ -47,9 +47,9 @@ class Submissions:
     make: makes a script's call from its request, its record, and the number that it has in place of a backend's.
     """
 
-    def __init__(self, dsn: str, secret: bytes, telemetry: Telemetry, zygotes: Zygotes, limits: Limits, make: Make) -> None:
+    def __init__(self, dsn: str, keys: Keys, telemetry: Telemetry, zygotes: Zygotes, limits: Limits, make: Make) -> None:
         self._dsn = dsn
-        self._secret = secret
+        self._keys = keys
         self._telemetry = telemetry
         self._zygotes = zygotes
         self._limits = limits
@@ -89,6 +89,7 @@ class Submissions:
                     await channel.lay_down(connection)
                     await connection.execute(f"listen {submissions.CHANNEL}")
                     while True:
+                        await self._keys.follow()
                         await self._look()
                         await self._hear(connection)
             except (psycopg.Error, OSError):
@@ -155,10 +156,12 @@ class Submissions:
     async def _run_it(self, submission: Submission) -> bool:
         run_id = submission.run_id
         header = json.loads(submission.request)
-        wanted = hmac.new(self._secret, submission.request.encode(), hashlib.sha256).hexdigest()
         refusal = submission.pool.get("refusal")
         request = request_of(header, submission.pool.get("pool") or {})
-        if not hmac.compare_digest(wanted, submission.signature) or header["run_id"] != run_id:
+        signature, signed = submission.signature.encode(), submission.request.encode()
+        if not self._keys.signatures.proves(signature, signed):
+            await self._keys.follow()
+        if not self._keys.signatures.proves(signature, signed) or header["run_id"] != run_id:
             error: errors.DbmlError | None = errors.WorkerRefused(
                 "the submission is not signed with this database's secret", hint="submit the run again"
             )

@@ -7,7 +7,6 @@ there at once and belongs to who submitted the run, and it loads models of the r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import tempfile
@@ -23,7 +22,7 @@ from dbml.worker.calls import Row
 from dbml.worker.environments.builder import Reference
 from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.inputs import send_inputs
-from dbml.worker.record import SPOOLED
+from dbml.worker.record import SPOOLED, check_passed
 from dbml.worker.script_call import ScriptCall, random_seed
 from dbml.worker.space import room_for
 from dbml.worker.submitted_record import SubmittedRecord
@@ -94,8 +93,10 @@ class SubmittedCall:
             self._record.leave_alone()
             await script.abandon(errors.CallCanceled("the run was taken back"))
             return False
-        with contextlib.suppress(errors.DbmlError):  # it is in the record
+        try:
             await self._converse(script)
+        except errors.DbmlError as error:
+            await script.abandon(error)  # where the script itself did not raise it
         return True
 
     async def interrupt(self) -> None:
@@ -194,10 +195,15 @@ class SubmittedCall:
         """Take a model from the script, or what the run keeps of it, and register it; returns the answer."""
         if "files" in head:
             return await self._answer("registered", lambda connection: self._add_model(connection, head, None))
+        size, passed = int(head["size"]), 0
+        self._record.check_size(f"model {head['name']!r}", size)
         with tempfile.SpooledTemporaryFile(max_size=SPOOLED) as spool:
             with room_for("a model on its way to the database"):
                 while (part := await _fetch(script)) is not None:
+                    passed += len(part)
+                    check_passed(passed, size)
                     spool.write(part)
+            check_passed(passed, size, whole=True)
             return await self._answer("registered", lambda connection: self._add_model(connection, head, spool))
 
     async def _add_model(self, connection: Connection, head: Mapping[str, Any], spool: IO[bytes] | None) -> dict[str, Any]:

@@ -34,30 +34,37 @@ begin
     if link = any (dblink_get_connections()) then
         perform dblink_disconnect(link);
     end if;
-    select * into worker from dbml._worker;
-    if worker.host is null then
-        raise exception 'no worker has registered with this database yet'
-            using errcode = 'ML010', hint = 'start one: dbml worker (or dbml up); dbml verify says more';
+    for attempt in 1 .. 4 loop
+        select * into worker from dbml._worker;
+        if worker.host is null then
+            raise exception 'no worker has registered with this database yet'
+                using errcode = 'ML010', hint = 'start one: dbml worker (or dbml up); dbml verify says more';
+        end if;
+        begin
+            perform dblink_connect(link, format(
+                'host=%L port=%s user=dbml password=%L dbname=dbml connect_timeout=2 sslmode=disable gssencmode=disable'
+                ' application_name=dbml client_encoding=UTF8', worker.host, worker.port, worker.password));
+            return;
+        exception when connection_exception then
+            get stacked diagnostics said = pg_exception_detail;
+            said := coalesce(said, sqlerrm);
+        end;
+        exit when said !~ 'authentication failed';
+        -- The password may have been changed this moment, and one of the two has not heard of it.
+        perform pg_sleep(0.2);
+    end loop;
+    if said ~ 'authentication failed' then
+        raise exception 'the worker at %:% refuses the password that this database holds', worker.host, worker.port
+            using errcode = 'ML012', detail = jsonb_build_object('said', said),
+                  hint = 'repeat the transaction if dbml.rotate_keys was called; else the worker serves another database: restart dbml worker';
+    elsif said ~ 'connections already|clients are logging in' then
+        raise exception 'the worker at %:% takes no more connections', worker.host, worker.port
+            using errcode = '53300', detail = jsonb_build_object('said', said),
+                  hint = 'close sessions that have called it, or start it with more: dbml worker --max-connections N';
     end if;
-    perform dblink_connect(link, format(
-        'host=%L port=%s user=dbml password=%L dbname=dbml connect_timeout=2 sslmode=disable gssencmode=disable'
-        ' application_name=dbml client_encoding=UTF8', worker.host, worker.port, worker.password));
-exception
-    when connection_exception then
-        get stacked diagnostics said = pg_exception_detail;
-        if said ~ 'authentication failed' then
-            raise exception 'the worker at %:% refuses the password that this database holds', worker.host, worker.port
-                using errcode = 'ML012', detail = jsonb_build_object('said', said),
-                      hint = 'the worker serves another database or was started before a reinstall: restart dbml worker';
-        end if;
-        if said ~ 'connections already|clients are logging in' then
-            raise exception 'the worker at %:% takes no more connections', worker.host, worker.port
-                using errcode = '53300', detail = jsonb_build_object('said', said),
-                      hint = 'close sessions that have called it, or start it with more: dbml worker --max-connections N';
-        end if;
-        raise exception 'the worker does not answer at %:%', worker.host, worker.port
-            using errcode = 'ML010', detail = jsonb_build_object('said', coalesce(said, sqlerrm)),
-                  hint = 'start it: dbml worker (or dbml up); dbml verify says more';
+    raise exception 'the worker does not answer at %:%', worker.host, worker.port
+        using errcode = 'ML010', detail = jsonb_build_object('said', said),
+              hint = 'start it: dbml worker (or dbml up); dbml verify says more';
 end
 $$;
 comment on function dbml_channel.connect() is 'Open this call''s connection to the worker afresh.';
@@ -140,6 +147,7 @@ declare
     message text;
     fresh boolean := not coalesce(link = any (dblink_get_connections()), false);
     waits boolean := false;
+    refused integer := 0;
     inner_key bytea; outer_key bytea; protocol integer;
 begin
     -- Nothing to authorize about a prediction: who asks for it has found the model for the caller.
@@ -149,8 +157,8 @@ begin
     if fresh then
         perform dbml_channel.connect();
     end if;
-    select w.inner_key, w.outer_key, w.protocol into inner_key, outer_key, protocol from dbml._worker w;
     loop
+        select w.inner_key, w.outer_key, w.protocol into inner_key, outer_key, protocol from dbml._worker w;
         header := (request || jsonb_build_object(
             'protocol', protocol, 'user', dbml_channel.caller(), 'session_user', session_user,
             'nonce', gen_random_uuid(), 'expires', extract(epoch from clock_timestamp()) + 60))::text;
@@ -185,6 +193,14 @@ begin
             end if;
             perform dbml_channel.connect();
             fresh := true;
+        when sqlstate 'ML012' then
+            -- The key may have been changed this moment, and one of the two has not heard of it.
+            refused := refused + 1;
+            if refused > 2 or sqlerrm !~ 'not signed' then
+                raise;
+            end if;
+            perform pg_sleep(0.2);
+            perform dbml_channel.connect();
         end;
     end loop;
 end
@@ -231,8 +247,8 @@ begin
     begin
         perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
         perform * from dblink_get_result(link, false) as t(tag text, head text, body text);
-        perform * from dblink(link, 'abandon ' || jsonb_build_object('sqlstate', state, 'message', message)::text)
-            as t(tag text, head text, body text);
+        -- To the end of the answer, which may be "wait" at first: the next call is not to find this one unanswered.
+        perform * from dbml_channel.exchange('abandon ' || jsonb_build_object('sqlstate', state, 'message', message)::text);
     exception when others then
         perform dblink_disconnect(link);
         if state like '08%' then

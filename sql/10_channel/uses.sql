@@ -22,7 +22,7 @@ begin atomic
                 'run_log', 'wait_for_run', 'snapshot_bytes', 'snapshot_part', 'lineage',
                 'image_part', 'read_file', 'read_file_part', 'dataset_query', 'profile', 'data_drift')
             when 'stored' then p.proname in ('run_stored', 'run_stored_json')
-            when 'write' then p.proname !~ '^(run_script|run_plot|run_stored|execute_script|submit_run|replay|create_workspace)|_pool$' end);
+            when 'write' then p.proname !~ '^(run_script|run_plot|run_stored|execute_script|submit_run|replay|create_workspace)|_pool$|^rotate_keys$' end);
 end;
 comment on function dbml_channel._routines_for(text) is
     'The functions that are used to predict, to read, to write, to run stored scripts (stored) or any (run).';

@@ -113,6 +113,7 @@ begin
         raise exception 'a model must be one pickled estimator to be loaded, and this one is a list of files' using errcode = 'ML022',
             hint = 'SELECT name, version, path FROM dbml.model_files shows them; dbml.model_part reads them';
     end if;
+    perform dbml_channel._announce_model(digest);
     for part in
         select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
         where bc.blob = _send_model.digest order by bc.ordinal
@@ -126,6 +127,23 @@ begin
 end
 $$;
 comment on function dbml_channel._send_model(bytea) is 'Send a model''s bytes to the worker, part by part.';
+
+create or replace function dbml_channel._announce_model(digest bytea)
+returns void
+language plpgsql volatile parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: signs; called by definers only.  A session can send parts of its own: the worker takes as many bytes as this says.
+as $$
+declare
+    header constant text := jsonb_build_object(
+        'kind', 'upload', 'protocol', (select w.protocol from dbml._worker w), 'digest', encode(digest, 'hex'),
+        'size', coalesce((select b.size from dbml._blobs b where b.digest = _announce_model.digest), 0),
+        'nonce', gen_random_uuid(), 'expires', extract(epoch from clock_timestamp()) + 60);
+begin
+    perform dbml_channel.exchange('expect ' || dbml_channel._sign(header) || ' ' || header);
+end
+$$;
+comment on function dbml_channel._announce_model(bytea) is 'Tell the worker, signed, that the bytes of a model follow, and how many.';
 
 create or replace function dbml_channel.receive_model(head jsonb, workspace bigint)
 returns integer

@@ -6,6 +6,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform dbml_channel._require_registering(workspace, model_name);
+    perform dbml_channel._require_origin(about, blob);
     return dbml._insert_model(dbml_channel.caller(), workspace, model_name, blob, about);
 end
 $$;
@@ -70,6 +71,34 @@ $$;
 comment on function dbml_channel._require_registering(bigint, text) is
     'Refuse who may write neither in the workspace nor the model of that name.';
 
+create or replace function dbml_channel._require_origin(about jsonb, blob bytea)
+returns void
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads a private table and the signing key; called by definers only.
+as $$
+declare
+    origin constant uuid := about ->> 'run_id';
+    run dbml._runs;
+begin
+    if origin is null
+       -- The worker's word that its script registers these bytes: the row of a run is not always in the caller's snapshot.
+       or about ->> 'proof' = dbml_channel._sign(format('registers %s %s', origin, encode(blob, 'hex'))) then
+        return;
+    end if;
+    select * into run from dbml._runs r where r.run_id = origin;
+    if run.username = dbml_channel.caller() then
+        return;
+    elsif run.run_id is null or not dbml_channel.may(run.workspace_id, 'read') then
+        raise exception 'run % is not there', origin using errcode = 'ML052', detail = jsonb_build_object('run_id', origin),
+            hint = 'SELECT run_id, experiment, status FROM dbml.runs';
+    end if;
+    perform dbml_channel.require(run.workspace_id, 'write');
+end
+$$;
+comment on function dbml_channel._require_origin(jsonb, bytea) is
+    'Refuse to name a run as a model''s origin to who neither ran it nor may write in its workspace.';
+
 comment on function dbml._insert_model(text, bigint, text, bytea, jsonb) is 'Add the next version of a model whose bytes are stored, for a role.';
 
 create or replace function dbml.register_model(
@@ -108,7 +137,8 @@ comment on function dbml.register_model(text, bytea, text, text, jsonb, text, js
 
 The model belongs to the transaction: rolled back, it is gone. signature is {"features": [{"name": ...}, ...]}
 where the estimator itself does not know its features'' names. alias moves an alias to the new version.
-environment is where it was trained, and where it will be scored. A skops file is told by how it begins, and is never
+run_id is one of your own runs, or of a workspace in which you are contributor. environment is where it was trained, and where it will
+be scored. A skops file is told by how it begins, and is never
 unpickled: its format is safe.
-Errors: ML009 a bad name or no bytes; ML022 a zip that is no skops file; ML026 a type or a format that is not allowed; ML036 no such environment; ML050 no such workspace.
+Errors: ML009 a bad name or no bytes; ML022 a zip that is no skops file; ML026 a type or a format that is not allowed; ML036 no such environment; ML050 no such workspace; ML052 no such run.
 Example: SELECT dbml.register_model(''diabetes-copy'', dbml.model_bytes(''demo-diabetes''), tags => ''{"copy": true}'');';

@@ -12,7 +12,7 @@ begin
     revoke all on all routines in schema dbml, dbml_channel from dbml_worker;
     grant usage on schema dbml, dbml_channel, dbml_runtime to dbml_worker;
     foreach granted in array array[
-        'select (only_row, protocol, host, port, password, secret), update (protocol, host, port, registered_at, packages) on dbml._worker',
+        'select (only_row, protocol, host, port, password, secret, former_password, former_secret, former_until), update (protocol, host, port, registered_at, packages) on dbml._worker',
         'insert on dbml._experiments', 'select, insert, update on dbml._runs', 'insert on dbml._metrics',
         'insert on dbml._chunks', 'insert on dbml._blobs', 'insert on dbml._blob_chunks',
         'insert on dbml._log_chunks', 'select (run_id) on dbml._submissions', 'select, insert, update on dbml._artifacts', 'select, insert, update on dbml._outputs', 'insert on dbml._output_parts']

@@ -78,7 +78,7 @@ class Stack:
         return psycopg.connect(self.dsn, autocommit=True, connect_timeout=10)
 
     def verify(self) -> str:
-        return self("exec", "-T", "worker", "dbml", "verify")
+        return self("run", "--rm", "--no-deps", "-T", "install", "dbml", "verify")  # the worker's login may not
 
 
 def find_compose(engine: Engine) -> tuple[str, ...]:

@@ -101,8 +101,14 @@ def test_only_the_server_is_published_and_only_on_this_host(stack: Stack) -> Non
     assert not any(stack.inspect("worker")["NetworkSettings"]["Ports"].values())
 
 
-def test_the_password_is_in_no_image_and_on_no_command_line(stack: Stack) -> None:
+def test_the_password_is_in_no_image_and_on_no_command_line_and_the_worker_has_none(stack: Stack, db: psycopg.Connection) -> None:
     password = psycopg.conninfo.conninfo_to_dict(stack.dsn)["password"]
     assert password not in stack.engine.docker("image", "inspect", stack.image)
     assert password not in stack.engine.docker("history", "--no-trunc", stack.image)
     assert password not in stack("exec", "-T", "worker", "sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert password not in stack("exec", "-T", "worker", "sh", "-c", "env; cat /run/dbml/*")
+    logins = db.execute(
+        "SELECT DISTINCT a.usename::text, r.rolsuper FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid"
+        " WHERE a.application_name = 'dbml worker'"
+    ).fetchall()
+    assert logins == [("dbml_container", False)]

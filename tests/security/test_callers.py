@@ -229,3 +229,63 @@ def test_a_running_script_is_seen_and_stopped_by_whom_its_workspace_lets_in(
         assert db.execute("select dbml.cancel_script(%s)", [row[0]]).fetchone() == (True,)
     thread.join(30)
     assert said == ["57014"]
+
+
+def test_a_run_that_is_not_ones_own_is_no_models_origin(db: Connection, cast: Cast) -> None:
+    """Neither by naming it, nor by a script of one's own whose word is altered on its way."""
+    call = "select dbml.register_model('forged', %s, run_id => %s)"
+    for role, error in (("stranger", errors.RunNotFound), ("reader", psycopg.errors.InsufficientPrivilege)):
+        with acting(db, cast.roles[role]):
+            for origin in (cast.run_id, cast.client):
+                with pytest.raises(error):
+                    db.execute(call, [MODEL, origin])
+                files = "select dbml.register_model_files('forged', jsonb_build_array(jsonb_build_object('path', 'p', 'digest', encode(dbml.upload_bytes('x'), 'hex'))), run_id => %s)"
+                with pytest.raises(error):
+                    db.execute(files, [origin])
+    with acting(db, cast.roles["stranger"]):
+        db.execute("begin")
+        made = request("run.register_model('mine', {'a': 1})", "default")
+        db.execute(f'select * from dbml_channel.open_call({made} || \'{{"inputs": [], "result": "json"}}\')')  # type: ignore[arg-type]
+        head = None
+        for _ in range(200):
+            heard = db.execute("select tag, head from dbml_channel.exchange('run {}')").fetchall()
+            head = next((json.loads(told) for tag, told in heard if tag == "register"), None)
+            if head is not None:
+                break
+        assert head is not None and head["proof"]
+        db.execute("savepoint before")
+        with pytest.raises(errors.RunNotFound):
+            db.execute("select dbml_channel.receive_model(%s::jsonb, 1)", [json.dumps(head | {"run_id": cast.run_id})])
+        db.execute("rollback")
+        # Of one's own runs it is told as ever; so it is by who may write where the run was.
+        db.execute("begin")
+        db.execute("select * from dbml.run_script('run.register_model(''mine'', {''a'': 1})') as t(a int)")
+        (own,) = db.execute("select run_id from dbml.models where name = 'mine'").fetchone()  # type: ignore[misc]
+        db.execute("rollback")
+        db.execute("begin")
+        db.execute(call, [MODEL, own])
+        db.execute("rollback")
+    with acting(db, cast.roles["contributor"]):
+        db.execute("begin")
+        db.execute(call, [MODEL, cast.run_id])
+        db.execute("rollback")
+
+
+def test_the_worker_takes_no_more_of_a_model_than_was_announced(db: Connection) -> None:
+    part = "select tag from dblink('dbml0', %s) as t(tag text, head text, body text)"
+    db.execute("select * from dbml.run_script('OutputDataSet = [1]') as t(a int)")  # opens the link
+    db.execute("select dbml_channel.abandon('ML000', 'it is over')")
+    (announced,) = db.execute("select digest from dbml._store_blob('12345') digest").fetchone()  # type: ignore[misc]
+    for sent in ("part {}\n00", "part {}\nzz"):
+        with pytest.raises(errors.ProtocolMismatch):
+            db.execute(part, [sent])
+    db.execute("select dbml_channel._announce_model(%s)", [announced])
+    assert db.execute(part, ["part {}\n" + "00" * 5]).fetchone() == ("ok",)
+    with pytest.raises(errors.ProtocolMismatch, match="must be expected"):
+        db.execute(part, ["part {}\n00"])
+    db.execute("select dbml_channel._announce_model(%s)", [announced])
+    db.execute("select dbml_channel.abandon('ML000', 'enough')")
+    with pytest.raises(errors.ProtocolMismatch, match="must be expected"):
+        db.execute(part, ["part {}\n00"])
+    db.execute("delete from dbml._blob_chunks where blob = %s", [announced])
+    db.execute("delete from dbml._blobs where digest = %s", [announced])

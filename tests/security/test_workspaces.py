@@ -163,6 +163,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.delete_pool(text)": ("select dbml.delete_pool('{w}') is not null", ADMINISTRATORS),
     "dbml.grant_pool(text,text,boolean)": ("select dbml.grant_pool('default', '{stranger}') is not null", ADMINISTRATORS),
     "dbml.revoke_pool(text,text)": ("select dbml.revoke_pool('default', '{stranger}')", ADMINISTRATORS),
+    "dbml.rotate_keys(interval)": ("select dbml.rotate_keys('0') is not null", ADMINISTRATORS),
     # The channel.
     "dbml_channel.build_environment(bigint)": ("select dbml_channel.build_environment({env}) is not null", KNOWN),
     "dbml_channel.find_environment(text,text)": ("select dbml_channel.find_environment('{w}', '{w}')", KNOWN),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -339,6 +341,26 @@ def test_the_time_of_a_pool_passes_while_its_caller_reads(db: Db, connect: Calla
         assert time.monotonic() - began < 2.5, "the place was free before the query ended"
         with pytest.raises(errors.ScriptTimeout, match=r"timeout = 0\.5 s"):
             future.result(20)
+
+
+def test_a_network_is_there_for_pools_that_have_one(db: Db, make: Callable[..., str]) -> None:
+    script = "import socket\nOutputDataSet = [socket.create_connection(('127.0.0.1', port), 30).recv(9).decode()]"
+    call = "SELECT * FROM dbml.run_script(%s, params => %s, pool => %s) AS t(said text)"
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        params = json.dumps({"port": server.getsockname()[1]})
+        without = make(network=False)
+        with pytest.raises(errors.ScriptError) as caught:
+            db.execute(call, (script, params, without))
+        assert (caught.value.detail["limit"], caught.value.detail["value"]) == ("network", False)
+        assert db.execute(str(caught.value.hint)).fetchall()  # type: ignore[arg-type]
+
+        def greet() -> None:
+            with server.accept()[0] as visitor:
+                visitor.sendall(b"welcome")
+
+        greeting = threads.submit(greet)
+        assert db.execute(call, (script, params, make(network=True))).fetchone() == ("welcome",)
+        greeting.result(60)
 
 
 def test_no_more_run_at_once_than_the_pool_says(db: Db, connect: Callable[[], Db], make: Callable[..., str]) -> None:
