@@ -7,7 +7,26 @@ from typing import Annotated
 import typer
 
 from dbml import __version__
-from dbml.cli import demo, deploy, down, export, install, psql, run, serve, serve_service, services, status, up, verify, worker
+from dbml.cli import (
+    dataset,
+    demo,
+    deploy,
+    down,
+    experiment,
+    export,
+    install,
+    model,
+    psql,
+    runs,
+    serve,
+    serve_service,
+    services,
+    status,
+    up,
+    verify,
+    worker,
+    workspace,
+)
 
 app = typer.Typer(
     name="dbml",
@@ -40,7 +59,11 @@ app.command()(up.up)
 app.command()(down.down)
 app.command()(status.status)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql.psql)
-app.command()(run.run)
+app.add_typer(runs.runs, name="run")
+app.add_typer(model.model, name="model")
+app.add_typer(dataset.dataset, name="dataset")
+app.add_typer(experiment.experiment, name="experiment")
+app.add_typer(workspace.workspace, name="workspace")
 app.command()(export.export)
 app.command()(serve.serve)
 app.command()(deploy.deploy)
