@@ -18,6 +18,7 @@ from typing import Any
 from dbml.azureml.differences import DIFFERENCES, instead_of
 from dbml.azureml.placeholders import placeholder
 from dbml.azureml.report import REPORT
+from dbml.core import submission
 
 THEIRS, OURS = "azureml", "dbml"
 # What azureml's packages have under names that are ours; all else under azureml is not there.
@@ -85,7 +86,10 @@ class _Finder(MetaPathFinder):
 
 
 def install() -> None:
-    """Answer imports of azureml from now on, before any package of that name that is installed."""
+    """Answer imports of azureml from now on, before any package of that name that is installed; in submitted scripts too."""
+    submission.VARIABLES[submission.IMPORT] = "dbml.azureml"
+    if REPORT.stood_in not in submission.stand_in:
+        submission.stand_in.append(REPORT.stood_in)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 from uuid import UUID
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 ENDED = frozenset({"completed", "failed", "canceled", "interrupted"})
 SHORTEST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
+IMPORT = "DBML_IMPORT"  # the variable that names a module to be imported before a submitted script runs
+VARIABLES: dict[str, str] = {}  # that every script submitted by this process gets
+# Who are told of an environment that cannot be had, in whose place the worker's own packages stand; with none it is an error.
+stand_in: list[Callable[[str, errors.DbmlError], object]] = []
 LOCAL_TARGETS = frozenset({"local", ""})  # "here" of the SDK: the database's own worker
 
 
@@ -90,7 +94,7 @@ def submit(
     script = _script(directory, config.script)
     taken = Inputs(dict(inputs or {}))
     arguments = [_argument(value, taken) for value in config.arguments]
-    variables = {**run_config.environment.environment_variables, **run_config.environment_variables, **taken.variables}
+    variables = {**VARIABLES, **run_config.environment.environment_variables, **run_config.environment_variables, **taken.variables}
     environment = _environment(workspace, run_config.environment)
     with tempfile.TemporaryDirectory(prefix="dbml-inputs-") as beside:
         kept = keep_snapshot(workspace, directory, along=taken.write(Path(beside)))
@@ -146,11 +150,19 @@ def _environment(workspace: Workspace, environment: Environment) -> str | None:
     """Return an environment as SQL names it, registered where it is not yet; None for the worker's own packages.
 
     These are meant by one that asks for no packages, or whose packages the user sees to.
+    Raises: EnvironmentUnresolvable, unless `stand_in` has somebody to tell.
     """
     if environment.version is None:
         if environment.python.user_managed_dependencies or not _asks(environment):
             return None
-        environment = environment.register(workspace)
+        try:
+            environment = environment.register(workspace)
+        except errors.EnvironmentUnresolvable as error:
+            if not stand_in:
+                raise
+            for told in stand_in:
+                told(environment.name, error)
+            return None
     return f"{environment.name}:{environment.version}"
 
 

@@ -173,19 +173,19 @@ class Workspace:
         return str(self._row["name"])
 
     @property
-    def subscription_id(self) -> str | None:
-        """Return the label that it was created with."""
-        return text_of(self._row, "subscription_id")
+    def subscription_id(self) -> str:
+        """Return the label that it was created with; empty where there was none, so that programs may print it."""
+        return text_of(self._row, "subscription_id") or ""
 
     @property
-    def resource_group(self) -> str | None:
-        """Return the label that it was created with."""
-        return text_of(self._row, "resource_group")
+    def resource_group(self) -> str:
+        """Return the label that it was created with; empty where there was none, so that programs may print it."""
+        return text_of(self._row, "resource_group") or ""
 
     @property
-    def location(self) -> str | None:
-        """Return the label that it was created with."""
-        return text_of(self._row, "location")
+    def location(self) -> str:
+        """Return the label that it was created with; empty where there was none, so that programs may print it."""
+        return text_of(self._row, "location") or ""
 
     @property
     def sku(self) -> str:
