@@ -10,13 +10,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 from uuid import UUID
 
 from dbml import errors
-from dbml.core import snapshot, transfer
+from dbml.core import snapshot, stand_in, transfer
 from dbml.core.submitted_inputs import Inputs
 from dbml.exceptions import RunConfigurationException, SnapshotException
 from dbml.store.client import datasets, runs, submissions
@@ -32,8 +32,6 @@ SHORTEST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
 IMPORT = "DBML_IMPORT"  # the variable that names a module to be imported before a submitted script runs
 VARIABLES: dict[str, str] = {}  # that every script submitted by this process gets
-# Who are told of an environment that cannot be had, in whose place the worker's own packages stand; with none it is an error.
-stand_in: list[Callable[[str, errors.DbmlError], object]] = []
 LOCAL_TARGETS = frozenset({"local", ""})  # "here" of the SDK: the database's own worker
 
 
@@ -150,19 +148,16 @@ def _environment(workspace: Workspace, environment: Environment) -> str | None:
     """Return an environment as SQL names it, registered where it is not yet; None for the worker's own packages.
 
     These are meant by one that asks for no packages, or whose packages the user sees to.
-    Raises: EnvironmentUnresolvable, unless `stand_in` has somebody to tell.
+    Raises: EnvironmentUnresolvable, unless the worker's packages stand in.
     """
     if environment.version is None:
         if environment.python.user_managed_dependencies or not _asks(environment):
             return None
-        try:
-            environment = environment.register(workspace)
-        except errors.EnvironmentUnresolvable as error:
-            if not stand_in:
-                raise
-            for told in stand_in:
-                told(environment.name, error)
+        asked = environment
+        registered = stand_in.had(asked.name, lambda: asked.register(workspace))
+        if registered is None:
             return None
+        environment = registered
     return f"{environment.name}:{environment.version}"
 
 
