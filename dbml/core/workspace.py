@@ -317,6 +317,12 @@ class Workspace:
             'there is no key vault; a parameter {"$secret": "…"} of a script is neither recorded nor logged'
         )
 
+    def get_mlflow_tracking_uri(self, with_auth: bool = False) -> Any:
+        """Refuse: no server here speaks MLflow's tracking protocol; runs log by `Run.log`."""
+        raise NotImplementedError(
+            "there is no tracking server of MLflow; Experiment.start_logging() and Run.log keep runs, and services answer its clients"
+        )
+
     def _find_run_row(self, run_id: UUID) -> Row | None:
         from dbml.store.client import runs
 

@@ -233,7 +233,8 @@ OPERATIONS: dict[str, tuple[Callable[[Called], Any], str]] = {
 # What does not ask the database by itself, and what is shown elsewhere why.
 ELSEWHERE: dict[str, str] = {
     **dict.fromkeys((
-        "Workspace.write_config", "Workspace.get_details", "Workspace.get_default_keyvault", "Experiment.get_portal_url",
+        "Workspace.write_config", "Workspace.get_details", "Workspace.get_default_keyvault",
+        "Workspace.get_mlflow_tracking_uri", "Experiment.get_portal_url",
         "Run.get_context", "Run.get_portal_url", "Run.submit_child", "Model.profile", "DatabaseDatastore.path",
         "DatabaseDatastore.as_mount", "DatabaseDatastore.as_download", "Comparison.series", "Comparison.plot",
         "Datastore.register_azure_file_share", "Datastore.register_azure_data_lake_gen2", "Datastore.register_azure_sql_database",
