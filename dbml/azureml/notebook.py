@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import json
 import linecache
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -73,8 +72,10 @@ def write_file(source: str, namespace: Mapping[str, Any]) -> bool:
         return False
     append = words[:1] in (["-a"], ["--append"])
     (path,) = words[append:] or [""]
-    path = re.sub(r"\{([^{}]+)\}|\$(\w+)", lambda found: str(eval(found[1] or found[2], dict(namespace))), path.strip().strip("\"'"))
-    with open(os.path.expanduser(path), "a" if append else "w", encoding="utf-8") as file:
+    path = re.sub(
+        r"\{([^{}]+)\}|\$(\w+)", lambda found: str(eval(found[1] or found[2], dict(namespace))), path.strip().strip("\"'")
+    )
+    with Path(path).expanduser().open("a" if append else "w", encoding="utf-8") as file:
         file.write(text if text.endswith("\n") else text + "\n")
     print(f"{'Appending to' if append else 'Writing'} {path}")
     return True

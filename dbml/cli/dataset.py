@@ -11,7 +11,16 @@ import typer
 
 from dbml import errors
 from dbml.cli import records
-from dbml.cli.records import DsnOption, JsonOption, OverwriteOption, RemoveOption, TagOption, TagsArgument, ToOption, WorkspaceOption
+from dbml.cli.records import (
+    DsnOption,
+    JsonOption,
+    OverwriteOption,
+    RemoveOption,
+    TagOption,
+    TagsArgument,
+    ToOption,
+    WorkspaceOption,
+)
 
 if TYPE_CHECKING:
     from dbml.core.workspace import Workspace
@@ -43,7 +52,7 @@ def _record(row: Any) -> dict[str, Any]:
 
 @dataset.command("list")
 def list_(
-    name: Annotated[str | None, typer.Argument(help="The versions of this dataset alone.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="The versions of this dataset alone.")] = None,
     latest: Annotated[bool, typer.Option("--latest", help="Of each dataset the newest version alone.")] = False,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
@@ -63,11 +72,11 @@ def list_(
 @dataset.command()
 def show(
     name: DatasetArgument,
-    profile: Annotated[bool, typer.Option("--profile", help="Count, missing, minimum, mean and so on of each column too.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Count, missing, minimum, mean … of each column too.")] = False,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Show all that is known of a version: its columns, where its rows come from, its tags.
 
     Example: dbml dataset show churn:2 --profile
@@ -100,20 +109,20 @@ def _tabular(found: TabularDataset | FileDataset) -> TabularDataset:
 @dataset.command()
 def register(
     name: Annotated[str, typer.Argument(help="The dataset.")],
-    files: Annotated[list[Path] | None, typer.Argument(help="Files and folders of this machine; they are uploaded.", show_default=False)] = None,
-    query: Annotated[str | None, typer.Option(help="A query or a table instead; it runs as whoever reads it.", show_default=False)] = None,
+    files: Annotated[list[Path] | None, typer.Argument(help="Files and folders of this machine; they are uploaded.")] = None,
+    query: Annotated[str | None, typer.Option(help="A query or a table instead; it runs as whoever reads it.")] = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", help="csv, parquet, json (an object a line) or files; by default what the names say.", show_default=False),
+        typer.Option("--format", help="csv, parquet, json (an object a line) or files; by default what the names say."),
     ] = None,
     separator: Annotated[str, typer.Option(help="Between the columns of csv.")] = ",",
     header: Annotated[bool, typer.Option(help="Whether the first line of csv has the names of the columns.")] = True,
     tag: TagOption = None,
-    description: Annotated[str | None, typer.Option(help="A sentence for people.", show_default=False)] = None,
+    description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Register files, or a query, as the next version of a dataset; prints name and version.
 
     A version of files keeps their bytes in the database; one of a query has the rows that there are when it is read.
@@ -121,7 +130,9 @@ def register(
     Example: dbml dataset register churn churn.csv --tag source=crm
     """
     if (query is None) == (not files):
-        raise errors.InvalidArgument("either files or --query must be given", hint='dbml dataset register NAME --query "SELECT …"')
+        raise errors.InvalidArgument(
+            "either files or --query must be given", hint='dbml dataset register NAME --query "SELECT …"'
+        )
     ws = records.open_workspace(dsn, workspace)
     with records.quiet():
         made = _of_query(ws, query) if query is not None else _of_files(ws, files or [], format_, separator, header)
@@ -140,9 +151,7 @@ def _of_query(ws: Workspace, query: str) -> TabularDataset:
     return Dataset.Tabular.from_sql_query(query, workspace=ws)
 
 
-def _of_files(
-    ws: Workspace, given: list[Path], wanted: str | None, separator: str, header: bool
-) -> TabularDataset | FileDataset:
+def _of_files(ws: Workspace, given: list[Path], wanted: str | None, separator: str, header: bool) -> TabularDataset | FileDataset:
     """Upload files into a folder of their own in the default datastore, and return them as a dataset."""
     from dbml.core.dataset import Dataset
 
@@ -190,7 +199,7 @@ def tag(
 @dataset.command()
 def download(
     name: DatasetArgument,
-    to: ToOption = Path("."),
+    to: ToOption = Path(),
     format_: Annotated[str, typer.Option("--format", help="Of rows: csv, parquet or json.")] = "csv",
     overwrite: OverwriteOption = False,
     dsn: DsnOption = None,
@@ -269,13 +278,13 @@ def compare(
     name: DatasetArgument,
     reference: Annotated[
         str | None,
-        typer.Argument(help="What it is compared with: name:1, or a version of the same name; by default the one before.", show_default=False),
+        typer.Argument(help="What it is compared with: name:1, or a version of the same name; by default the one before."),
     ] = None,
     bins: Annotated[int, typer.Option(help="Bins of the population stability index.", min=2)] = 10,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Show how the columns of a dataset differ from an earlier one's: types, drift (psi, ks), categories.
 
     Example: dbml dataset compare churn:3 churn:1

@@ -68,16 +68,14 @@ def show(
     known = _record(_find(ws, name))
     rows = ws._connection.do_again(runs.list_all, ws.name, experiment=name, roots_only=True, limit=limit)
     newest = [{"run_id": row["run_id"], "status": row["status"], "started_at": row["started_at"]} for row in rows]
-    records.show_record(
-        known | {"newest": newest if json else [f"{row['run_id']} {row['status']}" for row in newest]}, json=json
-    )
+    records.show_record(known | {"newest": newest if json else [f"{row['run_id']} {row['status']}" for row in newest]}, json=json)
 
 
 @experiment.command()
 def create(
     name: NameArgument,
     tag: TagOption = None,
-    description: Annotated[str | None, typer.Option(help="A sentence for people.", show_default=False)] = None,
+    description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -128,13 +126,13 @@ def delete(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption
 def compare(
     name: NameArgument,
     tag: TagOption = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw a metric into this file: .png, .svg or .pdf.", show_default=False)] = None,
-    metric: Annotated[str | None, typer.Option(help="With --plot: the metric; by default the first.", show_default=False)] = None,
-    against: Annotated[str | None, typer.Option(help="With --plot: a parameter, for a point a run.", show_default=False)] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a metric into this file: .png, .svg or .pdf.")] = None,
+    metric: Annotated[str | None, typer.Option(help="With --plot: the metric; by default the first.")] = None,
+    against: Annotated[str | None, typer.Option(help="With --plot: a parameter, for a point a run.")] = None,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Show the runs of an experiment side by side, with their parameters, tags and last metrics; draw them too.
 
     Example: dbml experiment compare churn --plot auc.png --metric auc --against depth

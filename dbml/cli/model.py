@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dbml.cli import records
-from dbml.cli.records import DsnOption, JsonOption, OverwriteOption, RemoveOption, TagOption, TagsArgument, ToOption, WorkspaceOption
+from dbml.cli.records import (
+    DsnOption,
+    JsonOption,
+    OverwriteOption,
+    RemoveOption,
+    TagOption,
+    TagsArgument,
+    ToOption,
+    WorkspaceOption,
+)
 
 if TYPE_CHECKING:
     from dbml.core.model import Model
@@ -35,10 +44,10 @@ def _record(found: Model) -> dict[str, Any]:
 
 @model.command("list")
 def list_(
-    name: Annotated[str | None, typer.Argument(help="The versions of this model alone.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="The versions of this model alone.")] = None,
     tag: TagOption = None,
     latest: Annotated[bool, typer.Option("--latest", help="Of each model the newest version alone.")] = False,
-    framework: Annotated[str | None, typer.Option(help="Those of this framework.", show_default=False)] = None,
+    framework: Annotated[str | None, typer.Option(help="Those of this framework.")] = None,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -73,12 +82,12 @@ def _metrics(found: Model) -> dict[str, Any]:
 def register(
     name: Annotated[str, typer.Argument(help="The model; its next version is made.")],
     path: Annotated[str, typer.Argument(help="A file or a folder; with --run, what the run keeps under that name.")],
-    run: Annotated[str | None, typer.Option(help="The id of a run that keeps it.", show_default=False)] = None,
+    run: Annotated[str | None, typer.Option(help="The id of a run that keeps it.")] = None,
     tag: TagOption = None,
-    description: Annotated[str | None, typer.Option(help="A sentence for people.", show_default=False)] = None,
-    framework: Annotated[str | None, typer.Option(help="What it was made with: ScikitLearn.", show_default=False)] = None,
-    framework_version: Annotated[str | None, typer.Option(help="The version of that.", show_default=False)] = None,
-    alias: Annotated[str | None, typer.Option(help="An alias that means this version from now on.", show_default=False)] = None,
+    description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
+    framework: Annotated[str | None, typer.Option(help="What it was made with: ScikitLearn.")] = None,
+    framework_version: Annotated[str | None, typer.Option(help="The version of that.")] = None,
+    alias: Annotated[str | None, typer.Option(help="An alias that means this version from now on.")] = None,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -109,7 +118,7 @@ def tag(
     name: ModelArgument,
     tags: TagsArgument = None,
     remove: RemoveOption = None,
-    alias: Annotated[str | None, typer.Option(help="An alias that means this version from now on.", show_default=False)] = None,
+    alias: Annotated[str | None, typer.Option(help="An alias that means this version from now on.")] = None,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -132,7 +141,7 @@ def tag(
 @model.command()
 def download(
     name: ModelArgument,
-    to: ToOption = Path("."),
+    to: ToOption = Path(),
     overwrite: OverwriteOption = False,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,

@@ -27,18 +27,14 @@ if TYPE_CHECKING:
 
 WorkspaceOption = Annotated[
     str | None,
-    typer.Option("--workspace", "-w", help="Its workspace; by default the setting dbml.workspace, else default.", show_default=False),
+    typer.Option("--workspace", "-w", help="Its workspace; by default the setting dbml.workspace, else default."),
 ]
-TagOption = Annotated[
-    list[str] | None, typer.Option("--tag", "-t", help="name=value, or a name alone; may be given again.", show_default=False)
-]
-TagsArgument = Annotated[list[str] | None, typer.Argument(help="name=value, or a name alone for a mark.", show_default=False)]
-RemoveOption = Annotated[
-    list[str] | None, typer.Option("--remove", help="The name of a tag that goes; may be given again.", show_default=False)
-]
+TagOption = Annotated[list[str] | None, typer.Option("--tag", "-t", help="name=value, or a name alone; may be given again.")]
+TagsArgument = Annotated[list[str] | None, typer.Argument(help="name=value, or a name alone for a mark.")]
+RemoveOption = Annotated[list[str] | None, typer.Option("--remove", help="The name of a tag that goes; may be given again.")]
 ToOption = Annotated[Path, typer.Option("--to", help="The folder that it is written to.", file_okay=False)]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
-LimitOption = Annotated[int | None, typer.Option(help="At most so many.", min=0, show_default=False)]
+LimitOption = Annotated[int | None, typer.Option(help="At most so many.", min=0)]
 
 
 def open_workspace(dsn: str | None, name: str | None) -> Workspace:

@@ -89,10 +89,10 @@ def _record(row: Any, *, whole: bool = True) -> dict[str, Any]:
 
 @runs.command("list")
 def list_(
-    experiment: Annotated[str | None, typer.Option(help="Those of this experiment.", show_default=False)] = None,
+    experiment: Annotated[str | None, typer.Option(help="Those of this experiment.")] = None,
     status: Annotated[
         str | None,
-        typer.Option(help="queued, running, completed, failed, canceled or interrupted.", show_default=False),
+        typer.Option(help="queued, running, completed, failed, canceled or interrupted."),
     ] = None,
     tag: TagOption = None,
     children: Annotated[bool, typer.Option("--children", help="Those that are part of another run too.")] = False,
@@ -130,9 +130,13 @@ def show(run_id: RunArgument, dsn: DsnOption = None, workspace: WorkspaceOption 
 
 
 @runs.command()
-def log(run_id: RunArgument, dsn: DsnOption = None, workspace: WorkspaceOption = None,
-        follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
-        json: JsonOption = False) -> None:  # fmt: skip
+def log(
+    run_id: RunArgument,
+    dsn: DsnOption = None,
+    workspace: WorkspaceOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    json: JsonOption = False,
+) -> None:
     """Print what the script of a run has printed.
 
     Example: dbml run log 0199b3a2 --follow
@@ -178,13 +182,13 @@ def tag(
 @runs.command()
 def download(
     run_id: RunArgument,
-    name: Annotated[str | None, typer.Argument(help="A file, or the beginning of the names of several; all by default.", show_default=False)] = None,
-    to: ToOption = Path("."),
+    name: Annotated[str | None, typer.Argument(help="A file, or the beginning of the names of several; all by default.")] = None,
+    to: ToOption = Path(),
     overwrite: OverwriteOption = False,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Write what a run keeps into a folder: files, images, and its log; prints their paths.
 
     Example: dbml run download 0199b3a2 outputs/ --to results

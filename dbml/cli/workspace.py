@@ -55,7 +55,7 @@ def show(name: NameArgument = "default", dsn: DsnOption = None, json: JsonOption
 @workspace.command()
 def create(
     name: NameArgument,
-    description: Annotated[str | None, typer.Option(help="A sentence for people.", show_default=False)] = None,
+    description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
     tag: TagOption = None,
     exist_ok: Annotated[bool, typer.Option("--exist-ok", help="One that is there will do.")] = False,
     dsn: DsnOption = None,
@@ -77,7 +77,7 @@ def tag(
     name: NameArgument,
     tags: TagsArgument = None,
     remove: RemoveOption = None,
-    description: Annotated[str | None, typer.Option(help="A sentence for people.", show_default=False)] = None,
+    description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
     dsn: DsnOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -96,7 +96,7 @@ def tag(
 
 
 @workspace.command()
-def config(name: NameArgument = "default", to: ToOption = Path("."), dsn: DsnOption = None, json: JsonOption = False) -> None:
+def config(name: NameArgument = "default", to: ToOption = Path(), dsn: DsnOption = None, json: JsonOption = False) -> None:
     """Write the config.json by which Workspace.from_config finds it, into .azureml of a folder; prints its path.
 
     Example: dbml workspace config churn --to notebooks

@@ -56,16 +56,16 @@ class Image:
         return made
 
     @staticmethod
-    def _rows(
-        workspace: Workspace, name: str | None, tags: Any, properties: Any
-    ) -> builtins.list[Row]:
+    def _rows(workspace: Workspace, name: str | None, tags: Any, properties: Any) -> builtins.list[Row]:
         rows: builtins.list[Row] = workspace._connection.do_again(images.list_all, workspace.name, name=name)
         asked = (("tags", asked_pairs(tags) or {}), ("properties", asked_pairs(properties) or {}))
         return [
             row
             for row in rows
             if all(
-                key in row[column] and (value is None or row[column][key] == str(value)) for column, said in asked for key, value in said.items()
+                key in row[column] and (value is None or row[column][key] == str(value))
+                for column, said in asked
+                for key, value in said.items()
             )
         ]
 
@@ -94,7 +94,8 @@ class Image:
     ) -> builtins.list[Image]:  # fmt: skip
         """Return the images of a workspace by name, the newest version first.
 
-        tags, properties: as of Model.  model_name, model_id: those with any version of a model, or with that one.  run_id: those with a model of that run.
+        tags, properties: as of Model.  model_name, model_id: those with any version of a model, or with that one.
+        run_id: those with a model of that run.
         """
         rows = Image._rows(workspace, image_name, tags, properties)
         if model_name is not None:

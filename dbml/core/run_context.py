@@ -39,7 +39,10 @@ class RegisteredModel:
 
 
 class ScriptInput:
-    """Rows that a submitted script was given: of a query as they were when the run began, of other datasets when it was submitted."""
+    """Rows that a submitted script was given.
+
+    Those of a query are as they were when the run began, those of other datasets as they were when it was submitted.
+    """
 
     def __init__(self, name: str, frame: Any = None, path: Path | None = None) -> None:
         self.name = name

@@ -123,9 +123,7 @@ def files_of(directory: Path) -> Iterator[tuple[str, Path]]:
     return iter(sorted(found))
 
 
-def pack(
-    directory: str | os.PathLike[str], *, only: str | None = None, along: Mapping[str, Path] | None = None
-) -> IO[bytes]:
+def pack(directory: str | os.PathLike[str], *, only: str | None = None, along: Mapping[str, Path] | None = None) -> IO[bytes]:
     """Return the archive of a source directory, opened at its beginning.
 
     only: the one file that is taken.  along: more files, by their paths in the archive.

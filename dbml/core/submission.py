@@ -92,7 +92,12 @@ def submit(
     script = _script(directory, config.script)
     taken = Inputs(dict(inputs or {}))
     arguments = [_argument(value, taken) for value in config.arguments]
-    variables = {**VARIABLES, **run_config.environment.environment_variables, **run_config.environment_variables, **taken.variables}
+    variables = {
+        **VARIABLES,
+        **run_config.environment.environment_variables,
+        **run_config.environment_variables,
+        **taken.variables,
+    }
     environment = _environment(workspace, run_config.environment)
     with tempfile.TemporaryDirectory(prefix="dbml-inputs-") as beside:
         kept = keep_snapshot(workspace, directory, along=taken.write(Path(beside)))

@@ -31,7 +31,7 @@ class Inputs:
         self.queries = queries
         self.links: dict[str, Any] = {}
         self.variables: dict[str, str] = {}
-        self._carried: dict[str, DatasetConsumptionConfig | DataReference] = {}
+        self._carried: dict[str, Any] = {}  # DatasetConsumptionConfig or DataReference
         self._told: dict[str, dict[str, Any]] = {}
 
     def argument(self, value: Any) -> str | None:
@@ -92,7 +92,9 @@ class Inputs:
 
     def _tell(self, name: str, **about: Any) -> None:
         if name in self._told or name in self.queries:
-            raise UserErrorException(f"an input must have a name of its own, {name!r} is there twice", hint="as_named_input(name)")
+            raise UserErrorException(
+                f"an input must have a name of its own, {name!r} is there twice", hint="as_named_input(name)"
+            )
         self._told[name] = about
 
     def write(self, folder: Path) -> dict[str, Path]:
@@ -104,9 +106,9 @@ class Inputs:
             place = folder / about["path"]
             place.parent.mkdir(parents=True, exist_ok=True)
             if about["kind"] == "rows":
-                _write_rows(given.dataset, place)  # type: ignore[union-attr]
+                _write_rows(given.dataset, place)
             elif hasattr(given, "dataset"):
-                given.dataset.download(place)  # type: ignore[attr-defined]
+                given.dataset.download(place)
             else:
                 given.datastore.download(folder / INPUTS / name, given.path_on_datastore, show_progress=False)  # below its path
         (folder / INPUTS).mkdir(exist_ok=True)

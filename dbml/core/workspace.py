@@ -319,9 +319,7 @@ class Workspace:
 
     def get_mlflow_tracking_uri(self, with_auth: bool = False) -> Any:
         """Refuse: no server here speaks MLflow's tracking protocol; runs log by `Run.log`."""
-        raise NotImplementedError(
-            "there is no tracking server of MLflow; Experiment.start_logging() and Run.log keep runs, and services answer its clients"
-        )
+        raise NotImplementedError("there is no tracking server of MLflow; Experiment.start_logging() and Run.log keep runs")
 
     def _find_run_row(self, run_id: UUID) -> Row | None:
         from dbml.store.client import runs

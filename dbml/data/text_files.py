@@ -124,11 +124,17 @@ def _one(source: Source, options: Mapping[str, Any], names: list[str] | None, ow
             ),
         )  # fmt: skip
     except (pa.ArrowInvalid, UnicodeError) as error:
-        if own_names and "Empty CSV file" in str(error):  # names alone
+        if own_names and ("Empty CSV file" in str(error) or _has_names_alone(source, options)):
             table = pa.table({name: pa.array([], types.get(name, pa.null())) for name in names})
         else:
             raise _bad(source, error) from None
     return with_path(table, source.path, options)
+
+
+def _has_names_alone(source: Source, options: Mapping[str, Any]) -> bool:
+    """Tell whether a file is one line that no line end follows, which pyarrow takes for one that is cut off."""
+    with _content(source, options["encoding"]) as opened:
+        return bool(opened.readline().rstrip(b"\r\n")) and not opened.read().strip()
 
 
 def _said(error: Exception) -> str:

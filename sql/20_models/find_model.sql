@@ -114,8 +114,7 @@ begin
             hint = 'SELECT name, version, path FROM dbml.model_files shows them; dbml.model_part reads them';
     end if;
     for part in
-        select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
-        where bc.blob = _send_model.digest order by bc.ordinal
+        select dbml._chunk_bytes(bc.chunk) from dbml._blob_chunks bc where bc.blob = _send_model.digest order by bc.ordinal
     loop
         perform dbml_channel.exchange(E'part {}\n' || encode(part, 'hex'));
     end loop;

@@ -99,7 +99,9 @@ def test_a_notebook_runs_cell_by_cell(dsn: str, tmp_path: Path, name: str) -> No
     assert "matplotlib" not in done.stderr
 
 
-def test_a_notebook_writes_the_script_that_it_submits_and_its_imports_are_answered_too(dsn: str, tmp_path: Path, name: str) -> None:
+def test_a_notebook_writes_the_script_that_it_submits_and_its_imports_are_answered_too(
+    dsn: str, tmp_path: Path, name: str
+) -> None:
     script = "from azureml.core import Run\nimport azureml.opendatasets\nRun.get_context().log('a', 1)\nprint('ran')\n"
     first = script.index("import azureml.o")  # a line's beginning
     file = notebook(

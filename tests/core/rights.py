@@ -18,7 +18,19 @@ import pandas as pd
 from sklearn.linear_model import LinearRegression
 
 from dbml.client import Client
-from dbml.core import ComputeTarget, Dataset, Datastore, Environment, Experiment, Image, Model, Run, ScriptRunConfig, Webservice, Workspace
+from dbml.core import (
+    ComputeTarget,
+    Dataset,
+    Datastore,
+    Environment,
+    Experiment,
+    Image,
+    Model,
+    Run,
+    ScriptRunConfig,
+    Webservice,
+    Workspace,
+)
 from dbml.core.comparison import Comparison
 from dbml.core.compute import AmlCompute
 from dbml.core.dataset import FileDatasetFactory, TabularDatasetFactory

@@ -43,7 +43,9 @@ NOT_THERE = (
 def test_every_function_lets_in_whom_the_workspace_lets_in(
     db: psycopg.Connection[Any], dsn: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbml.core.webservice.runners.start", lambda *_: None)  # whether one may ask for a service is the question
+    monkeypatch.setattr(
+        "dbml.core.webservice.runners.start", lambda *_: None
+    )  # whether one may ask for a service is the question
     monkeypatch.setattr("dbml.core.webservice.runners.wait", lambda *_: None)
     listed = functions()
     assert listed <= OPERATIONS.keys() | ELSEWHERE.keys(), "every public function must stand in rights.py"
