@@ -96,8 +96,9 @@ def _takes_names(header: str, position: int) -> bool:
 
 def _one(source: Source, options: Mapping[str, Any], names: list[str] | None, own_names: bool, texts: set[str]) -> Any:
     """Read one file.  names: of its columns where it has none of its own, Column1 and so on where that is None."""
+    lines = options["separator"] == "\n"  # a line is a value
     parse = pyarrow.csv.ParseOptions(
-        delimiter=options["separator"], newlines_in_values=options["support_multi_line"], ignore_empty_lines=True
+        delimiter=_delimiter(options), quote_char=False if lines else '"', newlines_in_values=options["support_multi_line"], ignore_empty_lines=True
     )
     first = _names(source, options, own_names)
     names = first if own_names or names is None else names
@@ -137,6 +138,11 @@ def _has_names_alone(source: Source, options: Mapping[str, Any]) -> bool:
         return bool(opened.readline().rstrip(b"\r\n")) and not opened.read().strip()
 
 
+def _delimiter(options: Mapping[str, Any]) -> str:
+    """Return what stands between columns; where that is a line end, a letter that no text has: each line is one value."""
+    return "\x1f" if options["separator"] == "\n" else str(options["separator"])
+
+
 def _said(error: Exception) -> str:
     return " ".join(str(error).split())[:500]
 
@@ -152,7 +158,7 @@ def _names(source: Source, options: Mapping[str, Any], own_names: bool) -> list[
                     break
     except UnicodeError as error:
         raise _bad(source, error) from None
-    found = next(csv.reader([head.strip("\r\n")], delimiter=options["separator"]), [])
+    found = next(csv.reader([head.strip("\r\n")], delimiter=_delimiter(options)), [])
     if not found:
         raise errors.InvalidArgument(f"{source.path} must have a line, got none")
     return _distinct([name.strip() for name in found]) if own_names else [f"Column{n + 1}" for n in range(len(found))]
