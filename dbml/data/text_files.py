@@ -98,7 +98,10 @@ def _one(source: Source, options: Mapping[str, Any], names: list[str] | None, ow
     """Read one file.  names: of its columns where it has none of its own, Column1 and so on where that is None."""
     lines = options["separator"] == "\n"  # a line is a value
     parse = pyarrow.csv.ParseOptions(
-        delimiter=_delimiter(options), quote_char=False if lines else '"', newlines_in_values=options["support_multi_line"], ignore_empty_lines=True
+        delimiter=_delimiter(options),
+        quote_char=False if lines else '"',
+        newlines_in_values=options["support_multi_line"],
+        ignore_empty_lines=True,
     )
     first = _names(source, options, own_names)
     names = first if own_names or names is None else names

@@ -33,7 +33,8 @@ class Model:
         chosen = [path for path in found if version is None or path.name == str(version)]
         if not chosen:
             there = ", ".join(sorted(path.name for path in every.glob("*"))) if given.name else "no AZUREML_MODEL_DIR"
-            raise ServiceInvalid(f"model {model_name!r}{f' version {version}' if version else ''} is not served here, but {there}")
+            asked = repr(model_name) if version is None else f"{model_name}:{version}"
+            raise ServiceInvalid(f"model {asked} is not served here, but {there}")
         inside = list(chosen[-1].iterdir())
         return str(inside[0] if len(inside) == 1 else chosen[-1])
 
