@@ -37,7 +37,7 @@ class ScriptOrRecords(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the hidden command in front of what is no command."""
-        if args and args[0] not in self.commands and not set(args) & set(ctx.help_option_names):
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
             args = [SCRIPT, *args]
         return super().parse_args(ctx, args)
 

@@ -256,4 +256,5 @@ def test_run_takes_a_script_or_a_command(place: Path, db: psycopg.Connection) ->
     wrong = runner.invoke(app, ["run", "--limit", "1", "list"]).exception
     assert isinstance(wrong, errors.InvalidArgument) and wrong.hint and "dbml run list --limit 1" not in str(wrong)
     assert "dbml run list" in wrong.hint
+    assert "--input" in runner.invoke(app, ["run", "list.py", "--help"], env={"COLUMNS": "200"}).output
     assert "--input" in runner.invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
