@@ -376,7 +376,7 @@ class SnapshotNotFound(DbmlError, code="ML054", name="SNAPSHOT_NOT_FOUND"):
 
 
 class NothingFound(DbmlError, code="ML055", name="NOTHING_FOUND"):
-    """Nothing of that name is in the workspace: neither model, dataset, table, environment nor run."""
+    """Nothing of that name is in the workspace: neither model, dataset, table, environment, experiment nor run."""
 
     sqlstate = "ML055"
 

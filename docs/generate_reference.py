@@ -295,14 +295,21 @@ def cli_page() -> str:
     ]
     lines += [f"| [`dbml {name}`](#dbml-{name}) | {_first_sentence(command)} |" for name, command in group.commands.items()]
     for name, command in group.commands.items():
-        text, _, example = inspect.cleandoc(command.help or "").partition("\nExample: ")
-        lines += [f"\n## dbml {name}\n", f"{text.strip()}\n"]
-        rows = [_option(option) for option in command.params if not option.hidden]
-        if rows:
-            lines += ["| option | meaning |", "|---|---|", *rows, ""]
-        shown = " ".join(example.split()).replace(" --listen", " \\\n    --listen")
-        lines.append(f"```bash\n{shown}\n```")
+        within = getattr(command, "commands", {})
+        alone = next((one for one in within.values() if one.hidden), command)  # what a group does without a command of its own
+        lines += [f"\n## dbml {name}\n", *_command(alone)]
+        for word, inner in within.items():
+            if not inner.hidden:
+                lines += [f"\n### dbml {name} {word}\n", *_command(inner)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _command(command: Any) -> list[str]:
+    text, _, example = inspect.cleandoc(command.help or "").partition("\nExample: ")
+    rows = [_option(option) for option in command.params if not option.hidden]
+    table = ["| option | meaning |", "|---|---|", *rows, ""] if rows else []
+    shown = " ".join(example.split()).replace(" --listen", " \\\n    --listen")
+    return [f"{text.strip()}\n", *table, f"```bash\n{shown}\n```"]
 
 
 def _first_sentence(command: Any) -> str:

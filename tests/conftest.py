@@ -139,7 +139,7 @@ class Server:
         worker = WorkerProcess(dsn, folder, options=options)
         worker.start()
         try:
-            worker.wait_ready(timeout_s=60)
+            worker.wait_ready(timeout_s=180)
         except BaseException:
             worker.stop()
             raise

@@ -15,9 +15,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from dbml import __version__
 from dbml.azureml.differences import DIFFERENCES, instead_of
 from dbml.azureml.placeholders import placeholder
 from dbml.azureml.report import REPORT
+from dbml.core import stand_in, submission
 
 THEIRS, OURS = "azureml", "dbml"
 # What azureml's packages have under names that are ours; all else under azureml is not there.
@@ -37,14 +39,17 @@ class _Alias(ModuleType):
                 self.__dict__[own] = vars(real)[own]
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return __version__
         if name.startswith("__"):
             raise AttributeError(name)
         full = f"{self.__name__}.{name}"
         real = self.__dict__["_real"]
         try:
-            if real is None:
-                raise AttributeError(name)
-            found = getattr(real, name)
+            if real is None:  # azureml itself; import azureml.core brings azureml.data along
+                found = importlib.import_module(full) if _real(full) is not None else getattr(real, name)
+            else:
+                found = getattr(real, name)
         except (AttributeError, NotImplementedError) as error:
             found = placeholder(full)
             if isinstance(error, NotImplementedError) and not instead_of(full):
@@ -85,7 +90,10 @@ class _Finder(MetaPathFinder):
 
 
 def install() -> None:
-    """Answer imports of azureml from now on, before any package of that name that is installed."""
+    """Answer imports of azureml from now on, before any package of that name that is installed; in submitted scripts too."""
+    submission.VARIABLES[submission.IMPORT] = "dbml.azureml"
+    if REPORT.stood_in not in stand_in.listeners:
+        stand_in.listeners.append(REPORT.stood_in)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

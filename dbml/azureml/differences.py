@@ -36,6 +36,8 @@ INSTEAD = {
     "azureml.interpret": "the packages shap or interpret in a script",
     "azureml.explain": "the packages shap or interpret in a script",
     "azureml.contrib.fairness": "the package fairlearn in a script",
+    "azureml.data.OutputFileDatasetConfig": "what a script leaves in outputs/ is kept with its run: Run.download_files",
+    "azureml.data.HDFSOutputDatasetConfig": "what a script leaves in outputs/ is kept with its run: Run.download_files",
     "azureml.datadrift": "SELECT * FROM dbml.data_drift(…), or dataset.compare",
     "azureml.mlflow": "Run.log; services answer MLflow's clients",
     "azureml.tensorboard": "Run.log, and Experiment.compare()",

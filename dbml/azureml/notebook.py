@@ -1,7 +1,7 @@
 """A notebook's code cells, run one after the other in one namespace, as far as they are Python.
 
 What is not (%magic lines, !commands) is left out and reported, but for a %%time or %%capture at a cell's head, whose
-cell runs.  A cell's last expression is printed, as a notebook shows it.
+cell runs, and %%writefile, whose file is written.  A cell's last expression is printed, as a notebook shows it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import json
 import linecache
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,32 @@ def python_of(source: str, number: int) -> str:
     return "\n".join(kept)
 
 
+def write_file(source: str, namespace: Mapping[str, Any]) -> bool:
+    """Write the file of a cell that begins with %%writefile; returns whether it does.
+
+    $name and {expression} in the path are the notebook's own; -a appends.
+    Raises: OSError; NameError for what the path names.
+    """
+    head, _, text = source.lstrip("\n").partition("\n")
+    magic, *words = head.split(maxsplit=2 if "-a" in head.split() else 1) or [""]
+    if magic not in ("%%writefile", "%%file"):
+        return False
+    append = words[:1] in (["-a"], ["--append"])
+    (path,) = words[append:] or [""]
+    path = re.sub(
+        r"\{([^{}]+)\}|\$(\w+)", lambda found: str(eval(found[1] or found[2], dict(namespace))), path.strip().strip("\"'")
+    )
+    with Path(path).expanduser().open("a" if append else "w", encoding="utf-8") as file:
+        file.write(text if text.endswith("\n") else text + "\n")
+    print(f"{'Appending to' if append else 'Writing'} {path}")
+    return True
+
+
 def run(path: Path, namespace: dict[str, Any]) -> None:
     """Run a notebook's cells; the first error ends it, and its traceback names cell and line."""
     for number, source in cells(path):
+        if write_file(source, namespace):
+            continue
         text = python_of(source, number)
         name = f"{path.name}[cell {number}]"
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)

@@ -17,6 +17,7 @@ class Report:
         self.answered: Counter[str] = Counter()
         self.missing: dict[str, str] = {}  # name: what is there instead
         self.left_out: list[str] = []  # of notebooks: what is not Python
+        self._stood_in: dict[str, str] = {}
         self._is_due = False
 
     def due(self) -> None:
@@ -34,10 +35,16 @@ class Report:
         if not self.missing.get(name):
             self.missing[name] = instead
 
+    def stood_in(self, environment: str, error: Exception) -> None:
+        """Tell of an environment that cannot be had any more, as of a Python that nobody has: the worker's packages stand in."""
+        why = getattr(error, "message", None) or str(error)
+        self._stood_in[f"Environment {environment!r}"] = f"the worker's own packages, for {why}"
+        print(f"dbml: environment {environment!r} cannot be had ({why}); the script gets the worker's packages", file=sys.stderr)
+
     @property
     def nearly(self) -> dict[str, str]:
         """Return the names in use that do something else than they did, and what."""
-        return {name: DIFFERENCES[name] for name in self.answered if name in DIFFERENCES}
+        return {name: DIFFERENCES[name] for name in self.answered if name in DIFFERENCES} | self._stood_in
 
     def lines(self) -> list[str]:
         """Return the report, a line each."""

@@ -8,14 +8,18 @@ import typer
 
 from dbml import __version__
 from dbml.cli import (
+    dataset,
     demo,
     deploy,
     down,
+    experiment,
     export,
     install,
+    model,
     psql,
     rotate_keys,
     run,
+    runs,
     serve,
     serve_service,
     services,
@@ -23,6 +27,7 @@ from dbml.cli import (
     up,
     verify,
     worker,
+    workspace,
 )
 
 app = typer.Typer(
@@ -56,7 +61,11 @@ app.command()(up.up)
 app.command()(down.down)
 app.command()(status.status)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql.psql)
-app.command()(run.run)
+app.add_typer(runs.runs, name="run")
+app.add_typer(model.model, name="model")
+app.add_typer(dataset.dataset, name="dataset")
+app.add_typer(experiment.experiment, name="experiment")
+app.add_typer(workspace.workspace, name="workspace")
 app.command()(export.export)
 app.command()(serve.serve)
 app.command()(deploy.deploy)

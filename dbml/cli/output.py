@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dbml import errors
+from dbml.store.client.rows import finite
 
 console = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -58,8 +60,23 @@ def _script_lines(error: Exception) -> list[str]:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON, and nothing else."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    """Print one JSON document: times as ISO 8601, and what is no number or infinite as text, which JSON has no number for."""
+    typer.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(one) for one in value]
+    if isinstance(value, (datetime, date, time)):
+        return None if value != value else value.isoformat()  # pandas' NaT
+    item = getattr(value, "item", None)  # numpy's numbers
+    return _plain(item()) if callable(item) else str(value)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -130,7 +130,10 @@ def _read(script: Path, language: str | None) -> tuple[str, str]:
         return sys.stdin.read(), language or "python"
     spoken = language or LANGUAGES.get(script.suffix.lower())
     if spoken is None:
-        raise errors.InvalidArgument(f"a script must end in .py or .R, got {script.name!r}", hint="--language says what it is")
+        raise errors.InvalidArgument(
+            f"a script must end in .py or .R, got {script.name!r}",
+            hint=f"--language says what it is; a command comes first: dbml run {script.name} …, and dbml run --help lists them",
+        )
     try:
         return script.read_text("utf-8"), spoken
     except OSError as error:

@@ -53,19 +53,17 @@ class Comparison:
         return sorted({row["name"] for row in self._metrics if row["value"] is not None})
 
     @property
-    def frame(self) -> pd.DataFrame:
-        """Return a row a run, indexed by its id: started, seconds, status, name, a column a parameter, a tag and a metric.
+    def records(self) -> list[dict[str, Any]]:
+        """Return a dictionary a run: run_id, name, status, started, seconds, its parameters, tags and metrics.
 
-        Where a parameter and a metric have the same name, the parameter's column is called param.NAME, the tag's tag.NAME.
+        Where a parameter and a metric have the same name, the parameter is called param.NAME, the tag tag.NAME.
         """
-        import pandas as pd
-
         last: dict[UUID, Row] = {run_id: {} for run_id in self._rows}
         for logged in self._metrics:
             if logged["kind"] in ("scalar", "list"):
                 last[UUID(str(logged["run_id"]))][logged["name"]] = value_of(logged)
         names = {name for values in last.values() for name in values}
-        records = []
+        found = []
         for run_id, row in self._rows.items():
             record: Row = {"run_id": str(run_id), "name": row["name"], "status": AZURE_STATUS[row["status"]],
                            "started": row["started_at"], "seconds": row["seconds"]}  # fmt: skip
@@ -75,8 +73,16 @@ class Comparison:
                     shown = f"{prefix}.{name}" if name in taken else name
                     record[shown] = value
                 taken |= set(record)
-            records.append({**record, **last[run_id]})
-        return pd.DataFrame.from_records(records, index="run_id") if records else pd.DataFrame(
+            found.append({**record, **last[run_id]})
+        return found
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Return `records` as a frame, a row a run, indexed by its id."""
+        import pandas as pd
+
+        found = self.records
+        return pd.DataFrame.from_records(found, index="run_id") if found else pd.DataFrame(
             columns=["name", "status", "started", "seconds"]
         )  # fmt: skip
 

@@ -36,6 +36,8 @@ class Dataset:
 
         Raises: DatasetNotFound.
         """
+        if given := getattr(workspace, "_given_dataset", None):  # of a script in the worker
+            return given(name if version == "latest" else f"{name}:{version}")  # type: ignore[no-any-return]
         if version != "latest" and not str(version).isdecimal():
             raise errors.InvalidArgument(f"version must be a number or 'latest', got {version!r}")
         wanted = None if version == "latest" else int(version)
@@ -54,6 +56,8 @@ class Dataset:
 
         Raises: DatasetNotFound.
         """
+        if given := getattr(workspace, "_given_dataset", None):
+            return given(str(id))  # type: ignore[no-any-return]
         rows = []
         if str(id).isdecimal():
             rows = workspace._connection.do_again(datasets.list_all, workspace.name, dataset_id=int(id))

@@ -50,8 +50,16 @@ class Datastore:
 
     @staticmethod
     def get_default(workspace: Workspace) -> AbstractDatastore:
-        """Return the default datastore: the database itself, unless another was set."""
-        return next(one for one in Datastore.list(workspace).values() if one.is_default)
+        """Return the default datastore: the database itself, unless another was set.
+
+        Raises: DatastoreNotFoundException where the workspace is gone, or this user may not see it any more.
+        """
+        for one in Datastore.list(workspace).values():
+            if one.is_default:
+                return one
+        raise DatastoreNotFoundException(
+            f"workspace {workspace.name!r} has no datastore that this user may see", hint="Workspace.list() names workspaces"
+        )
 
     @staticmethod
     def list(workspace: Workspace) -> dict[str, AbstractDatastore]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dbml.core import stand_in
 from dbml.core.conda_dependencies import CondaDependencies
 from dbml.exceptions import UserErrorException
 from dbml.store.client import environments
@@ -81,10 +82,13 @@ class Environment:
     def get(workspace: Workspace, name: str, version: str | int | None = None, label: str | None = None) -> Environment:
         """Return an environment of a workspace: a version, or the newest.
 
+        In a program that was written for azureml, one of the AzureML-… that its cloud has is the worker's own packages.
         Raises: UserErrorException where there is none.
         """
         number = None if version is None else int(version)
         rows = workspace._connection.do_again(environments.list_all, workspace.name, name=name, version=number)
+        if not rows and stand_in.is_curated(name):
+            return Environment(name)
         if not rows:
             wanted = name if version is None else f"{name}:{version}"
             raise UserErrorException(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dbml import errors
 from dbml.store.client import experiments, runs
 from dbml.store.client.rows import Row
 
@@ -57,6 +58,38 @@ class Experiment:
     def tags(self) -> dict[str, str]:
         """Return the tags."""
         return dict(self._row["tags"])
+
+    def tag(self, key: str, value: Any = None) -> None:
+        """Set a tag; without a value it is a mark."""
+        self.set_tags({key: value})
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags; others stay."""
+        self._change(tags={str(key): None if value is None else str(value) for key, value in tags.items()})
+
+    def remove_tags(self, tags: str | Iterable[str]) -> None:
+        """Remove tags by name."""
+        self._change(remove=[tags] if isinstance(tags, str) else [*tags])
+
+    def _change(self, **changes: Any) -> None:
+        self.workspace._connection.do_again(experiments.update, self.workspace.name, self.name, **changes)
+        self._row = self.workspace._connection.do_again(experiments.list_all, self.workspace.name, self.name)[0]
+
+    def refresh(self) -> None:
+        """Read it again.
+
+        Raises: NothingFound where it is deleted.
+        """
+        self._row = _row_of(self.workspace, name=self.name)
+
+    @staticmethod
+    def delete(workspace: Workspace, experiment_id: str) -> None:
+        """Delete an experiment that has no runs, by its id.
+
+        Raises: NothingFound; InvalidArgument where it has runs.
+        """
+        name = _row_of(workspace, experiment_id=str(experiment_id))["name"]
+        workspace._connection.do(experiments.delete, workspace.name, name)
 
     @staticmethod
     def list(workspace: Workspace, experiment_name: str | None = None, **kwargs: Any) -> list[Experiment]:
@@ -125,3 +158,17 @@ class Experiment:
     def get_portal_url(self) -> str:
         """Return an address that names the experiment; there is no portal, SELECT * FROM dbml.runs shows its runs."""
         return f"dbml://{self.workspace._connection.place}/workspaces/{self.workspace.name}/experiments/{self.name}"
+
+
+def _row_of(workspace: Workspace, **wanted: str) -> Row:
+    """Return the row of an experiment by its name or id.
+
+    Raises: NothingFound.
+    """
+    ((column, value),) = wanted.items()
+    for row in workspace._connection.do_again(experiments.list_all, workspace.name):
+        if str(row[column]) == value:
+            return row
+    raise errors.NothingFound(
+        f"experiment {value!r} is not in workspace {workspace.name!r}", hint="SELECT name FROM dbml.experiments"
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbml import errors
 from dbml.core.inference_config import InferenceConfig
+from dbml.core.model_lookup import asked_pairs
 from dbml.core.packaging import keep_plan, plan_models
 from dbml.exceptions import WebserviceException
 from dbml.store.client import images
@@ -55,15 +56,17 @@ class Image:
         return made
 
     @staticmethod
-    def _rows(
-        workspace: Workspace, name: str | None, tags: Mapping[str, Any] | None, properties: Mapping[str, Any] | None
-    ) -> builtins.list[Row]:
+    def _rows(workspace: Workspace, name: str | None, tags: Any, properties: Any) -> builtins.list[Row]:
         rows: builtins.list[Row] = workspace._connection.do_again(images.list_all, workspace.name, name=name)
-        asked = (("tags", tags or {}), ("properties", properties or {}))
+        asked = (("tags", asked_pairs(tags) or {}), ("properties", asked_pairs(properties) or {}))
         return [
             row
             for row in rows
-            if all(row[column].get(key) == str(value) for column, said in asked for key, value in said.items())
+            if all(
+                key in row[column] and (value is None or row[column][key] == str(value))
+                for column, said in asked
+                for key, value in said.items()
+            )
         ]
 
     def __repr__(self) -> str:
@@ -87,11 +90,12 @@ class Image:
     @staticmethod
     def list(
         workspace: Workspace, image_name: str | None = None, model_name: str | None = None, model_id: str | None = None,
-        tags: Mapping[str, Any] | None = None, properties: Mapping[str, Any] | None = None, run_id: str | None = None,
+        tags: Any = None, properties: Any = None, run_id: str | None = None,
     ) -> builtins.list[Image]:  # fmt: skip
         """Return the images of a workspace by name, the newest version first.
 
-        model_name, model_id: those with any version of a model, or with that one.  run_id: those with a model of that run.
+        tags, properties: as of Model.  model_name, model_id: those with any version of a model, or with that one.
+        run_id: those with a model of that run.
         """
         rows = Image._rows(workspace, image_name, tags, properties)
         if model_name is not None:

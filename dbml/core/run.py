@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from dbml import current_run, errors
-from dbml.core import metric_values, run_files, submission
+from dbml.core import metric_values, run_files, stand_in, submission
 from dbml.core.metric_buffer import buffer_of
 from dbml.core.run_details import AZURE_STATUS, ENDED, STATUSES, describe
 from dbml.core.run_logging import RunLogging
@@ -426,6 +426,8 @@ class Run(RunLogging, RunFiles):
         from dbml.core.environment import Environment
 
         if self._row["environment"] is None:
+            if stand_in.listeners:  # the worker's packages, which a program of another service's has in its environment's place
+                return Environment("worker")
             raise RunEnvironmentException("the run had no environment of its own", hint="SELECT environment FROM dbml.runs")
         return Environment.get(self._workspace, self._row["environment"], str(self._row["environment_version"]))
 

@@ -7,15 +7,18 @@ dbml.run_script belongs to the transaction of the call.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NoReturn
 
 from dbml import current_run
 from dbml.core import metric_values
+from dbml.core.snapshot import MANIFEST
 from dbml.exceptions import ModelPathNotFoundException, RunEnvironmentException
 from dbml.store.client.rows import Row
 
@@ -35,16 +38,82 @@ class RegisteredModel:
         return f"{self.name}:{self.version}"
 
 
-@dataclass(frozen=True)
 class ScriptInput:
-    """An input of a submitted script: the rows of a query, as they were when the run began."""
+    """Rows that a submitted script was given.
 
-    name: str
-    _frame: Any
+    Those of a query are as they were when the run began, those of other datasets as they were when it was submitted.
+    """
+
+    def __init__(self, name: str, frame: Any = None, path: Path | None = None) -> None:
+        self.name = name
+        self._frame = frame
+        self._path = path
+
+    def __repr__(self) -> str:
+        return f"ScriptInput({self.name!r})"
 
     def to_pandas_dataframe(self) -> Any:
         """Return the rows as a pandas DataFrame of your own."""
+        if self._frame is None:
+            from pyarrow import parquet
+
+            from dbml.data import rows
+
+            self._frame = rows.frame(parquet.read_table(self._path))
         return self._frame.copy()
+
+
+class ScriptFiles:
+    """Files that a submitted script was given: a dataset of files, in a folder of the run."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self._folder = folder
+
+    def __repr__(self) -> str:
+        return f"ScriptFiles({self.name!r})"
+
+    def to_path(self) -> list[str]:
+        """Return the paths of the files below the folder, each with a slash in front."""
+        found = (file.relative_to(self._folder) for file in self._folder.rglob("*") if file.is_file())
+        return sorted(f"/{path.as_posix()}" for path in found)
+
+    def download(self, target_path: str | os.PathLike[str] | None = None, overwrite: bool = False) -> list[str]:
+        """Copy the files into a folder, and return their paths there; where none is named they stay where they are.
+
+        overwrite: False refuses a file that is there.
+        """
+        if target_path is None:
+            return [f"{self._folder}{path}" for path in self.to_path()]
+        copied = []
+        for path in self.to_path():
+            place = Path(f"{os.fspath(target_path)}{path}")
+            if place.exists() and not overwrite:
+                raise FileExistsError(f"{place} is there; overwrite=True takes its place")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(f"{self._folder}{path}", place)
+            copied.append(str(place))
+        return copied
+
+
+def _given_inputs(frames: Mapping[str, Any], here: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the inputs of a script by name, and the datasets, name:version, that they are of.
+
+    A folder is its path.  frames: the rows of queries; here: the script's working directory, where other inputs are.
+    """
+    found: dict[str, Any] = {name: ScriptInput(name, frame) for name, frame in frames.items()}
+    of: dict[str, str] = {}
+    if (here / MANIFEST).is_file():
+        for name, about in json.loads((here / MANIFEST).read_text("utf-8")).items():
+            if about["kind"] == "rows":
+                found[name] = ScriptInput(name, path=here / about["path"])
+            elif about["kind"] == "files":
+                found[name] = ScriptFiles(name, here / about["path"])
+            elif about["kind"] == "folder":
+                found[name] = str(here / about["path"])
+            if about["dataset"]:
+                of[name] = about["dataset"]
+    return found, of
 
 
 class ScriptRun:
@@ -59,7 +128,7 @@ class ScriptRun:
         self._tags: dict[str, Any] = {}
         self._properties: dict[str, Any] = {}
         self._here = Path.cwd()
-        self.input_datasets = {name: ScriptInput(name, frame) for name, frame in run.inputs.items()}
+        self.input_datasets, self._datasets = _given_inputs(run.inputs, self._here)
         self.output_datasets: dict[str, Any] = {}
         self.parent: None = None
 
@@ -95,7 +164,7 @@ class ScriptRun:
             raise RunEnvironmentException(
                 "the run has no experiment", hint="dbml.run_script(…, experiment => 'name') gives it one"
             )
-        return ScriptExperiment(self._run.experiment, ScriptWorkspace(self._run.workspace))
+        return ScriptExperiment(self._run.experiment, ScriptWorkspace(self._run.workspace, self))
 
     @property
     def status(self) -> str:
@@ -279,9 +348,27 @@ def context() -> ScriptRun:
 
 @dataclass(frozen=True)
 class ScriptWorkspace:
-    """The workspace of a script's run: its name; anything else needs the database, which the script does not reach."""
+    """The workspace of a script's run: its name, and of its datasets those that the script was given.
+
+    Anything else needs the database, which the script does not reach.
+    """
 
     name: str
+    _run: ScriptRun = field(repr=False)
+
+    def _given_dataset(self, reference: str) -> Any:
+        """Return an input by its name, or by its dataset, name or name:version.
+
+        Raises: NotImplementedError for any other.
+        """
+        for name, given in self._run.input_datasets.items():
+            dataset = self._run._datasets.get(name, "")
+            if reference in (name, dataset, dataset.rpartition(":")[0]):
+                return given
+        raise NotImplementedError(
+            f"the dataset {reference!r} needs the database, to which a script in the worker has no connection;"
+            " arguments=[dataset.as_named_input('name')] of ScriptRunConfig gives it to the script"
+        )
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):

@@ -11,14 +11,16 @@ import os
 import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 from dbml.exceptions import SnapshotException
 
 IGNORE_FILES = (".amlignore", ".gitignore")  # the first that is there counts
-ALWAYS = (".git/", "__pycache__/", ".ipynb_checkpoints/", ".azureml/", ".dbml/")
+INPUTS = ".dbml-inputs"  # the folder of datasets that go along, and what tells of them
+MANIFEST = f"{INPUTS}/inputs.json"
+ALWAYS = (".git/", "__pycache__/", ".ipynb_checkpoints/", ".azureml/", ".dbml/", f"{INPUTS}/")
 MOST_BYTES = 300 << 20  # of the files, before they are compressed
 MOST_FILES = 10_000
 SPOOLED = 16 << 20
@@ -121,8 +123,10 @@ def files_of(directory: Path) -> Iterator[tuple[str, Path]]:
     return iter(sorted(found))
 
 
-def pack(directory: str | os.PathLike[str], *, only: str | None = None) -> IO[bytes]:
-    """Return the archive of a source directory, opened at its beginning; only: the one file that is taken.
+def pack(directory: str | os.PathLike[str], *, only: str | None = None, along: Mapping[str, Path] | None = None) -> IO[bytes]:
+    """Return the archive of a source directory, opened at its beginning.
+
+    only: the one file that is taken.  along: more files, by their paths in the archive.
 
     Raises: SnapshotException where there is no such directory, or too much in it.
     """
@@ -130,6 +134,7 @@ def pack(directory: str | os.PathLike[str], *, only: str | None = None) -> IO[by
     if not root.is_dir():
         raise SnapshotException(f"source_directory must be a directory, got {str(directory)!r}")
     files = [(only, root / only)] if only is not None else list(files_of(root))
+    files += (along or {}).items()
     sizes = {path: place.stat().st_size for path, place in files}
     if len(files) > MOST_FILES or sum(sizes.values()) > MOST_BYTES:
         largest = ", ".join(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,31 +16,35 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 from uuid import UUID
 
 from dbml import errors
-from dbml.core import snapshot, transfer
+from dbml.core import snapshot, stand_in, transfer
+from dbml.core.submitted_inputs import Inputs
 from dbml.exceptions import RunConfigurationException, SnapshotException
-from dbml.store.client import runs, submissions
+from dbml.store.client import datasets, runs, submissions
 from dbml.store.client.rows import Row
 
 if TYPE_CHECKING:
     from dbml.core.environment import Environment
     from dbml.core.script_run_config import ScriptRunConfig
     from dbml.core.workspace import Workspace
-    from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
 
 ENDED = frozenset({"completed", "failed", "canceled", "interrupted"})
 SHORTEST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 1.0
+IMPORT = "DBML_IMPORT"  # the variable that names a module to be imported before a submitted script runs
+VARIABLES: dict[str, str] = {}  # that every script submitted by this process gets
 LOCAL_TARGETS = frozenset({"local", ""})  # "here" of the SDK: the database's own worker
 
 
-def keep_snapshot(workspace: Workspace, directory: str | os.PathLike[str], *, show: bool = True) -> str:
+def keep_snapshot(
+    workspace: Workspace, directory: str | os.PathLike[str], *, along: Mapping[str, Path] | None = None, show: bool = True
+) -> str:
     """Keep the files of a source directory; returns the snapshot, which is the SHA-256 of its archive in hex.
 
-    The same files again are not sent again.
+    The same files again are not sent again.  along: more files, by their paths in the snapshot.
     Raises: SnapshotException where there is no such directory, or too much in it.
     """
     connection = workspace._connection
-    with snapshot.pack(directory) as archive:
+    with snapshot.pack(directory, along=along) as archive:
         digest = _digest(archive)
         if not connection.do_again(submissions.has_snapshot, workspace.name, digest):
             transfer.upload(connection, [archive], show=show)
@@ -85,16 +90,25 @@ def submit(
         raise NotImplementedError("a submitted script is one process; parallel of dbml.run_script runs several")
     directory = Path(config.source_directory)
     script = _script(directory, config.script)
-    given: dict[str, Any] = dict(inputs or {})
-    arguments = [_argument(value, given) for value in config.arguments]
-    variables = {**run_config.environment.environment_variables, **run_config.environment_variables}
+    taken = Inputs(dict(inputs or {}))
+    arguments = [_argument(value, taken) for value in config.arguments]
+    variables = {
+        **VARIABLES,
+        **run_config.environment.environment_variables,
+        **run_config.environment_variables,
+        **taken.variables,
+    }
     environment = _environment(workspace, run_config.environment)
-    kept = keep_snapshot(workspace, directory)
-    return workspace._connection.do(
-        submissions.submit, workspace.name, experiment, kept, script, arguments=arguments, inputs=given,
+    with tempfile.TemporaryDirectory(prefix="dbml-inputs-") as beside:
+        kept = keep_snapshot(workspace, directory, along=taken.write(Path(beside)))
+    run_id = workspace._connection.do(
+        submissions.submit, workspace.name, experiment, kept, script, arguments=arguments, inputs=taken.queries,
         environment=environment, environment_variables=variables, timeout_s=run_config.max_run_duration_seconds, seed=seed,
         target=_target(run_config.target), tags=tags,
     )  # fmt: skip
+    for name, dataset in taken.links.items():
+        workspace._connection.do(datasets.link, workspace.name, run_id, dataset._reference, name)
+    return run_id
 
 
 def _script(directory: Path, script: Any) -> str:
@@ -118,16 +132,13 @@ def _script(directory: Path, script: Any) -> str:
     return name
 
 
-def _argument(value: Any, inputs: dict[str, Any]) -> Any:
+def _argument(value: Any, inputs: Inputs) -> Any:
     """Return an argument as JSON has it; numpy's numbers as numbers, paths and others as text.
 
-    A dataset becomes an input too, and its argument is its name and version.
+    A dataset, or a place in a datastore, becomes an input too.
     """
-    if hasattr(value, "as_named_input"):  # a dataset; its class is not imported for that
-        value = value.as_named_input(f"input_{len(inputs)}")
-    if hasattr(value, "as_download") and hasattr(value, "dataset"):
-        inputs[value.name] = _dataset(value)
-        return inputs[value.name]["dataset"]
+    if (said := inputs.argument(value)) is not None:
+        return said
     if isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping) and set(value) == {"$secret"}:
@@ -138,29 +149,20 @@ def _argument(value: Any, inputs: dict[str, Any]) -> Any:
     return item() if callable(item) and getattr(value, "size", 1) == 1 else str(value)
 
 
-def _dataset(given: DatasetConsumptionConfig) -> dict[str, str]:
-    """Return a dataset as an input in SQL.
-
-    Raises: NotImplementedError for one of files, or with steps that only Python takes: these SQL does not read.
-    """
-    dataset = given.dataset
-    if dataset._definition.kind not in ("table", "query") or dataset._definition.steps or given.mode != "direct":
-        raise NotImplementedError(
-            f"the dataset {given.name!r} is made of files or has steps, and the worker reads tables and queries:"
-            " dataset.to_table('schema.table') makes one, and inputs={'train': 'TABLE schema.table'} gives it to the script"
-        )
-    return {"dataset": dataset._reference}
-
-
 def _environment(workspace: Workspace, environment: Environment) -> str | None:
     """Return an environment as SQL names it, registered where it is not yet; None for the worker's own packages.
 
     These are meant by one that asks for no packages, or whose packages the user sees to.
+    Raises: EnvironmentUnresolvable, unless the worker's packages stand in.
     """
     if environment.version is None:
         if environment.python.user_managed_dependencies or not _asks(environment):
             return None
-        environment = environment.register(workspace)
+        asked = environment
+        registered = stand_in.had(asked.name, lambda: asked.register(workspace))
+        if registered is None:
+            return None
+        environment = registered
     return f"{environment.name}:{environment.version}"
 
 

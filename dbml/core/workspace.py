@@ -173,19 +173,19 @@ class Workspace:
         return str(self._row["name"])
 
     @property
-    def subscription_id(self) -> str | None:
-        """Return the label that it was created with."""
-        return text_of(self._row, "subscription_id")
+    def subscription_id(self) -> str:
+        """Return the label that it was created with; empty where there was none, so that programs may print it."""
+        return text_of(self._row, "subscription_id") or ""
 
     @property
-    def resource_group(self) -> str | None:
-        """Return the label that it was created with."""
-        return text_of(self._row, "resource_group")
+    def resource_group(self) -> str:
+        """Return the label that it was created with; empty where there was none, so that programs may print it."""
+        return text_of(self._row, "resource_group") or ""
 
     @property
-    def location(self) -> str | None:
-        """Return the label that it was created with."""
-        return text_of(self._row, "location")
+    def location(self) -> str:
+        """Return the label that it was created with; empty where there was none, so that programs may print it."""
+        return text_of(self._row, "location") or ""
 
     @property
     def sku(self) -> str:
@@ -316,6 +316,10 @@ class Workspace:
         raise NotImplementedError(
             'there is no key vault; a parameter {"$secret": "…"} of a script is neither recorded nor logged'
         )
+
+    def get_mlflow_tracking_uri(self, with_auth: bool = False) -> Any:
+        """Refuse: no server here speaks MLflow's tracking protocol; runs log by `Run.log`."""
+        raise NotImplementedError("there is no tracking server of MLflow; Experiment.start_logging() and Run.log keep runs")
 
     def _find_run_row(self, run_id: UUID) -> Row | None:
         from dbml.store.client import runs

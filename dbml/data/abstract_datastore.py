@@ -48,6 +48,16 @@ class AbstractDatastore(ABC):
         return str(self._row["kind"])
 
     @property
+    def account_name(self) -> str:
+        """Return the account of a store in a cloud; empty for any other, so that programs may print it."""
+        return str(self._row["options"].get("account_name", ""))
+
+    @property
+    def container_name(self) -> str:
+        """Return the container, bucket or folder; of the database, the workspace."""
+        return str(self._row["url"]).rpartition("://")[2] or self._workspace.name
+
+    @property
     def description(self) -> str | None:
         """Return the sentence for people."""
         found: str | None = self._row["description"]

@@ -12,7 +12,8 @@ from psycopg import sql
 from dbml import errors
 from dbml.data import evaluation, rows, table_rows
 from dbml.data.abstract_dataset import AbstractDataset
-from dbml.data.definition import columns, sources
+from dbml.data.definition import columns as named
+from dbml.data.definition import sources
 from dbml.data.expressions import Column, Condition
 from dbml.exceptions import UserErrorException
 from dbml.store.client import datasets
@@ -73,16 +74,16 @@ class TabularDataset(AbstractDataset):
                     table_rows.create(connection, found, name)
                 return table_rows.write(connection, found, name)
 
-    def keep_columns(self, columns_: str | Sequence[str], validate: bool = False) -> Self:
+    def keep_columns(self, columns: str | Sequence[str], validate: bool = False) -> Self:
         """Return it with these columns alone, in this order.
 
         validate: look now whether they are there, rather than when rows are read.
         """
-        return self._checked(self._then(step="keep_columns", columns=columns(columns_)), validate)
+        return self._checked(self._then(step="keep_columns", columns=named(columns)), validate)
 
-    def drop_columns(self, columns_: str | Sequence[str]) -> Self:
+    def drop_columns(self, columns: str | Sequence[str]) -> Self:
         """Return it without these columns."""
-        return self._then(step="drop_columns", columns=columns(columns_))
+        return self._then(step="drop_columns", columns=named(columns))
 
     def __getitem__(self, name: str | Sequence[str]) -> Any:
         """Return a column to make a condition of, or with a list of names what `keep_columns` does."""

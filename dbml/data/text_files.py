@@ -96,8 +96,12 @@ def _takes_names(header: str, position: int) -> bool:
 
 def _one(source: Source, options: Mapping[str, Any], names: list[str] | None, own_names: bool, texts: set[str]) -> Any:
     """Read one file.  names: of its columns where it has none of its own, Column1 and so on where that is None."""
+    lines = options["separator"] == "\n"  # a line is a value
     parse = pyarrow.csv.ParseOptions(
-        delimiter=options["separator"], newlines_in_values=options["support_multi_line"], ignore_empty_lines=True
+        delimiter=_delimiter(options),
+        quote_char=False if lines else '"',
+        newlines_in_values=options["support_multi_line"],
+        ignore_empty_lines=True,
     )
     first = _names(source, options, own_names)
     names = first if own_names or names is None else names
@@ -124,11 +128,22 @@ def _one(source: Source, options: Mapping[str, Any], names: list[str] | None, ow
             ),
         )  # fmt: skip
     except (pa.ArrowInvalid, UnicodeError) as error:
-        if own_names and "Empty CSV file" in str(error):  # names alone
+        if own_names and ("Empty CSV file" in str(error) or _has_names_alone(source, options)):
             table = pa.table({name: pa.array([], types.get(name, pa.null())) for name in names})
         else:
             raise _bad(source, error) from None
     return with_path(table, source.path, options)
+
+
+def _has_names_alone(source: Source, options: Mapping[str, Any]) -> bool:
+    """Tell whether a file is one line that no line end follows, which pyarrow takes for one that is cut off."""
+    with _content(source, options["encoding"]) as opened:
+        return bool(opened.readline().rstrip(b"\r\n")) and not opened.read().strip()
+
+
+def _delimiter(options: Mapping[str, Any]) -> str:
+    """Return what stands between columns; where that is a line end, a letter that no text has: each line is one value."""
+    return "\x1f" if options["separator"] == "\n" else str(options["separator"])
 
 
 def _said(error: Exception) -> str:
@@ -146,7 +161,7 @@ def _names(source: Source, options: Mapping[str, Any], own_names: bool) -> list[
                     break
     except UnicodeError as error:
         raise _bad(source, error) from None
-    found = next(csv.reader([head.strip("\r\n")], delimiter=options["separator"]), [])
+    found = next(csv.reader([head.strip("\r\n")], delimiter=_delimiter(options)), [])
     if not found:
         raise errors.InvalidArgument(f"{source.path} must have a line, got none")
     return _distinct([name.strip() for name in found]) if own_names else [f"Column{n + 1}" for n in range(len(found))]

@@ -6,6 +6,7 @@ is the working directory; what the script leaves in outputs/ and logs/ becomes a
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tarfile
@@ -23,6 +24,7 @@ from dbml.worker.run import Run
 from dbml.worker.sandbox import Limits, use_reserve
 
 KEPT = ("outputs", "logs")  # folders whose files become artifacts
+IMPORT = "DBML_IMPORT"  # the variable that names a module to be imported before the script runs
 MOST_FILES = 10_000
 MOST_PRINTED = 16 << 20  # bytes a run
 
@@ -99,6 +101,8 @@ class SubmittedScript:
         sys.modules["__main__"] = module
         try:
             try:
+                if wanted := os.environ.get(IMPORT):
+                    importlib.import_module(wanted)
                 exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
             except SystemExit as left:
                 if left.code not in (None, 0):

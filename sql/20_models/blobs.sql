@@ -126,13 +126,27 @@ end
 $$;
 comment on function dbml._read_chunk(dbml._chunks) is 'A chunk''s bytes, after its digest has been checked.';
 
+create or replace function dbml._chunk_bytes(digest bytea)
+returns bytea
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads a private table; reached only from functions that check who may read.
+-- One chunk a look-up, never joined: a join may read the whole table, and with it all that is stored.
+as $$
+begin
+    return (select dbml._read_chunk(c) from dbml._chunks c where c.digest = _chunk_bytes.digest);
+end
+$$;
+comment on function dbml._chunk_bytes(bytea) is 'The bytes of one chunk, after its digest has been checked.';
+
 create or replace function dbml._blob_part(blob bytea, part integer)
 returns bytea
-language sql stable parallel restricted security definer
+language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: reads private tables; reached only from functions that check who may read.
-begin atomic
-    select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
-    where (bc.blob, bc.ordinal) = (_blob_part.blob, _blob_part.part);
-end;
+as $$
+begin
+    return dbml._chunk_bytes((select bc.chunk from dbml._blob_chunks bc where (bc.blob, bc.ordinal) = (_blob_part.blob, _blob_part.part)));
+end
+$$;
 comment on function dbml._blob_part(bytea, integer) is 'One part of a blob, at most 1 MiB, counted from 0; NULL past its end.';

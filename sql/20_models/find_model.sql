@@ -115,8 +115,7 @@ begin
     end if;
     perform dbml_channel._announce_model(digest);
     for part in
-        select dbml._read_chunk(c) from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
-        where bc.blob = _send_model.digest order by bc.ordinal
+        select dbml._chunk_bytes(bc.chunk) from dbml._blob_chunks bc where bc.blob = _send_model.digest order by bc.ordinal
     loop
         perform dbml_channel.exchange(E'part {}\n' || encode(part, 'hex'));
     end loop;

@@ -9,9 +9,8 @@ declare
     content bytea;
 begin
     found_model := dbml_channel.find_model(model, workspace, 'read');
-    content := (select string_agg(dbml._read_chunk(c), ''::bytea order by bc.ordinal)
-                from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk
-                where bc.blob = found_model.digest);
+    content := (select string_agg(dbml._chunk_bytes(bc.chunk), ''::bytea order by bc.ordinal)
+                from dbml._blob_chunks bc where bc.blob = found_model.digest);
     if content is null or sha256(content) <> found_model.digest then
         raise exception 'the bytes of model "%" do not match their digest %', model, encode(found_model.digest, 'hex')
             using errcode = 'ML022', hint = 'the table dbml._blob_chunks was damaged or altered: restore it from a backup';

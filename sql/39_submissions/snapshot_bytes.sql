@@ -7,8 +7,8 @@ as $$
 declare
     whole constant bytea := dbml_channel.find_snapshot(snapshot, (dbml_channel.find_workspace(workspace, 'read')).id);
 begin
-    return (select string_agg(dbml._read_chunk(c), ''::bytea order by bc.ordinal)
-            from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = whole);
+    return (select string_agg(dbml._chunk_bytes(bc.chunk), ''::bytea order by bc.ordinal)
+            from dbml._blob_chunks bc where bc.blob = whole);
 end
 $$;
 comment on function dbml.snapshot_bytes(text, text) is

@@ -41,8 +41,8 @@ as $$
 declare
     its_digest constant bytea := dbml._find_file(path, workspace, dataset);
 begin
-    return (select coalesce(string_agg(dbml._read_chunk(c), ''::bytea order by bc.ordinal), '')
-            from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = its_digest);
+    return (select coalesce(string_agg(dbml._chunk_bytes(bc.chunk), ''::bytea order by bc.ordinal), '')
+            from dbml._blob_chunks bc where bc.blob = its_digest);
 end
 $$;
 comment on function dbml.read_file(text, text, text) is

@@ -99,6 +99,25 @@ def test_a_notebook_runs_cell_by_cell(dsn: str, tmp_path: Path, name: str) -> No
     assert "matplotlib" not in done.stderr
 
 
+def test_a_notebook_writes_the_script_that_it_submits_and_its_imports_are_answered_too(
+    dsn: str, tmp_path: Path, name: str
+) -> None:
+    script = "from azureml.core import Run\nimport azureml.opendatasets\nRun.get_context().log('a', 1)\nprint('ran')\n"
+    first = script.index("import azureml.o")  # a line's beginning
+    file = notebook(
+        tmp_path / "n.ipynb", "import os\nfrom azureml.core import Workspace, Experiment, ScriptRunConfig\n"
+        f"ws = Workspace.create({name!r})\nfolder = 'code'\nos.makedirs(folder)",
+        "%%writefile $folder/train.py\n" + script[:first], "%%writefile -a {folder + '/train'}.py\n" + script[first:],
+        "run = Experiment(ws, 'e').submit(ScriptRunConfig(folder, script='train.py'))\n"
+        "run.wait_for_completion(show_output=True)['status']", "run.get_metrics()",
+    )  # fmt: skip
+    done = run(file, dsn)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "code/train.py").read_text() == script
+    assert "Writing code/train.py\nAppending to code/train.py\n" in done.stdout and "\nran\n" in done.stdout
+    assert done.stdout.endswith("Completed\n{'a': 1}\n") and "left out" not in done.stderr
+
+
 def test_an_error_in_a_notebook_names_its_cell_and_line(dsn: str, tmp_path: Path) -> None:
     done = run(notebook(tmp_path / "n.ipynb", "a = 1", "b = 2\nraise ValueError('here')"), dsn)
     assert done.returncode == 1

@@ -10,28 +10,76 @@ from dbml.client import Catalog, Client
 from dbml.core import (
     VERSION,
     ComputeTarget,
+    Dataset,
+    Datastore,
     Environment,
     Experiment,
+    Image,
     Model,
     Run,
     RunConfiguration,
     ScriptRunConfig,
+    Webservice,
     Workspace,
 )
 from dbml.core.authentication import (
+    AbstractAuthentication,
+    ArmTokenAuthentication,
     AzureCliAuthentication,
     InteractiveLoginAuthentication,
     MsiAuthentication,
     ServicePrincipalAuthentication,
+    TokenAuthentication,
 )
 from dbml.core.comparison import Comparison
-from dbml.core.compute import AksCompute, AmlCompute, ComputeInstance
+from dbml.core.compute import AksCompute, AmlCompute, ComputeInstance, RemoteCompute
+from dbml.core.compute_target import ComputeStatus, ComputeTargetProvisioningConfiguration
 from dbml.core.conda_dependencies import CondaDependencies
+from dbml.core.environment import DockerSection, PythonSection
+from dbml.core.image import ContainerImage, ContainerImageConfig
+from dbml.core.inference_config import InferenceConfig
+from dbml.core.lineage import Lineage, Step
+from dbml.core.model_package import ModelPackage
 from dbml.core.offline_run import OfflineRun
+from dbml.core.replay import Difference, Replay
 from dbml.core.resource_configuration import ResourceConfiguration
-from dbml.core.run_context import ScriptRun
-from dbml.core.runconfig import DockerConfiguration, MpiConfiguration
-from dbml.exceptions import ComputeTargetException, ModelNotFoundException, WorkspaceException
+from dbml.core.run_context import RegisteredModel, ScriptExperiment, ScriptFiles, ScriptInput, ScriptRun, ScriptWorkspace
+from dbml.core.runconfig import DockerConfiguration, HistoryConfiguration, MpiConfiguration
+from dbml.core.webservice import AciWebservice, AksWebservice, LocalWebservice
+from dbml.core.webservice.deployment import WebserviceDeploymentConfiguration
+from dbml.data.abstract_dataset import AbstractDataset
+from dbml.data.abstract_datastore import AbstractDatastore
+from dbml.data.azure_storage_datastore import AzureBlobDatastore
+from dbml.data.data_reference import DataReference
+from dbml.data.data_type import DataType
+from dbml.data.database_datastore import DatabaseDatastore
+from dbml.data.datapath import DataPath, DataPathComputeBinding
+from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
+from dbml.data.dataset_factory import FileDatasetFactory, TabularDatasetFactory
+from dbml.data.dataset_type_definitions import FileEncoding, PromoteHeadersBehavior
+from dbml.data.expressions import Column, Condition
+from dbml.data.file_dataset import FileDataset, MountContext
+from dbml.data.file_system_datastore import FileSystemDatastore
+from dbml.data.tabular_dataset import TabularDataset
+from dbml.exceptions import (
+    ActivityFailedException,
+    AuthenticationException,
+    AzureMLException,
+    ComputeTargetException,
+    DatastoreNotFoundException,
+    ExperimentExecutionException,
+    ModelNotFoundException,
+    ModelPathNotFoundException,
+    ProjectSystemException,
+    RunConfigurationException,
+    RunEnvironmentException,
+    ServiceException,
+    SnapshotException,
+    TrainingException,
+    UserErrorException,
+    WebserviceException,
+    WorkspaceException,
+)
 from dbml.widgets import RunDetails
 
 
@@ -63,6 +111,66 @@ def track(workspace: Workspace) -> Run:
     return run
 
 
+def keep(workspace: Workspace) -> TabularDataset:
+    """Keep a file, and read what is in it."""
+    store: AbstractDatastore = Datastore.get_default(workspace)
+    Path("rows.csv").write_text("x,y\n1,a\n2,b\n")
+    place: DataReference = store.upload_files(["rows.csv"], target_path="data", show_progress=False)
+    rows: TabularDataset = Dataset.Tabular.from_delimited_files(
+        DataPath(store, "data/rows.csv"), header=PromoteHeadersBehavior.ALL_FILES_HAVE_SAME_HEADERS,
+        encoding=FileEncoding.UTF8, set_column_types={"x": DataType.to_long()},
+    )  # fmt: skip
+    column: Column = rows["x"]
+    condition: Condition = column > 1
+    files: FileDataset = Dataset.File.from_files((store, "data"))
+    mounted: MountContext = files.mount()
+    with mounted:
+        there = sorted(path.name for path in Path(mounted.mount_point).iterdir())
+    given: DatasetConsumptionConfig = files.as_named_input("files").as_mount()
+    kept: AbstractDataset = rows.register(workspace, "rows")
+    print(len(rows.filter(condition).to_pandas_dataframe()), there, given.mode, kept.version, place.path_on_datastore)
+    return rows
+
+
+# What functions return that this program does not call, and what it may catch.
+Logins = type[AbstractAuthentication | ArmTokenAuthentication | TokenAuthentication]
+Stores = DatabaseDatastore | FileSystemDatastore | AzureBlobDatastore
+InScripts = RegisteredModel | ScriptExperiment | ScriptFiles | ScriptInput | ScriptWorkspace
+FAILURES: tuple[type[Exception], ...] = (
+    ActivityFailedException, AuthenticationException, AzureMLException, DatastoreNotFoundException, ExperimentExecutionException,
+    ModelPathNotFoundException, ProjectSystemException, RunConfigurationException, RunEnvironmentException, ServiceException,
+    SnapshotException, TrainingException, UserErrorException, WebserviceException,
+)  # fmt: skip
+
+
+def further(workspace: Workspace, run: Run, model: Model, environment: Environment) -> None:
+    """Say what else there is, for the types alone."""
+    steps: list[Step] = model.lineage().steps
+    lineage: Lineage = run.lineage()
+    replay: Replay = run.replay()
+    differences: list[Difference] = replay.differences
+    config = InferenceConfig("score.py", environment=environment)
+    package: ModelPackage = Model.package(workspace, [model], config, generate_dockerfile=True)
+    asked: ContainerImageConfig = ContainerImage.image_configuration("score.py", "python")
+    image: Image = Image.create(workspace, "image", [model], asked)
+    configurations: list[WebserviceDeploymentConfiguration] = [
+        AciWebservice.deploy_configuration(), AksWebservice.deploy_configuration(), LocalWebservice.deploy_configuration(),
+    ]  # fmt: skip
+    service: Webservice = Model.deploy(workspace, "service", [model], config, configurations[0])
+    status: ComputeStatus = machine(workspace).get_status()
+    wanted: ComputeTargetProvisioningConfiguration = AmlCompute.provisioning_configuration()
+    python: PythonSection = environment.python
+    docker: DockerSection = environment.docker
+    factories = (
+        TabularDatasetFactory,
+        FileDatasetFactory,
+        DataPathComputeBinding("mount"),
+        HistoryConfiguration(),
+        RemoteCompute,
+    )
+    print(steps, lineage, differences, package, image, service, status, wanted, python, docker, factories)
+
+
 def main(name: str) -> None:
     """Do it all in a workspace."""
     for login in (
@@ -74,6 +182,7 @@ def main(name: str) -> None:
         Workspace.get("not there")
     except WorkspaceException as error:
         print(error.message.split()[0], dbml.__version__ == VERSION)
+    keep(workspace)
     target = machine(workspace)
     run = track(workspace)
     model: Model = run.register_model(

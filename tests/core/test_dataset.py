@@ -73,6 +73,13 @@ def test_the_first_line_is_the_header_also_of_bare_numbers(ws: Workspace, tmp_pa
     assert whole.shape == (3, 4) and list(whole.columns) == ["Column1", "Column2", "Column3", "Column4"]
 
 
+def test_a_header_alone_and_lines_as_they_are(ws: Workspace) -> None:
+    alone = delimited(ws, "x,y").to_pandas_dataframe()
+    assert list(alone.columns) == ["x", "y"] and len(alone) == 0
+    lines = delimited(ws, '{"a": [1, 2]}\n"b",c\n', separator="\n", header=False).to_pandas_dataframe()
+    assert lines.iloc[:, 0].tolist() == ['{"a": [1, 2]}', '"b",c']
+
+
 def test_types_are_inferred_and_only_an_empty_field_is_missing(ws: Workspace) -> None:
     data = delimited(ws, "n,x,word,flag,day,at\n1,1.5,NA,true,2020-02-01,2020-02-01T10:00:00\n,nan,,false,,\n")
     assert [str(t) for t in data.to_arrow().schema.types] == ["int64", "double", "string", "bool", "date32[day]", "timestamp[s]"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,63 @@ import pytest
 from dbml import errors
 from dbml.core import ComputeTarget, Experiment, Model, Run, Workspace
 from dbml.core.compute import AmlCompute
+from dbml.core.connection import Connection
 from dbml.dsn import make_uri, parse
-from dbml.exceptions import WorkspaceException
+from dbml.exceptions import (
+    ComputeTargetException,
+    DatastoreNotFoundException,
+    ModelNotFoundException,
+    UserErrorException,
+    WebserviceException,
+    WorkspaceException,
+)
 
 from ..conftest import Server
+from ..security.cast import staged
+from .rights import ELSEWHERE, OPERATIONS, Called, functions
 
+ROLES = ("stranger", "reader", "contributor", "owner")  # each may what the one before may
 REFUSED = (psycopg.errors.InsufficientPrivilege, errors.RunNotFound, errors.ModelNotFound, errors.WorkspaceNotFound)
+
+# How the SDK says that a name means nothing to who asks.
+NOT_THERE = (
+    ComputeTargetException, DatastoreNotFoundException, ModelNotFoundException, UserErrorException, WebserviceException,
+    WorkspaceException, errors.DatasetNotFound, errors.EnvironmentNotFound, errors.ImageNotFound, errors.NothingFound, errors.SnapshotNotFound, IndexError,
+)  # fmt: skip
+
+
+def test_every_function_lets_in_whom_the_workspace_lets_in(
+    db: psycopg.Connection[Any], dsn: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "dbml.core.webservice.runners.start", lambda *_: None
+    )  # whether one may ask for a service is the question
+    monkeypatch.setattr("dbml.core.webservice.runners.wait", lambda *_: None)
+    listed = functions()
+    assert listed <= OPERATIONS.keys() | ELSEWHERE.keys(), "every public function must stand in rights.py"
+    wrong = []
+    with staged(db) as cast:
+        for role in ROLES:
+            to = make_uri({**parse(dsn), "options": f"-c role={cast.roles[role]} -c dbml.workspace={cast.mark}"})
+            known = Workspace.get(cast.mark, dsn=dsn)._row
+            ws = Workspace._of(Connection(to), known)
+            for name, (operation, least) in OPERATIONS.items():
+                monkeypatch.chdir(tempfile.mkdtemp(dir=place))
+                got = _attempt(Called(ws, cast, to), operation)
+                if got is not (ROLES.index(role) >= ROLES.index(least)):
+                    wrong.append(f"{role} {'may' if got else 'may not'} {name}")
+            ws._connection.close()
+    assert not wrong, "\n".join(wrong)
+
+
+def _attempt(called: Called, operation: Callable[[Called], Any]) -> bool:
+    """Tell whether an operation is let in and finds something; whatever it does is rolled back."""
+    try:
+        with called.ws._connection.session() as session, session.transaction(force_rollback=True):
+            found = operation(called)
+    except (*REFUSED, *NOT_THERE):
+        return False
+    return found is None or bool(found)
 
 
 @pytest.fixture

@@ -16,8 +16,14 @@ from dbml.core import Dataset, Environment, Experiment, Model, Run, ScriptRunCon
 from dbml.core.lineage import lineage
 from dbml.core.run_context import context
 from dbml.core.runconfig import MpiConfiguration, RunConfiguration
-from dbml.core.snapshot import IgnoreRules, pack, unpack
-from dbml.exceptions import ActivityFailedException, RunConfigurationException, RunEnvironmentException, SnapshotException
+from dbml.core.snapshot import IgnoreRules, files_of, pack, unpack
+from dbml.exceptions import (
+    ActivityFailedException,
+    RunConfigurationException,
+    RunEnvironmentException,
+    SnapshotException,
+    UserErrorException,
+)
 
 from ..conftest import Database
 
@@ -153,8 +159,61 @@ def test_a_dataset_is_an_input_and_known_to_lineage(ws: Workspace) -> None:
     assert lineage(ws, "dataset:numbers").downstream("run") == [run.id]
     replay = run.replay()
     assert replay.same and {row.what: row.replayed for row in replay}["input train"] == "dataset numbers:1"
-    with pytest.raises(NotImplementedError, match="made of files or has steps"):
-        Experiment(ws, "submitted").submit(ScriptRunConfig(folder, "a.py", arguments=[dataset.take(1)]))
+
+
+READ = """
+import os, sys
+from pathlib import Path
+from dbml.core import Dataset, Run
+
+run = Run.get_context()
+ws, given = run.experiment.workspace, run.input_datasets
+rows, first, files, folder, place = sys.argv[1:]
+print(rows, first, folder, place)
+print(Dataset.get_by_id(ws, rows).to_pandas_dataframe().x.sum(), Dataset.get_by_name(ws, "rows").name)
+print(given[first].to_pandas_dataframe().x.tolist(), given["files"].to_path(), [Path(f).name for f in given["files"].download("copied")])
+print(Path(folder, "b/ü.txt").read_text(), given["tree"] == os.path.abspath(folder), os.environ["AZUREML_DATAREFERENCE_tree"] == folder)
+print(Path(place).read_text(), os.environ["AZUREML_DATAREFERENCE_workspaceblobstore"] == place)
+try:
+    Dataset.get_by_name(ws, "other")
+except NotImplementedError as error:
+    print(str(error)[:11])
+"""
+
+
+def test_datasets_of_files_and_with_steps_go_along_with_the_snapshot(ws: Workspace) -> None:
+    store = ws.get_default_datastore()
+    folder = project({"a.py": READ})
+    for name, text in {"data/x.csv": "x\n1\n2\n3\n", "tree/a.txt": "1", "tree/b/ü.txt": "ä"}.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    for name in ("data", "tree"):
+        store.upload(name, name, show_progress=False)
+    rows = Dataset.Tabular.from_delimited_files((store, "data/x.csv")).register(ws, "rows")
+    files = Dataset.File.from_files((store, "tree")).register(ws, "files")
+    inputs = [rows.as_named_input("train"), rows.take(1), files.as_named_input("files"), files.as_named_input("tree").as_mount(),
+              store.path("tree/a.txt").as_download()]  # fmt: skip
+    config = ScriptRunConfig(folder, "a.py", arguments=inputs)
+    run = Experiment(ws, "submitted").submit(config)
+    run.wait_for_completion()
+    said = run.get_details_with_logs()["logFiles"]["logs/script.log"].splitlines()
+    assert said == [
+        "rows:1 input_0 .dbml-inputs/tree .dbml-inputs/workspaceblobstore/tree/a.txt", "6 train",
+        "[1] ['/a.txt', '/b/ü.txt'] ['a.txt', 'ü.txt']", "ä True True", "1 True", "the dataset",
+    ]  # fmt: skip
+    assert {name: one.name for name, one in run.input_datasets.items()} == {"train": "rows", "files": "files", "tree": "files"}
+    assert {("dataset", "rows:1"), ("dataset", "files:1")} <= set(run.lineage().nodes)
+    store.upload_files(["data/x.csv"], target_path="tree", overwrite=True, show_progress=False)  # a replay has what there was
+    assert run.replay().same
+    run.restore_snapshot(path=str(folder))  # what went along then does not go along again
+    assert not any(path.startswith(".dbml-inputs") for path, _ in files_of(folder))
+    for wrong, message in (
+        ([rows.as_named_input("a"), files.as_named_input("a")], "there twice"), ([rows.as_named_input("a").as_mount()], "has rows"),
+    ):  # fmt: skip
+        with pytest.raises(UserErrorException, match=message):
+            Experiment(ws, "submitted").submit(ScriptRunConfig(folder, "a.py", arguments=wrong))
+    with pytest.raises(NotImplementedError, match="cannot write to a datastore"):
+        Experiment(ws, "submitted").submit(ScriptRunConfig(folder, "a.py", arguments=[store.path("out").as_upload()]))
 
 
 def test_a_failing_and_a_cancelled_run(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pydoc
+import re
 import subprocess
 import sys
 import tomllib
@@ -27,7 +28,9 @@ MODULES = [
     "dbml.core.model", "dbml.core.model_package", "dbml.core.offline_run",
     "dbml.core.resource_configuration", "dbml.core.lineage", "dbml.core.replay", "dbml.core.run",
     "dbml.core.run_context", "dbml.core.runconfig", "dbml.core.script_run_config",
-    "dbml.core.webservice", "dbml.core.workspace", "dbml.exceptions", "dbml.widgets",
+    "dbml.core.dataset", "dbml.core.datastore", "dbml.core.webservice", "dbml.core.workspace", "dbml.data.data_reference",
+    "dbml.data.data_type", "dbml.data.database_datastore", "dbml.data.datapath", "dbml.data.dataset_consumption_config",
+    "dbml.data.dataset_factory", "dbml.data.file_dataset", "dbml.data.tabular_dataset", "dbml.exceptions", "dbml.widgets",
 ]  # fmt: skip
 
 
@@ -74,9 +77,23 @@ def test_the_sample_is_typed_and_runs(place: Path, dsn: str) -> None:
     assert ran.returncode == 0, ran.stderr
     for line in (
         "1 ['folds', 'rmse', 'row', 'table'] Completed", "sample:1 ScikitLearn", "sample True True AksCompute",
-        "1 ['folds', 'rmse']", "['sample'] (1, 1)", "Attempted to log scalar metric rmse:",
+        "1 ['folds', 'rmse']", "['sample'] (1, 1)", "1 ['rows.csv'] mount 1 data", "Attempted to log scalar metric rmse:",
     ):  # fmt: skip
         assert line in ran.stdout, ran.stdout
+
+
+def test_the_sample_program_uses_every_public_class() -> None:
+    words = set(re.findall(r"\w+", SAMPLE.read_text()))
+    bases = {
+        "Connection",
+        "DbmlError",
+        "Definition",
+        "Listing",
+        "RunFiles",
+        "RunLogging",
+        "Source",
+    }  # nobody makes or names these
+    assert {cls.__name__ for cls in _classes()} - words - bases == set()
 
 
 def test_an_import_brings_no_more_than_it_needs() -> None:

@@ -13,7 +13,7 @@ from dbml.cli.app import app
 from .blocks import ROOT
 
 HARMLESS = ("status", "verify", "psql", "--version", "--help")
-OTHERS = ("psql", "cd", "export", "cat", "less")
+OTHERS = ("psql", "cd", "export", "cat", "less", "cut")
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -52,6 +52,12 @@ def complaint(words: list[str]) -> str | None:
     command = group.commands.get(rest[0])  # type: ignore[attr-defined]
     if command is None:
         return f"dbml has no command {rest[0]}"
+    if within := getattr(command, "commands", None):
+        alone = next((name for name, one in within.items() if one.hidden), None)  # a group that does something by itself
+        word = rest[1] if len(rest) > 1 and rest[1] in within else alone
+        if word is None:
+            return f"dbml {rest[0]} has no command {' '.join(rest[1:2])}"
+        command, rest = within[word], [rest[0], *(rest[2:] if word != alone else rest[1:])]
     given = rest[1 : rest.index("--")] if "--" in rest else rest[1:]
     options = {name for option in command.params for name in option.opts} | {"--help", "-h"}
     unknown = [word for word in given if word.startswith("-") and word.partition("=")[0] not in options]

@@ -120,6 +120,9 @@ CALLS: dict[str, tuple[str, set[str]]] = {
         "select dbml.add_artifact('{run}', 'new', dbml.upload_bytes('x'))", WRITERS),
     "dbml.artifact_part(uuid,text,integer)": ("select dbml.artifact_part('{run}', 'mark.txt', 0)", READERS),
     "dbml.create_experiment(text,text,jsonb,text)": ("select dbml.create_experiment('new', workspace => '{w}')", WRITERS),
+    "dbml.update_experiment(text,text,jsonb,text[],text)": ("select dbml.update_experiment('{w}', 'told', workspace => '{w}')", WRITERS),
+    "dbml.delete_experiment(text,text)": (
+        "select dbml.delete_experiment('gone', '{w}') from dbml.create_experiment('gone', workspace => '{w}')", WRITERS),
     "dbml.create_compute(text,text,jsonb,text,jsonb,text)": ("select dbml.create_compute('new', workspace => '{w}')", WRITERS),
     "dbml.delete_compute(text,text)": ("select dbml.delete_compute('{w}', '{w}')", WRITERS),
     "dbml.update_workspace(text,text,jsonb,text[])": ("select dbml.update_workspace('{w}', 'told')", OWNERS),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dbml.core import stand_in
 from dbml.core.submission import keep_snapshot
 from dbml.core.webservice.deployment import WebserviceDeploymentConfiguration
 from dbml.core.webservice.webservice import Webservice
@@ -61,8 +62,8 @@ def begin(
 def to_serve(workspace: Workspace, name: str, models: Sequence[Model] | None, image: Any, inference_config: Any) -> Served:
     """Return what is to be served: an image, or models.
 
-    With an environment, the models and score.py become an image, whose lock the worker resolves; without one, they are
-    served by the packages that are where the service runs.
+    With an environment, the models and score.py become an image, whose lock the worker resolves; without one, or where
+    other packages stand in for it, they are served by the packages that are where the service runs.
     """
     if image is not None:
         return Served(image=image if isinstance(image, str) else f"{image.name}:{image.version}")
@@ -70,7 +71,10 @@ def to_serve(workspace: Workspace, name: str, models: Sequence[Model] | None, im
     if inference_config is not None:
         inference_config = getattr(inference_config, "_inference", lambda: inference_config)()  # an image's configuration
         if _has_environment(inference_config):
-            return Served(image=_image_of(workspace, name, models or [], inference_config))
+            named = getattr(getattr(inference_config, "environment", None), "name", None) or name
+            made = stand_in.had(named, lambda: _image_of(workspace, name, models or [], inference_config))
+            if made is not None:
+                return Served(image=made)
         snapshot, entry = _keep_source(workspace, inference_config)
         return Served(config={"models": references, "snapshot": snapshot, "entry_script": entry})
     if len(references) > 1:

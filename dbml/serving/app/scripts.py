@@ -25,7 +25,7 @@ from typing import Any
 
 import orjson
 
-from dbml.serving.app import rawhttp
+from dbml.serving.app import model_paths, rawhttp
 from dbml.serving.app.manifest import ScriptEntry
 from dbml.serving.app.problems import BadRequest, ServiceInvalid
 from dbml.serving.app.rows import Expected, Rows
@@ -132,6 +132,7 @@ def _unwrap(answer: Any) -> Any:
 
 def _load(path: Path, name: str) -> ModuleType:
     rawhttp.answer_imports()
+    model_paths.answer_imports()
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg import sql
@@ -28,3 +29,21 @@ def list_all(connection: Connection, workspace: str, name: str | None = None) ->
     """Return the experiments of a workspace by name, or the one of that name."""
     condition, values = where(workspace=workspace, name=name)
     return all_rows(connection, _COLUMNS + condition + sql.SQL(" order by name"), values)
+
+
+def update(
+    connection: Connection, workspace: str, name: str, *, description: str | None = None, tags: Mapping[str, Any] | None = None,
+    remove: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """Describe an experiment, set tags and remove those named; returns its tags."""
+    return dict(
+        call(
+            connection, "update_experiment", name=name, description=description, tags=jsonb(dict(tags or {})),
+            remove=list(remove), workspace=workspace,
+        )
+    )  # fmt: skip
+
+
+def delete(connection: Connection, workspace: str, name: str) -> None:
+    """Delete an experiment that has no runs."""
+    call(connection, "delete_experiment", name=name, workspace=workspace)

@@ -94,6 +94,14 @@ def list_all(
     return all_rows(connection, query + sql.SQL(" order by started_at desc, run_id limit %(limit)s"), values)
 
 
+def beginning_with(connection: Connection, workspace: str, start: str) -> list[UUID]:
+    """Return the ids of a workspace's runs that begin so, at most a few."""
+    query = sql.SQL(
+        "select run_id from dbml.runs where workspace = %(workspace)s and starts_with(run_id::text, lower(%(start)s)) limit 10"
+    )
+    return [row["run_id"] for row in all_rows(connection, query, {"workspace": workspace, "start": start})]
+
+
 def tag(connection: Connection, run_id: UUID, tags: Mapping[str, Any], remove: Sequence[str] = ()) -> dict[str, Any]:
     """Set tags and remove those named; returns what there is then."""
     return dict(call(connection, "tag_run", run_id=run_id, tags=jsonb(dict(tags)), remove=list(remove)))
