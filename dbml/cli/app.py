@@ -18,7 +18,6 @@ from dbml.cli import (
     model,
     psql,
     rotate_keys,
-    run,
     runs,
     serve,
     serve_service,
