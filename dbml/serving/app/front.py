@@ -83,6 +83,9 @@ class Measures:
         self._model = Gauge(
             "dbml_model_info", "The models that are served.", ("name", "version", "digest"), registry=self._registry
         )
+        self._split = Counter(
+            "dbml_split", "Requests of a service with two versions, by which of them answered.", ("by",), registry=self._registry
+        )
         self._children: dict[tuple[str, int], Any] = {}
         self._timers: dict[str, Any] = {}
 
@@ -101,6 +104,10 @@ class Measures:
             timer = self._timers[path] = self._seconds.labels(path)
         timer.observe(seconds)
 
+    def split(self, by: str) -> None:
+        """Count a request of two versions: current, candidate or shadow; lost and dropped where the candidate did not answer."""
+        self._split.labels(by).inc()
+
     def text(self) -> bytes:
         """Return all of it in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -108,9 +115,10 @@ class Measures:
 
 @dataclass
 class Drain:
-    """Whether the service ends: then every answer closes its connection."""
+    """Whether the service ends: then every answer closes its connection.  split: what has requests of its own under way."""
 
     ending: bool = False
+    split: Any = None
 
 
 class Front:
