@@ -51,7 +51,9 @@ def measure(running: list[Server], folder: Path, rounds: int, seconds: float) ->
             if count > 1:
                 ours = running[0]
                 for what, path in (("Arrow", "/score"),):
-                    answer = client.ask(ours.port, path, arrow(rows), ARROW, connections=connections, seconds=seconds, folder=folder)
+                    answer = client.ask(
+                        ours.port, path, arrow(rows), ARROW, connections=connections, seconds=seconds, folder=folder
+                    )
                     found[case, f"{ours.name}, {what}"].append(answer)
     return found
 

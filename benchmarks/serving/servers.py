@@ -88,7 +88,9 @@ class Server:
             )
         body = self.body(np.zeros((1, len(COLUMNS))))
         while True:
-            request = urllib.request.Request(f"http://127.0.0.1:{self.port}{self.path}", body, {"Content-Type": "application/json"})
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{self.port}{self.path}", body, {"Content-Type": "application/json"}
+            )
             try:
                 urllib.request.urlopen(request, timeout=10).read()
                 break

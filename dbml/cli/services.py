@@ -133,7 +133,8 @@ def delete(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption
 
 @services.command()
 def candidate(
-    name: NameArgument, model: Annotated[str | None, typer.Argument(help="The model that it tries: name, name:3 or name@alias.")] = None,
+    name: NameArgument,
+    model: Annotated[str | None, typer.Argument(help="The model that it tries: name, name:3 or name@alias.")] = None,
     image: Annotated[str | None, typer.Option(help="An image instead of a model: name:version.")] = None,
     traffic_percent: Annotated[
         float | None, typer.Option(help="Of the requests, those that it answers.", min=0, max=100)
@@ -180,9 +181,7 @@ def rollback(
 
 
 @services.command()
-def versions(
-    name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption = "default", json: JsonOption = False
-) -> None:
+def versions(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption = "default", json: JsonOption = False) -> None:
     """List what a service was asked to serve, the newest first.
 
     Example: dbml services versions diabetes

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -93,7 +94,12 @@ def test_a_share_promotion_and_the_way_back_under_load(ws: Workspace, service: W
     assert load.broken == [] and set(load.answers) == {(200, "[1.0]"), (200, "[2.0]")}, (load.broken[:3], load.answers)
     assert asked(service, 3) == [1.0] * 3
     told = [(one["generation"], one["role"], one["models"], one["restores"]) for one in service.versions]
-    assert told == [(4, "current", ["m:1"], 1), (3, "former", ["m:2"], None), (2, "former", ["m:2"], None), (1, "former", ["m:1"], None)]
+    assert told == [
+        (4, "current", ["m:1"], 1),
+        (3, "former", ["m:2"], None),
+        (2, "former", ["m:2"], None),
+        (1, "former", ["m:1"], None),
+    ]
     with pytest.raises(InvalidArgument, match="no version before"):
         service.rollback()
     service.rollback(3, wait=True)
@@ -130,8 +136,7 @@ def test_a_shadow_is_compared_in_the_database(ws: Workspace, service: Webservice
 def test_a_candidate_that_does_not_come_up_harms_nobody(ws: Workspace, service: Webservice) -> None:
     from dbml.core.model import InferenceConfig
 
-    with open("score.py", "w") as script:
-        script.write("def init():\n    raise RuntimeError('no such thing')\n\ndef run(data):\n    return data\n")
+    Path("score.py").write_text("def init():\n    raise RuntimeError('no such thing')\n\ndef run(data):\n    return data\n")
     with pytest.raises(WebserviceException, match="did not come up"):
         service.set_candidate(
             [constant(ws, 2.0)], inference_config=InferenceConfig(entry_script="score.py"), traffic_percent=50, wait=True

@@ -49,7 +49,9 @@ class Pair:
             )
         listening.close()
         port = free_port()
-        self.current = wait(start([*command, str(folders[0]), "--port", str(port), "--peer", str(self.file)], port, folder / "log"))
+        self.current = wait(
+            start([*command, str(folders[0]), "--port", str(port), "--peer", str(self.file)], port, folder / "log")
+        )
 
     def say(self, **said: Any) -> None:
         partial = self.file.with_name("partial")
@@ -89,7 +91,11 @@ def test_every_tenth_request_goes_to_the_candidate(pair: Pair) -> None:
         assert client.post("/v2/models/m/versions/1/infer", json=tensor).json()["outputs"][0]["data"] == [2.0]
         assert client.get("/v2/models/m").json()["versions"] == ["1"]
         failed = client.post("/score", json={"fail": 2}, headers={"x-request-id": "mine", "x-ms-client-request-id": "c"})
-        assert (failed.status_code, failed.headers["x-request-id"], failed.headers["x-ms-client-request-id"]) == (500, "mine", "c")
+        assert (failed.status_code, failed.headers["x-request-id"], failed.headers["x-ms-client-request-id"]) == (
+            500,
+            "mine",
+            "c",
+        )
         assert 'dbml_split_total{by="candidate"} 8.0' in client.get("/metrics").text
     pair.file.unlink()
 

@@ -389,8 +389,7 @@ class Webservice:
         while (found := self.candidate) is None or found["state"] != "Healthy":
             if found is None or found["state"] == "Failed" or (until is not None and time.monotonic() > until):
                 why = "there is none" if found is None else found["error"] or "it takes longer than it may"
-                raise WebserviceException(f"the candidate of service {self.name!r} does not answer: {why}
-{self.get_logs()}")
+                raise WebserviceException(f"the candidate of service {self.name!r} does not answer: {why}\n{self.get_logs()}")
             time.sleep(SHORTEST_PAUSE_S)
 
     def promote(self, wait: bool = False) -> None:
