@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from dbml import __version__
-from dbml.cli import demo, deploy, down, export, install, psql, run, serve, serve_service, services, status, up, verify, worker
+from dbml.cli import (
+    demo,
+    deploy,
+    down,
+    export,
+    install,
+    models,
+    psql,
+    run,
+    serve,
+    serve_service,
+    services,
+    status,
+    up,
+    verify,
+    worker,
+)
 
 app = typer.Typer(
     name="dbml",
@@ -44,6 +60,7 @@ app.command()(run.run)
 app.command()(export.export)
 app.command()(serve.serve)
 app.command()(deploy.deploy)
+app.add_typer(models.models, name="models")
 app.add_typer(services.services, name="services")
 app.command("serve-service")(serve_service.serve_service)
 app.command()(worker.worker)

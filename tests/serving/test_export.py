@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 
 import httpx
+import jsonschema
 import kubernetes_validate
 import numpy as np
 import pytest
@@ -160,3 +161,37 @@ def test_a_score_script_of_a_model_without_names_and_of_one_with_text(tmp_path: 
         namespace["init"]()  # type: ignore[operator]
         answer = namespace["run"](json.dumps({"data": data.data[:2].tolist()}))  # type: ignore[operator]
     assert answer == pytest.approx(np.asarray(Ridge().fit(data.data, data.target).predict(data.data[:2])))
+
+
+# Of the InferenceService that KServe's reference documents (serving.kserve.io/v1beta1): no package carries its CRD with what
+# this project needs.  A predictor is a pod's spec and these besides, so the rest is held against Kubernetes' own schema.
+KSERVE = {
+    "type": "object", "required": ["apiVersion", "kind", "metadata", "spec"], "additionalProperties": False,
+    "properties": {
+        "apiVersion": {"const": "serving.kserve.io/v1beta1"}, "kind": {"const": "InferenceService"},
+        "metadata": {"type": "object", "required": ["name"]},
+        "spec": {
+            "type": "object", "required": ["predictor"], "additionalProperties": False,
+            "properties": {"predictor": {
+                "type": "object", "required": ["containers"],
+                "properties": {
+                    "minReplicas": {"type": "integer", "minimum": 0}, "maxReplicas": {"type": "integer", "minimum": 0},
+                    "containers": {"type": "array", "contains": {"properties": {"name": {"const": "kserve-container"}}}},
+                },
+            }},
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("namespace", [None, "models"])
+def test_the_kserve_manifest_is_an_inference_service_around_a_pod(plan: Plan, namespace: str | None) -> None:
+    told = manifests.kserve(plan, "registry.example/d:1", namespace=namespace)
+    jsonschema.validate(told, KSERVE)
+    predictor = dict(told["spec"]["predictor"])
+    own = {key: predictor.pop(key) for key in ("minReplicas", "maxReplicas")}
+    assert own["minReplicas"] <= own["maxReplicas"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": told["metadata"], "spec": predictor}
+    kubernetes_validate.validate(pod, "1.33", strict=True)
+    (container,) = predictor["containers"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready" and container["securityContext"]["runAsNonRoot"]

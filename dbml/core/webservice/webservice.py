@@ -471,7 +471,10 @@ class Webservice:
 def _class_of(compute_type: str) -> type[Webservice]:
     from dbml.core.webservice.aci import AciWebservice
     from dbml.core.webservice.aks import AksWebservice
+    from dbml.core.webservice.iot import IotWebservice
     from dbml.core.webservice.local import LocalWebservice
 
-    known: dict[str, type[Webservice]] = {"Local": LocalWebservice, "ACI": AciWebservice, "AKS": AksWebservice}
+    known: dict[str, type[Webservice]] = {
+        "Local": LocalWebservice, "ACI": AciWebservice, "AKS": AksWebservice, "IOT": IotWebservice,
+    }  # fmt: skip
     return known.get(compute_type, Webservice)

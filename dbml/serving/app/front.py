@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from dbml.serving.app.problems import KeyMissing, KeyWrong, Problem, TooLarge
@@ -181,11 +182,11 @@ class Front:
             seconds = time.perf_counter() - began
             path = scope.get("dbml.path", "other")
             self._measures.answered(path, status, seconds)
-            if access.isEnabledFor(logging.INFO) and scope["path"] not in _OPEN:
-                access.info("", extra={"request": {
+            if scope["path"] not in _OPEN:
+                log_lines(access, {
                     "request_id": scope["dbml.request_id"], "method": scope["method"], "path": scope["path"], "status": status,
                     "ms": round(seconds * 1000, 3), "bytes": length, "client": (scope.get("client") or ("",))[0],
-                }})  # fmt: skip
+                })  # fmt: skip
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         most = self._max_body_bytes
@@ -229,20 +230,29 @@ def _ids(headers: Mapping[bytes, bytes]) -> tuple[list[tuple[bytes, bytes]], Pro
     return found, None
 
 
+def log_lines(logger: logging.Logger, told: dict[str, Any]) -> None:
+    """Write a line of what has its own fields, at a tenth of what a log record costs: there is one for each request."""
+    if logger.isEnabledFor(logging.INFO):
+        head = {"time": _moment(time.time()), "level": "info", "logger": logger.name}
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.stream.write(orjson.dumps(head | told, default=str).decode("utf-8", "replace") + "\n")
+                handler.stream.flush()
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+
+
 class JsonLines(logging.Formatter):
     """Log records as JSON, one a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record's line."""
         told: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(), "logger": record.name,
+            "time": _moment(record.created), "level": record.levelname.lower(), "logger": record.name,
+            "message": record.getMessage(),
         }  # fmt: skip
-        request = getattr(record, "request", None)
-        if request is not None:
-            told |= request
-        else:
-            told["message"] = record.getMessage()
         if record.exc_info:
             told["traceback"] = self.formatException(record.exc_info)
         return json.dumps(told, ensure_ascii=False, default=str)

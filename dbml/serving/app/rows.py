@@ -149,6 +149,12 @@ def from_json(value: Any, what: str = "data") -> Rows:
 
 def from_lists(value: Sequence[Any], what: str) -> npt.NDArray[Any]:
     """Make an array of a list of rows, float64 where all values are numbers or null, else of objects."""
+    try:
+        array = np.array(value)
+        if array.ndim == 2 and array.dtype.kind in "fiub" and array.size:
+            return array.astype(np.float64, copy=False)  # numbers alone, which is what most have
+    except (ValueError, TypeError, OverflowError):
+        pass  # of several lengths, or more than numbers: said below
     width = len(value[0]) if value else 0
     for at, row in enumerate(value):
         if not isinstance(row, list) or len(row) != width:
@@ -210,8 +216,8 @@ def from_csv(body: bytes) -> pd.DataFrame:
         raise BadRequest(f"the body could not be read as CSV: {error}") from None
 
 
-def from_arrow(body: bytes) -> pd.DataFrame:
-    """Read an Arrow IPC stream or file."""
+def from_arrow(body: bytes, expected: Expected | None = None) -> Rows:
+    """Read an Arrow IPC stream or file; as an array in the model's order, where that is expected and all are numbers."""
     import pyarrow as pa
 
     try:
@@ -219,7 +225,22 @@ def from_arrow(body: bytes) -> pd.DataFrame:
         reader = pa.ipc.open_file(source) if body[:6] == b"ARROW1" else pa.ipc.open_stream(source)
         table = reader.read_all()
         table.validate(full=True)
+        if expected is not None and expected.numeric and _are_numbers(table, expected.names):
+            array = np.empty((table.num_rows, len(expected.names)))
+            for at, name in enumerate(expected.names):
+                array[:, at] = table.column(name).to_numpy()  # NULL becomes NaN
+            return array
         frame: pd.DataFrame = table.to_pandas()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise BadRequest(f"the body could not be read as an Arrow stream: {error}") from None
     return frame
+
+
+def _are_numbers(table: Any, names: Sequence[str]) -> bool:
+    """Tell whether a table has each of these columns once, and whole numbers or floats in it."""
+    import pyarrow as pa
+
+    types = {field.name: field.type for field in table.schema}
+    return len(types) == table.num_columns and all(
+        name in types and (pa.types.is_floating(types[name]) or pa.types.is_integer(types[name])) for name in names
+    )

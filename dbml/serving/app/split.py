@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from dbml.serving.app.front import App, Measures, Message, Receive, Scope, Send
+from dbml.serving.app.front import App, Measures, Message, Receive, Scope, Send, log_lines
 from dbml.serving.app.peer import Answer, Peer, PeerFile, PeerLost, Wanted
 from dbml.serving.app.problems import Problem
 
@@ -136,12 +136,12 @@ class Split:
         self._measures.split("shadow" if other is not None else "lost")
         agrees, difference = _compared(own, other)
         dropped, self._dropped = self._dropped, 0
-        compared.info("", extra={"request": {
+        log_lines(compared, {
             "request_id": scope["dbml.request_id"], "path": scope["path"], "candidate": wanted.generation, "agrees": agrees,
             "largest_difference": difference, "status": own.status, "candidate_status": None if other is None else other.status,
             "ms": round(seconds * 1000, 3), "candidate_ms": round((time.perf_counter() - began) * 1000, 3), "dropped": dropped,
             "answer": _text(own.body), "candidate_answer": why if other is None else _text(other.body),
-        }})  # fmt: skip
+        })  # fmt: skip
 
     async def drain(self) -> None:
         """Wait for the copies that are under way."""

@@ -156,7 +156,17 @@ def openapi(service: Service) -> Schema:
         "ServiceInput": _service_input(script),
         "ServiceOutput": _service_output(script),
         "ErrorResponse": message,
-        "Invocation": {"oneOf": [{"type": "object", "properties": form, "required": list(form)} for form in forms]},
+        "Invocation": {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "properties": form | {"params": {"type": "object"}},
+                    "required": list(form),
+                    "additionalProperties": False,
+                }
+                for form in forms
+            ]
+        },
         "Predictions": {"type": "object", "properties": {"predictions": {}}, "required": ["predictions"]},
         "MlflowError": mlflow_error,
         "InferenceRequest": {

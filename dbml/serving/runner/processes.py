@@ -22,7 +22,7 @@ from dbml.serving.runner.log import Tail
 Confine = Callable[[Sequence[str], Sequence[Path]], list[str]]
 
 READY = " answers at http"
-COMPARED = '"logger": "dbml.serving.shadow"'
+COMPARED = '"logger":"dbml.serving.shadow"'
 DRAINING = '"message": "draining: '
 STOP_S = 15.0
 # PR_SET_PDEATHSIG, which lasts through exec; a parent that has died before is seen.
