@@ -223,24 +223,35 @@ def from_arrow(body: bytes, expected: Expected | None = None) -> Rows:
     try:
         source = pa.BufferReader(body)
         reader = pa.ipc.open_file(source) if body[:6] == b"ARROW1" else pa.ipc.open_stream(source)
+        if expected is not None and expected.numeric and _are_numbers(reader.schema, expected.names):
+            arrays = [_array(batch, expected.names) for batch in _batches(reader)]
+            return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty((0, len(expected.names))), *arrays])
         table = reader.read_all()
         table.validate(full=True)
-        if expected is not None and expected.numeric and _are_numbers(table, expected.names):
-            array = np.empty((table.num_rows, len(expected.names)))
-            for at, name in enumerate(expected.names):
-                array[:, at] = table.column(name).to_numpy()  # NULL becomes NaN
-            return array
         frame: pd.DataFrame = table.to_pandas()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise BadRequest(f"the body could not be read as an Arrow stream: {error}") from None
     return frame
 
 
-def _are_numbers(table: Any, names: Sequence[str]) -> bool:
-    """Tell whether a table has each of these columns once, and whole numbers or floats in it."""
+def _batches(reader: Any) -> Any:
+    if hasattr(reader, "num_record_batches"):
+        return (reader.get_batch(at) for at in range(reader.num_record_batches))
+    return iter(reader)
+
+
+def _array(batch: Any, names: Sequence[str]) -> npt.NDArray[Any]:
+    """Return columns of a batch, (n, features) float64, column by column in memory; NULL is NaN."""
+    batch.validate(full=True)
+    chosen = batch if batch.schema.names == names else batch.select(names)
+    array: npt.NDArray[Any] = chosen.to_tensor(null_to_nan=True, row_major=False).to_numpy()
+    return array.astype(np.float64, copy=False)
+
+
+def _are_numbers(schema: Any, names: Sequence[str]) -> bool:
+    """Tell whether a schema has each of these columns once, as floats of 32 or 64 bits or whole numbers."""
     import pyarrow as pa
 
-    types = {field.name: field.type for field in table.schema}
-    return len(types) == table.num_columns and all(
-        name in types and (pa.types.is_floating(types[name]) or pa.types.is_integer(types[name])) for name in names
-    )
+    known = (pa.float64(), pa.float32(), pa.int64(), pa.int32(), pa.int16(), pa.int8())
+    types = dict(zip(schema.names, schema.types, strict=True))
+    return len(types) == len(schema.names) and all(types.get(name) in known for name in names)
