@@ -34,7 +34,9 @@ SourceOption = Annotated[Path | None, typer.Option(help="The folder that goes al
 
 
 def export(
-    models: Annotated[list[str], typer.Argument(help="name (its latest version), name:3 or name@alias; several with --score.")],
+    models: Annotated[
+        list[str], typer.Argument(help="name (its latest version), name:3 or name@alias; several are served together.")
+    ],
     to: Annotated[
         Path | None, typer.Option(help="A folder that docker build takes, and python -m dbml.serving.app serves.")
     ] = None,

@@ -201,5 +201,5 @@ def _install(pipeline: Pipeline) -> str:
 
 def _dump(value: Any) -> str:
     head = "# Made by dbml. The steps are plain shell scripts: run them here, one after the other.\n"
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120)
     return head + text.replace("'on':", "on:")
