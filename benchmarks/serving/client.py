@@ -14,19 +14,17 @@ import httptools
 
 
 class _Connection(asyncio.Protocol):
-    """Asks again as soon as it is answered, until the time is over."""
+    """Asks again as soon as it is answered, until the time is over; on a new connection where the server closes the old one."""
 
-    def __init__(self, message: bytes, until: float, done: asyncio.Future[None], times: list[float]) -> None:
-        self._message, self._until, self._done, self._times = message, until, done, times
-        self._first = b""
+    def __init__(self, port: int, message: bytes, until: float, done: asyncio.Future[None], times: list[float]) -> None:
+        self._port, self._message, self._until, self._done, self._times = port, message, until, done, times
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._ask()
-
-    def _ask(self) -> None:
+    async def open(self, began: float | None = None) -> None:
+        """Connect, and ask; began: when, where connecting is part of it."""
+        self._began, self._first, self._answered = began or time.perf_counter(), b"", False
         self._parser = httptools.HttpResponseParser(self)
-        self._began = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self._port)
         self._transport.write(self._message)
 
     def data_received(self, data: bytes) -> None:
@@ -38,17 +36,29 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         now = time.perf_counter()
         self._times.append(now - self._began)
+        self._answered = True
         if self._parser.get_status_code() != 200:
             self._done.set_exception(RuntimeError(f"{self._parser.get_status_code()}: {self._first[:500]!r}"))
             self._transport.close()
-        elif now < self._until:
-            asyncio.get_running_loop().call_soon(self._ask)
-        else:
-            self._transport.close()
+        elif now >= self._until:
             self._done.set_result(None)
+            self._transport.close()
+        elif self._parser.should_keep_alive():
+            asyncio.get_running_loop().call_soon(self._again)
+
+    def _again(self) -> None:
+        if self._transport.is_closing():
+            return
+        self._began, self._first, self._answered = time.perf_counter(), b"", False
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport.write(self._message)
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self._done.done():
+        if self._done.done():
+            return
+        if self._answered:  # a server that keeps none: the next one costs connecting too
+            self._task = asyncio.ensure_future(self.open(time.perf_counter()))
+        else:
             self._done.set_exception(error or ConnectionResetError("the server closed the connection"))
 
 
@@ -60,7 +70,7 @@ async def _run(port: int, message: bytes, connections: int, seconds: float) -> d
     for _ in range(connections):
         done: asyncio.Future[None] = loop.create_future()
         ends.append(done)
-        await loop.create_connection(lambda done=done: _Connection(message, began + seconds, done, times), "127.0.0.1", port)  # type: ignore[misc]
+        await _Connection(port, message, began + seconds, done, times).open()
     await asyncio.gather(*ends)
     took = time.perf_counter() - began
     times.sort()

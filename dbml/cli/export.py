@@ -96,7 +96,7 @@ def export(
         "--iot-edge": iot_edge,
     }
     if github is not None or azure_pipelines is not None:
-        _write_pipelines(dsn, models, workspace, github, azure_pipelines, query, label, service or name, alias)
+        _write_pipelines(dsn, models, workspace, github, azure_pipelines, query, label, service or name, alias, environment)
         if not sql and not any(wanted.values()):
             return
     if sql:
@@ -130,7 +130,7 @@ def export(
 
 def _write_pipelines(
     dsn: str | None, models: Sequence[str], workspace: str | None, github: Path | None, azure: Path | None, query: str | None,
-    label: str | None, service: str | None, alias: str,
+    label: str | None, service: str | None, alias: str, environment: str | None,
 ) -> None:  # fmt: skip
     """Write a pipeline of one model for either service, or for both."""
     import dbml
@@ -157,7 +157,16 @@ def _write_pipelines(
     if not features:
         raise errors.InvalidArgument(f"a pipeline needs a model with a signature, {name}@{alias} has none")
     pipeline = pipelines.Pipeline(
-        name, f"{name}@{alias}", features, label, query, service or _service_name(name), dbml.__version__, alias, workspace
+        name,
+        f"{name}@{alias}",
+        features,
+        label,
+        query,
+        service or _service_name(name),
+        dbml.__version__,
+        alias,
+        workspace,
+        environment,
     )
     for folder, make in ((github, pipelines.github), (azure, pipelines.azure)):
         if folder is not None:

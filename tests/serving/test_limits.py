@@ -17,6 +17,14 @@ from tests.serving.services import Served, make_service, start_ours
 SLOW = "import json, time\ndef init(): pass\ndef run(data):\n    time.sleep(json.loads(data)['s'])\n    return 'done'\n"
 
 
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def post(served: Served, seconds: float) -> httpx.Response:
     return httpx.post(served.url + "/score", json={"s": seconds}, timeout=30)
 
@@ -89,7 +97,7 @@ def predict(rows, method):
 
 
 def test_rows_of_several_requests_are_scored_in_one_call_each_gets_its_own(serve: Callable[..., Served]) -> None:
-    served = serve(BATCHED, "--batch-rows", "64", "--batch-delay-ms", "100")
+    served = serve(BATCHED, "--batch-rows", "8", "--batch-delay-ms", "3000")
 
     def one(i: int) -> float:
         return float(httpx.post(served.url + "/invocations", json={"instances": [[i, 0.0]]}, timeout=30).json()["predictions"][0])
@@ -111,16 +119,16 @@ def test_the_log_is_json_with_the_requests_own_id(serve: Callable[..., Served]) 
 
 def test_sigterm_drains(serve: Callable[..., Served]) -> None:
     served = serve(SLOW)
-    with httpx.Client() as held, ThreadPoolExecutor(1) as pool:
+    with httpx.Client(timeout=60) as held, ThreadPoolExecutor(1) as pool:
         assert held.get(served.url + "/").status_code == 200  # a connection that is open and idle
-        slow = pool.submit(post, served, 1.0)
-        time.sleep(0.3)
+        slow = pool.submit(post, served, 2.0)
+        until(lambda: "dbml_requests_in_progress 2.0" in held.get(served.url + "/metrics").text)  # this one too
         served.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        answer = held.post(served.url + "/score", json={"s": 0}, timeout=10)
+        until(lambda: any(line.get("message", "").startswith("draining") for line in served.lines))
+        answer = held.post(served.url + "/score", json={"s": 0}, timeout=60)
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert slow.result().status_code == 200
-    assert served.process.wait(10) == 0
+    assert served.process.wait(60) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(served.url + "/")
 

@@ -79,7 +79,7 @@ def score(served: Served, **payload: Any) -> httpx.Response:
 
 def test_every_tenth_request_goes_to_the_candidate(pair: Pair) -> None:
     pair.say(percent=10)
-    with httpx.Client(base_url=pair.current.url) as client:
+    with httpx.Client(base_url=pair.current.url, timeout=60) as client:
         answers = [client.post("/score", json={"x": 10 * i}) for i in range(50)]
         assert [answer.json() for answer in answers] == [[10 * i + (2 if i % 10 == 9 else 1)] for i in range(50)]
         assert [answer.headers.get("x-dbml-version") for answer in answers[8:11]] == [None, "candidate", None]

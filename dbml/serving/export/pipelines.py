@@ -70,7 +70,7 @@ dbml models register {model} --run build/run.csv --alias {alias} {workspace}--ou
 """,
     "package": """\
 test -s build/model || exit 0
-dbml export "$(cat build/model)" --name {service} {workspace}--to build/image
+dbml export "$(cat build/model)" --name {service} {environment}{workspace}--to build/image
 """,
     "deploy": """\
 test -s build/model || exit 0
@@ -91,7 +91,8 @@ class Pipeline:
     """What a pipeline is of.
 
     model: the model's name.  features, label: columns of the query.  alias: which version is the champion; champion: what is
-    retrained and compared with, name@alias or name.  dbml: the version of dbml that the steps are run by.
+    retrained and compared with, name@alias or name.  dbml: the version of dbml that the steps are run by.  environment: of the
+    package, where not the model's own or one that the worker resolves.
     """
 
     model: str
@@ -103,6 +104,7 @@ class Pipeline:
     dbml: str
     alias: str = "champion"
     workspace: str | None = None
+    environment: str | None = None
     schedule: str = "0 5 * * 1"
 
     @property
@@ -121,6 +123,7 @@ def files(pipeline: Pipeline) -> dict[str, str]:
     told = {
         "folder": pipeline.folder, "experiment": shlex.quote(f"{pipeline.slug}-pipeline"), "model": shlex.quote(pipeline.model),
         "alias": shlex.quote(pipeline.alias), "service": shlex.quote(pipeline.service),
+        "environment": f"--environment {shlex.quote(pipeline.environment)} " if pipeline.environment else "",
         "workspace": f"--workspace {shlex.quote(pipeline.workspace)} " if pipeline.workspace else "",
     }  # fmt: skip
     train = _TRAIN.format(
