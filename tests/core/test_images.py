@@ -28,7 +28,6 @@ from dbml.serving.export.folder import ContentWrong
 from dbml.serving.plans import making, packages
 from dbml.serving.plans.models import find, look, planned
 
-from .. import wheels
 from ..serving.services import start_ours, wait
 
 ROW = [1, 2, 3, 4, 5, 4, 3, 2, 9, 187]
