@@ -117,6 +117,8 @@ def test_a_share_a_shadow_and_what_cannot_be_a_candidate(ws: Workspace, service:
     refuse_what_is_none(ws, service, db)
     service.set_candidate([constant(ws, 1.5)], traffic_percent=20, wait=True)
     assert until(service, lambda: Counter(asked(service, 20)) == {1.0: 16, 1.5: 4}), "exactly every fifth"
+    with pytest.raises(InvalidArgument, match="serves 'tried'"):
+        db.execute("SELECT dbml.delete_model('m:2', %s)", [ws.name])
     service.set_candidate(traffic_percent=100)
     until(service, lambda: asked(service, 2) == [1.5, 1.5])
 
