@@ -24,6 +24,9 @@ def deploy(
     update: Annotated[bool, typer.Option("--update", help="Let a service that is there serve it.")] = False,
     workspace: WorkspaceOption = "default",
     wait: Annotated[bool, typer.Option(help="Wait until it answers.")] = True,
+    serve: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Serve it from here where nobody does; else dbml services serve does.")
+    ] = True,
 ) -> None:
     """Make a web service of a registered model, on this machine, and print where it answers.
 
@@ -47,7 +50,11 @@ def deploy(
             services.deploy, ws.name, name, model=model, image=image, target=target, config=settings, auth_enabled=auth
         )
     found = Webservice(ws, name)
-    found._serve()
+    if serve:
+        found._serve()
+    elif found._row["seen_at"] is None:
+        console.print(f"{found.name} waits for a machine with dbml services serve", markup=False, soft_wrap=True)
+        return
     if wait:
         found.wait_for_deployment()
         console.print(f"{found.name} answers at {found.scoring_uri}", markup=False, soft_wrap=True)

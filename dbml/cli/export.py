@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
@@ -33,7 +34,9 @@ SourceOption = Annotated[Path | None, typer.Option(help="The folder that goes al
 
 
 def export(
-    models: Annotated[list[str], typer.Argument(help="name (its latest version), name:3 or name@alias; several with --score.")],
+    models: Annotated[
+        list[str], typer.Argument(help="name (its latest version), name:3 or name@alias; several are served together.")
+    ],
     to: Annotated[
         Path | None, typer.Option(help="A folder that docker build takes, and python -m dbml.serving.app serves.")
     ] = None,
@@ -42,6 +45,14 @@ def export(
     kubernetes: Annotated[Path | None, typer.Option(help="A kubernetes.yaml: Deployment, Service, autoscaler.")] = None,
     kserve: Annotated[Path | None, typer.Option(help="A kserve.yaml: an InferenceService.")] = None,
     iot_edge: Annotated[Path | None, typer.Option(help="A deployment manifest of Azure IoT Edge.")] = None,
+    github: Annotated[
+        Path | None, typer.Option(help="A repository that gets a workflow: train, compare, register, package, deploy.")
+    ] = None,
+    azure_pipelines: Annotated[Path | None, typer.Option(help="The same, for Azure Pipelines.")] = None,
+    query: Annotated[str | None, typer.Option(help="Of a pipeline: the query whose rows it trains on.")] = None,
+    label: Annotated[str | None, typer.Option(help="Of a pipeline: the column that is predicted.")] = None,
+    service: Annotated[str | None, typer.Option(help="Of a pipeline: the service that it updates.")] = None,
+    alias: Annotated[str, typer.Option(help="Of a pipeline: the alias of the version that is the best so far.")] = "champion",
     sql: Annotated[bool, typer.Option("--sql", help="Write it as SQL functions, for any PostgreSQL without dbml.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="With --sql: a file to write; by default standard output.")
@@ -84,6 +95,10 @@ def export(
         "--kserve": kserve,
         "--iot-edge": iot_edge,
     }
+    if github is not None or azure_pipelines is not None:
+        _write_pipelines(dsn, models, workspace, github, azure_pipelines, query, label, service or name, alias, environment)
+        if not sql and not any(wanted.values()):
+            return
     if sql:
         if any(wanted.values()) or len(models) > 1:
             raise errors.InvalidArgument("--sql writes one model, and nothing else", hint=f"dbml export {models[0]} --sql")
@@ -111,6 +126,60 @@ def export(
         if image is not None:
             _build(plan, image, to or compose, wheels, links, no_index, python_image)
         _write_manifests(plan, tag, resources, namespace, compose, kubernetes, kserve, iot_edge)
+
+
+def _write_pipelines(
+    dsn: str | None, models: Sequence[str], workspace: str | None, github: Path | None, azure: Path | None, query: str | None,
+    label: str | None, service: str | None, alias: str, environment: str | None,
+) -> None:  # fmt: skip
+    """Write a pipeline of one model for either service, or for both."""
+    import dbml
+    from dbml.serving.export import pipelines
+    from dbml.serving.plans import models as registered
+    from dbml.store.client import workspaces
+
+    if len(models) != 1 or not query or not label:
+        raise errors.InvalidArgument(
+            "a pipeline is of one model, and needs --query and --label",
+            hint=f"dbml export {models[0]} --github . --query 'TABLE measurements' --label y",
+        )
+    name = models[0].partition("@")[0].partition(":")[0]
+    with _connected(dsn) as connection:
+        home = workspace or connection.do_again(workspaces.current)
+        try:
+            row = registered.find(connection.do_again, home, f"{name}@{alias}")
+        except errors.ModelNotFound as error:
+            newest = registered.find(connection.do_again, home, name)
+            raise errors.ModelNotFound(
+                error.message, hint=f"SELECT dbml.set_model_alias('{name}:{newest['version']}', '{alias}')"
+            ) from None
+    features = [str(feature["name"]) for feature in (row["signature"] or {}).get("features") or []]
+    if not features:
+        raise errors.InvalidArgument(f"a pipeline needs a model with a signature, {name}@{alias} has none")
+    pipeline = pipelines.Pipeline(
+        name,
+        f"{name}@{alias}",
+        features,
+        label,
+        query,
+        service or _service_name(name),
+        dbml.__version__,
+        alias,
+        workspace,
+        environment,
+    )
+    for folder, make in ((github, pipelines.github), (azure, pipelines.azure)):
+        if folder is not None:
+            try:
+                written = pipelines.write(make(pipeline), folder)
+            except FileExistsError as error:
+                raise errors.InvalidArgument(str(error), hint="git diff") from None
+            for path in written:
+                typer.echo(path)
+
+
+def _service_name(model: str) -> str:
+    return re.sub("[^a-zA-Z0-9]+", "-", model).strip("-")[:63] or "service"
 
 
 def _write_sql(dsn: str | None, model: str, name: str | None, workspace: str | None, output: Path | None) -> None:

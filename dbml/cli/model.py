@@ -82,12 +82,13 @@ def _metrics(found: Model) -> dict[str, Any]:
 def register(
     name: Annotated[str, typer.Argument(help="The model; its next version is made.")],
     path: Annotated[str, typer.Argument(help="A file or a folder; with --run, what the run keeps under that name.")],
-    run: Annotated[str | None, typer.Option(help="The id of a run that keeps it.")] = None,
+    run: Annotated[str | None, typer.Option(help="The run that keeps it: its id, or a CSV file of one column run_id.")] = None,
     tag: TagOption = None,
     description: Annotated[str | None, typer.Option(help="A sentence for people.")] = None,
     framework: Annotated[str | None, typer.Option(help="What it was made with: ScikitLearn.")] = None,
     framework_version: Annotated[str | None, typer.Option(help="The version of that.")] = None,
     alias: Annotated[str | None, typer.Option(help="An alias that means this version from now on.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file that gets name:version.")] = None,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
@@ -98,8 +99,8 @@ def register(
 
     Example: dbml model register iris model.pkl --framework ScikitLearn --tag stage=try --alias challenger
     """
+    from dbml.cli.runs import find_run
     from dbml.core.model import Model
-    from dbml.core.run import Run
 
     ws = records.open_workspace(dsn, workspace)
     about: dict[str, Any] = {
@@ -107,9 +108,11 @@ def register(
         "model_framework_version": framework_version,
     }  # fmt: skip
     with records.quiet():
-        made = Model.register(ws, path, name, **about) if run is None else Run.get(ws, run).register_model(name, path, **about)
+        made = Model.register(ws, path, name, **about) if run is None else find_run(ws, run).register_model(name, path, **about)
     if alias is not None:
         made.set_alias(alias)
+    if output is not None:
+        output.write_text(f"{made.id}\n", encoding="utf-8")
     records.show_record(_record(made), json=json) if json else typer.echo(made.id)
 
 

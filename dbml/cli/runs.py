@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from dbml.cli.run import run as run_script
 
 if TYPE_CHECKING:
     from dbml.core.run import Run
+    from dbml.core.workspace import Workspace
 
 SCRIPT = "script"  # the command that a script's path stands for
 
@@ -61,10 +63,29 @@ LEFT_OUT = ("log", "script", "inputs")  # of a list: long texts
 
 
 def _find(dsn: str | None, workspace: str | None, run_id: str) -> Run:
+    return find_run(records.open_workspace(dsn, workspace), run_id)
+
+
+def find_run(ws: Workspace, told: str) -> Run:
+    """Return a run by its id, the first digits of it, or the file in which `dbml run SCRIPT --output` wrote it.
+
+    Raises: RunNotFound; InvalidArgument where several are meant, or the file is another.
+    """
     from dbml.core.run import Run
 
-    ws = records.open_workspace(dsn, workspace)
-    return Run.get(ws, _whole(ws, run_id))
+    return Run.get(ws, _whole(ws, _read(told) if told.endswith(".csv") else told))
+
+
+def _read(file: str) -> str:
+    try:
+        lines = Path(file).read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise errors.InvalidArgument(
+            f"a run must be told by its id or a file that can be read, got {file}: {error.strerror}"
+        ) from None
+    if len(lines) != 2 or lines[0] != "run_id":
+        raise errors.InvalidArgument(f"{file} must hold one column run_id and one row, got {len(lines)} lines")
+    return lines[1]
 
 
 def _whole(ws: Any, start: str) -> str:
@@ -240,10 +261,9 @@ def compare(
     Example: dbml run compare 0199b3a2 0199b3a7
     """
     from dbml.core.comparison import Comparison
-    from dbml.core.run import Run
 
     ws = records.open_workspace(dsn, workspace)
-    show_comparison(Comparison(ws, [Run.get(ws, _whole(ws, run_id)) for run_id in run_ids]), json=json)
+    show_comparison(Comparison(ws, [find_run(ws, run_id) for run_id in run_ids]), json=json)
 
 
 def show_comparison(comparison: Any, *, json: bool) -> None:
@@ -251,3 +271,42 @@ def show_comparison(comparison: Any, *, json: bool) -> None:
     compared = comparison.records
     columns = dict.fromkeys(name for record in compared for name in record)
     records.show_list([*columns], compared, json=json)
+
+
+@runs.command()
+def better(
+    run_id: Annotated[str, typer.Argument(help="The run's id, or a CSV file of one column run_id and one row.")],
+    metric: Annotated[str, typer.Option(help="The metric of the model that the run has trained.")],
+    than: Annotated[str, typer.Option(help="The metric of the one that is there, of the same rows; not logged: there is none.")],
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="As with an error.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file that gets better, or nothing.")] = None,
+    dsn: DsnOption = None,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Say whether one metric of a run is better than another, as of a new model and of the champion.
+
+    Equal is not better. A metric that is NaN is not better than anything.
+
+    Example: dbml run better run.csv --metric score --than champion_score
+    """
+    found = _find(dsn, workspace, run_id).get_metrics()
+    if metric not in found:
+        raise errors.InvalidArgument(
+            f"the run must have logged {metric}, it has {', '.join(sorted(found)) or 'no metrics'}", hint="run.log(name, value)"
+        )
+    new, old = _last(found[metric]), _last(found[than]) if than in found else None
+    if old is None or math.isnan(old):
+        is_better, said = not math.isnan(new), f"{metric} = {new:g}, and nothing to compare it with"
+    else:
+        is_better = new < old if lower_is_better else new > old
+        said = f"{metric} = {new:g} against {than} = {old:g}"
+    typer.echo(f"{'better' if is_better else 'not better'}: {said}")
+    if output is not None:
+        output.write_text("better\n" if is_better else "", encoding="utf-8")
+
+
+def _last(value: object) -> float:
+    value = value[-1] if isinstance(value, list) and value else value
+    if not isinstance(value, int | float):
+        raise errors.InvalidArgument(f"a metric that is compared must be a number, got {value!r}")
+    return float(value)

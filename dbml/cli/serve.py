@@ -15,7 +15,9 @@ from dbml.cli.output import DsnOption
 
 
 def serve(
-    models: Annotated[list[str], typer.Argument(help="name (its latest version), name:3 or name@alias; several with --score.")],
+    models: Annotated[
+        list[str], typer.Argument(help="name (its latest version), name:3 or name@alias; several are served together.")
+    ],
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen at; 0: any that is free.")] = 5001,
     score: ScoreOption = None,

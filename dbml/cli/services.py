@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 services = typer.Typer(
     no_args_is_help=True,
-    help="List web services (list), print what they print (logs NAME) and their keys (keys NAME), delete them (delete NAME), or"
-    " serve on this machine those that nobody serves (serve).\n\n"
+    help="List web services (list), print what they print (logs NAME) and their keys (keys NAME), delete them (delete NAME), try"
+    " another version beside the one that serves (candidate NAME MODEL), let it take over (promote NAME) or go back (rollback"
+    " NAME), or serve on this machine those that nobody serves (serve).\n\n"
     "Example: dbml services list",
 )
 NameArgument = Annotated[str, typer.Argument(help="The service.")]
@@ -128,3 +129,68 @@ def delete(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption
     from dbml.core.webservice import Webservice
 
     Webservice(_workspace(dsn, workspace), name).delete()
+
+
+@services.command()
+def candidate(
+    name: NameArgument,
+    model: Annotated[str | None, typer.Argument(help="The model that it tries: name, name:3 or name@alias.")] = None,
+    image: Annotated[str | None, typer.Option(help="An image instead of a model: name:version.")] = None,
+    traffic_percent: Annotated[
+        float | None, typer.Option(help="Of the requests, those that it answers.", min=0, max=100)
+    ] = None,
+    shadow: Annotated[
+        bool | None, typer.Option("--shadow/--no-shadow", help="Its answers are compared with the others and not returned.")
+    ] = None,
+    dsn: DsnOption = None, workspace: WorkspaceOption = "default",
+    wait: Annotated[bool, typer.Option(help="Wait until it answers.")] = True,
+) -> None:  # fmt: skip
+    """Try another version beside the one that serves, by a share of the requests or in its shadow; without one, change the share.
+
+    Example: dbml services candidate diabetes demo-diabetes:2 --traffic-percent 10
+    """
+    from dbml.core.webservice import Webservice
+
+    service = Webservice(_workspace(dsn, workspace), name)
+    service.set_candidate([model] if model else None, image, traffic_percent=traffic_percent, shadow=shadow, wait=wait)  # type: ignore[list-item]
+
+
+@services.command()
+def promote(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption = "default") -> None:
+    """Let a service's candidate take over all requests, and wait until it does.
+
+    Example: dbml services promote diabetes
+    """
+    from dbml.core.webservice import Webservice
+
+    Webservice(_workspace(dsn, workspace), name).promote(wait=True)
+
+
+@services.command()
+def rollback(
+    name: NameArgument, generation: Annotated[int | None, typer.Option(help="One of dbml services versions NAME.")] = None,
+    dsn: DsnOption = None, workspace: WorkspaceOption = "default",
+) -> None:  # fmt: skip
+    """Lose a service's candidate; where it has none, go back to what served before. Waits until it does.
+
+    Example: dbml services rollback diabetes
+    """
+    from dbml.core.webservice import Webservice
+
+    Webservice(_workspace(dsn, workspace), name).rollback(generation, wait=True)
+
+
+@services.command()
+def versions(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption = "default", json: JsonOption = False) -> None:
+    """List what a service was asked to serve, the newest first.
+
+    Example: dbml services versions diabetes
+    """
+    from dbml.core.webservice import Webservice
+
+    shown = ("generation", "role", "models", "image", "created_at", "created_by")
+    rows = Webservice(_workspace(dsn, workspace), name).versions
+    if json:
+        print_json(rows)
+    else:
+        print_table(shown, ([", ".join(row[key]) if key == "models" else row[key] for key in shown] for row in rows))

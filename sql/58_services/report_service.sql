@@ -45,7 +45,8 @@ begin
     end if;
     return jsonb_build_object('generation', known.generation, 'models', known.models, 'image', known.image, 'target', known.target,
                               'config', known.config, 'scoring_uri', known.scoring_uri, 'tags', known.tags,
-                              'keys', case when known.auth_enabled then jsonb_build_array(known.primary_key, known.secondary_key) end);
+                              'keys', case when known.auth_enabled then jsonb_build_array(known.primary_key, known.secondary_key) end,
+                              'candidate', dbml_channel._note_candidate(known, report));
 end
 $$;
 comment on function dbml_channel.report_service(text, jsonb, text) is

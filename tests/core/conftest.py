@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from dbml.core import Experiment, Run, Workspace
+from dbml.serving.export.score import NEEDED
 
+from .. import wheels
 from ..conftest import Database
 
 
@@ -38,3 +42,12 @@ def ws(place: Path) -> Iterator[Workspace]:
 def run(ws: Workspace) -> Run:
     """A run that has been started."""
     return Experiment(ws, "trials").start_logging()
+
+
+@pytest.fixture(scope="session")
+def house(wheelhouse: Path) -> Path:
+    """The folder of wheels, with what an image of scikit-learn needs."""
+    for name in ("scikit-learn", "skops", *(re.split(r"[\[>=<]", one)[0] for one in NEEDED)):
+        if name not in ("numpy", "pandas"):  # these are there as they are; of the others the names and versions will do
+            wheels.write(wheelhouse, name.replace("-", "_"), version(name))
+    return wheelhouse

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -26,11 +25,9 @@ from dbml.core.image import ContainerImage
 from dbml.core.model import InferenceConfig
 from dbml.exceptions import UserErrorException, WebserviceException
 from dbml.serving.export.folder import ContentWrong
-from dbml.serving.export.score import NEEDED
 from dbml.serving.plans import making, packages
 from dbml.serving.plans.models import find, look, planned
 
-from .. import wheels
 from ..serving.services import start_ours, wait
 
 ROW = [1, 2, 3, 4, 5, 4, 3, 2, 9, 187]
@@ -46,15 +43,6 @@ def init():
 def run(data):
     return [WORD, *model.predict(json.loads(data)["data"]).tolist()]
 """
-
-
-@pytest.fixture(scope="session")
-def house(wheelhouse: Path) -> Path:
-    """The folder of wheels, with what an image of scikit-learn needs."""
-    for name in ("scikit-learn", "skops", *(re.split(r"[\[>=<]", one)[0] for one in NEEDED)):
-        if name not in ("numpy", "pandas"):  # these are there as they are; of the others the names and versions will do
-            wheels.write(wheelhouse, name.replace("-", "_"), version(name))
-    return wheelhouse
 
 
 @pytest.fixture

@@ -140,6 +140,16 @@ def staged(connection: Connection) -> Iterator[Cast]:
             " select workspace_id, service_id, 1, 'process', '1' from served",
             [workspace, mark, mark],
         )
+        connection.execute(
+            "with tried as (insert into dbml._service_versions (workspace_id, service_id, generation, role, models, config, created_by)"
+            " select workspace_id, service_id, 2, 'candidate', models, '{}', 'x' from dbml._services where workspace_id = %s"
+            " returning workspace_id, service_id, generation),"
+            " compared as (insert into dbml._service_comparisons (workspace_id, service_id, generation, candidate, request_id, path,"
+            " agrees, status, ms, asked_at) select workspace_id, service_id, 1, generation, 'r', '/score', true, 200, 1, now() from tried)"
+            " insert into dbml._service_candidates (workspace_id, service_id, generation, traffic_percent, shadow)"
+            " select workspace_id, service_id, generation, 10, false from tried",
+            [workspace],
+        )
         (image,) = connection.execute(  # type: ignore[misc]
             "insert into dbml._images (workspace_id, name, version, entry_script, environment_id, lock, created_by)"
             " values (%s, %s, 1, 'score.py', %s, %s, current_user) returning image_id",

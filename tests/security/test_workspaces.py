@@ -86,6 +86,10 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.service_keys(text,text)": ("select primary_key from dbml.service_keys('{w}', '{w}')", WRITERS),
     "dbml.update_service(text,text,text,jsonb,boolean,text,jsonb,jsonb,text)": (
         "select dbml.update_service('{w}', workspace => '{w}')", WRITERS),
+    "dbml.set_candidate(text,text,text,double precision,boolean,jsonb,text)": (
+        "select dbml.set_candidate('{w}', traffic_percent => 5, workspace => '{w}')", WRITERS),
+    "dbml.promote_candidate(text,text)": ("select dbml.promote_candidate('{w}', '{w}')", WRITERS),
+    "dbml.rollback_service(text,integer,text)": ("select dbml.rollback_service('{w}', workspace => '{w}')", WRITERS),
     "dbml_channel.report_service(text,jsonb,text)": (
         """select dbml_channel.report_service('{w}', '{{"claim": "x"}}', '{w}')""", WRITERS),
     # Datasets, and where files are.

@@ -6,8 +6,10 @@ import hashlib
 import json
 import pickle
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
+import jsonschema
 import kubernetes_validate
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
 from dbml.serving.export import folder, manifests, score
-from dbml.serving.export.plan import File, Plan, PlannedModel, packages
+from dbml.serving.export.plan import File, Plan, PlannedModel, own_script, packages
 from tests.serving.services import start_ours, wait
 
 LOCK = """numpy==2.4.6 \\
@@ -160,3 +162,61 @@ def test_a_score_script_of_a_model_without_names_and_of_one_with_text(tmp_path: 
         namespace["init"]()  # type: ignore[operator]
         answer = namespace["run"](json.dumps({"data": data.data[:2].tolist()}))  # type: ignore[operator]
     assert answer == pytest.approx(np.asarray(Ridge().fit(data.data, data.target).predict(data.data[:2])))
+
+
+# Of the InferenceService that KServe's reference documents (serving.kserve.io/v1beta1): no package carries its CRD with what
+# this project needs.  A predictor is a pod's spec and these besides, so the rest is held against Kubernetes' own schema.
+KSERVE = {
+    "type": "object", "required": ["apiVersion", "kind", "metadata", "spec"], "additionalProperties": False,
+    "properties": {
+        "apiVersion": {"const": "serving.kserve.io/v1beta1"}, "kind": {"const": "InferenceService"},
+        "metadata": {"type": "object", "required": ["name"]},
+        "spec": {
+            "type": "object", "required": ["predictor"], "additionalProperties": False,
+            "properties": {"predictor": {
+                "type": "object", "required": ["containers"],
+                "properties": {
+                    "minReplicas": {"type": "integer", "minimum": 0}, "maxReplicas": {"type": "integer", "minimum": 0},
+                    "containers": {"type": "array", "contains": {"properties": {"name": {"const": "kserve-container"}}}},
+                },
+            }},
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("namespace", [None, "models"])
+def test_the_kserve_manifest_is_an_inference_service_around_a_pod(plan: Plan, namespace: str | None) -> None:
+    told = manifests.kserve(plan, "registry.example/d:1", namespace=namespace)
+    jsonschema.validate(told, KSERVE)
+    predictor = dict(told["spec"]["predictor"])
+    own = {key: predictor.pop(key) for key in ("minReplicas", "maxReplicas")}
+    assert own["minReplicas"] <= own["maxReplicas"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": told["metadata"], "spec": predictor}
+    kubernetes_validate.validate(pod, "1.33", strict=True)
+    (container,) = predictor["containers"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready" and container["securityContext"]["runAsNonRoot"]
+
+
+def test_several_models_of_a_service_answer_by_name(model: PlannedModel, tmp_path: Path) -> None:
+    """Each has its own score.py, signature and name; the first one is the service's."""
+    dummy = pickle.dumps(Ridge().fit([[0.0], [1.0]], [7.0, 7.0]))
+    signature = {"features": [{"name": "x", "type": "double precision"}]}
+    other = PlannedModel("other", 1, {"model.pkl": File.of(dummy)}, framework="scikit-learn", signature=signature)
+    source = {own_script(one): File.of(score.generate(one, "model.pkl").encode()) for one in (other, model)}
+    both = Plan("both", "1", (other, model), source, own_script(other), LOCK, "3.11")
+    served = wait(start_ours(folder.write(both, tmp_path / "out")))
+    try:
+        name = quote(model.name)
+        row = load_diabetes().data[0].tolist()
+        assert httpx.post(served.url + "/score", json={"data": [[1]]}).json() == pytest.approx([7.0])
+        assert httpx.post(f"{served.url}/models/other/invocations", json={"instances": [[1]]}).json()["predictions"] == [7.0]
+        assert len(httpx.post(f"{served.url}/models/{name}/score", json={"data": [row]}).json()) == 1
+        assert httpx.post(f"{served.url}/models/{name}/versions/9/score", json={"data": [row]}).status_code == 404
+        wrong = httpx.post(f"{served.url}/models/{name}/score", json={"data": [[1]]})
+        assert wrong.status_code == 400 and "takes 10 features" in wrong.json()["message"]
+        tensor = {"inputs": [{"name": "input", "shape": [1, 10], "datatype": "FP64", "data": row}]}
+        assert httpx.post(f"{served.url}/v2/models/{name}/infer", json=tensor).json()["model_version"] == "3"
+        assert httpx.get(f"{served.url}/v2/models/other").json()["inputs"][0]["shape"] == [-1, 1]
+    finally:
+        assert served.stop() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,14 @@ from tests.serving.services import Served, make_service, start_ours
 SLOW = "import json, time\ndef init(): pass\ndef run(data):\n    time.sleep(json.loads(data)['s'])\n    return 'done'\n"
 
 
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def post(served: Served, seconds: float) -> httpx.Response:
     return httpx.post(served.url + "/score", json={"s": seconds}, timeout=30)
 
@@ -24,7 +33,7 @@ def post(served: Served, seconds: float) -> httpx.Response:
 def test_a_full_queue_is_503_and_when_to_come_again(serve: Callable[..., Served]) -> None:
     served = serve(SLOW, "--queue", "2")
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: post(served, 0.5), range(8)))
+        answers = list(pool.map(lambda _: post(served, 2), range(8)))
     refused = [answer for answer in answers if answer.status_code == 503]
     assert {answer.status_code for answer in answers} == {200, 503}
     assert refused[0].headers["retry-after"] == "1"
@@ -59,6 +68,20 @@ def test_a_body_over_the_limit_is_413(serve: Callable[..., Served]) -> None:
         assert "104857 bytes at most" in answer.json()["message"]
 
 
+def test_a_body_that_does_not_come_is_408_and_a_client_that_goes_is_no_error(serve: Callable[..., Served]) -> None:
+    served = serve(SLOW, "--timeout-s", "2")
+    host, port = served.url.removeprefix("http://").split(":")
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with socket.create_connection((host, int(port)), timeout=60) as slow:
+        slow.sendall(head)
+        answer = b"".join(iter(lambda: slow.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 408") and b"the body must come within 2 s" in answer
+    with socket.create_connection((host, int(port)), timeout=60) as gone:
+        gone.sendall(head)
+    until(lambda: any(line.get("status") == 499 for line in served.lines))
+    assert not any("traceback" in line for line in served.lines)
+
+
 def test_either_key_opens_and_keys_can_be_replaced(serve: Callable[..., Served], tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("first\nsecond\n")
@@ -89,7 +112,7 @@ def predict(rows, method):
 
 
 def test_rows_of_several_requests_are_scored_in_one_call_each_gets_its_own(serve: Callable[..., Served]) -> None:
-    served = serve(BATCHED, "--batch-rows", "64", "--batch-delay-ms", "100")
+    served = serve(BATCHED, "--batch-rows", "8", "--batch-delay-ms", "3000")
 
     def one(i: int) -> float:
         return float(httpx.post(served.url + "/invocations", json={"instances": [[i, 0.0]]}, timeout=30).json()["predictions"][0])
@@ -111,16 +134,16 @@ def test_the_log_is_json_with_the_requests_own_id(serve: Callable[..., Served]) 
 
 def test_sigterm_drains(serve: Callable[..., Served]) -> None:
     served = serve(SLOW)
-    with httpx.Client() as held, ThreadPoolExecutor(1) as pool:
+    with httpx.Client(timeout=60) as held, ThreadPoolExecutor(1) as pool:
         assert held.get(served.url + "/").status_code == 200  # a connection that is open and idle
-        slow = pool.submit(post, served, 1.0)
-        time.sleep(0.3)
+        slow = pool.submit(post, served, 2.0)
+        until(lambda: "dbml_requests_in_progress 2.0" in held.get(served.url + "/metrics").text)  # this one too
         served.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        answer = held.post(served.url + "/score", json={"s": 0}, timeout=10)
+        until(lambda: any(line.get("message", "").startswith("draining") for line in served.lines))
+        answer = held.post(served.url + "/score", json={"s": 0}, timeout=60)
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert slow.result().status_code == 200
-    assert served.process.wait(10) == 0
+    assert served.process.wait(60) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(served.url + "/")
 

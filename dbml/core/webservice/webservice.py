@@ -341,6 +341,72 @@ class Webservice:
         if wait:
             self.wait_for_deployment()
 
+    # -- two versions --------------------------------------------------------------------------------------------------
+
+    @property
+    def candidate(self) -> dict[str, Any] | None:
+        """Return the version that is tried beside the one that serves, as dbml.service_candidates has it; None: there is none."""
+        row = self.workspace._connection.do_again(services.candidate, self.workspace.name, self.name)
+        return None if row is None else dict(row)
+
+    @property
+    def versions(self) -> builtins.list[dict[str, Any]]:
+        """Return what it was asked to serve, the newest first, as dbml.service_versions has it."""
+        return [dict(row) for row in self.workspace._connection.do_again(services.versions, self.workspace.name, self.name)]
+
+    def comparisons(self, limit: int = 100) -> builtins.list[dict[str, Any]]:
+        """Return the last answers that were compared with a shadow's, as dbml.service_comparisons has them."""
+        rows = self.workspace._connection.do_again(services.comparisons, self.workspace.name, self.name, limit)
+        return [dict(row) for row in rows]
+
+    def set_candidate(
+        self, models: Sequence[Model] | None = None, image: Any = None, inference_config: Any = None, *,
+        traffic_percent: float | None = None, shadow: bool | None = None, wait: bool = False,
+    ) -> None:  # fmt: skip
+        """Serve another model or image beside this one, by a share of the requests or in its shadow.
+
+        traffic_percent: of the requests, exactly.  shadow: its answers are compared and never returned.  Without a model or
+        an image, the share of the one that is there is changed.
+        Raises: WebserviceException, with wait, where it does not come up.
+        """
+        from dbml.core.webservice.deploying import to_serve
+
+        served = to_serve(self.workspace, self.name, models, image, inference_config)
+        self.workspace._connection.do(
+            services.set_candidate, self.workspace.name, self.name, model=served.model, image=served.image,
+            traffic_percent=traffic_percent, shadow=shadow, config=dict(served.config) or None,
+        )  # fmt: skip
+        self._serve()
+        if wait:
+            self.wait_for_candidate()
+
+    def wait_for_candidate(self, timeout_sec: float | None = None) -> None:
+        """Wait until the candidate answers.
+
+        Raises: WebserviceException where it does not come up, or there is none.
+        """
+        until = None if timeout_sec is None else time.monotonic() + timeout_sec
+        while (found := self.candidate) is None or found["state"] != "Healthy":
+            if found is None or found["state"] == "Failed" or (until is not None and time.monotonic() > until):
+                why = "there is none" if found is None else found["error"] or "it takes longer than it may"
+                raise WebserviceException(f"the candidate of service {self.name!r} does not answer: {why}\n{self.get_logs()}")
+            time.sleep(SHORTEST_PAUSE_S)
+
+    def promote(self, wait: bool = False) -> None:
+        """Let the candidate take over all requests, without one that fails."""
+        self.workspace._connection.do(services.promote_candidate, self.workspace.name, self.name)
+        self.update_deployment_state()
+        if wait:
+            self.wait_for_deployment()
+
+    def rollback(self, generation: int | None = None, wait: bool = False) -> None:
+        """Lose the candidate; where there is none, go back to what served before, or to a generation of `versions`."""
+        self.workspace._connection.do(services.rollback, self.workspace.name, self.name, generation)
+        self.update_deployment_state()
+        self._serve()
+        if wait:
+            self.wait_for_deployment()
+
     # -- asking it -----------------------------------------------------------------------------------------------------
 
     def run(self, input_data: str | bytes | bytearray | Mapping[str, Any], timeout_s: float = 300) -> Any:
@@ -405,7 +471,10 @@ class Webservice:
 def _class_of(compute_type: str) -> type[Webservice]:
     from dbml.core.webservice.aci import AciWebservice
     from dbml.core.webservice.aks import AksWebservice
+    from dbml.core.webservice.iot import IotWebservice
     from dbml.core.webservice.local import LocalWebservice
 
-    known: dict[str, type[Webservice]] = {"Local": LocalWebservice, "ACI": AciWebservice, "AKS": AksWebservice}
+    known: dict[str, type[Webservice]] = {
+        "Local": LocalWebservice, "ACI": AciWebservice, "AKS": AksWebservice, "IOT": IotWebservice,
+    }  # fmt: skip
     return known.get(compute_type, Webservice)

@@ -27,6 +27,7 @@ def settings(arguments: list[str] | None = None) -> Settings:
     parser.add_argument(
         "--keys", type=Path, default=_default("keys"), help="a file of one or two keys, either of which a request must have"
     )
+    parser.add_argument("--peer", type=Path, default=_default("peer"), help="a file that says where another version runs")
     parser.add_argument("--threads", type=int, default=_default("threads", "1"), help="calls of score.py at a time (1)")
     parser.add_argument(
         "--queue", type=int, default=_default("queue", "100"), help="requests that may wait or run; more get 503 (100)"
@@ -54,7 +55,9 @@ def settings(arguments: list[str] | None = None) -> Settings:
         if getattr(given, name) <= 0:
             parser.error(f"{name} > 0 must hold, got {name}={getattr(given, name)}")
     limits = Limits(given.threads, given.queue, given.timeout_s, given.batch_rows, given.batch_delay_ms / 1000)
-    return Settings(given.folder, given.host, given.port, given.fd, given.keys, given.max_body_mb, given.drain_s, limits)
+    return Settings(
+        given.folder, given.host, given.port, given.fd, given.keys, given.max_body_mb, given.drain_s, limits, given.peer
+    )
 
 
 def _default(name: str, otherwise: str | None = None) -> str | None:

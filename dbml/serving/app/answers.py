@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -61,11 +60,13 @@ def to_arrow(scores: Any) -> bytes:
     """Write scores as an Arrow stream, a column `prediction` or one for each of several."""
     import pyarrow as pa
 
-    table = pa.table({name: pa.array(values, from_pandas=False) for name, values in columns_of(scores).items()})
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
+    columns = columns_of(scores)
+    batch = pa.record_batch([pa.array(values, from_pandas=False) for values in columns.values()], names=list(columns))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def to_csv(scores: Any) -> bytes:

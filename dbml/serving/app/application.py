@@ -12,8 +12,10 @@ from starlette.routing import Match, Route
 from dbml.serving.app import answers
 from dbml.serving.app.dialects import azureml, inference, mlflow
 from dbml.serving.app.front import App, Drain, Front, Keys, Measures, Receive, Scope, Send
+from dbml.serving.app.peer import PeerFile
 from dbml.serving.app.problems import Problem
 from dbml.serving.app.service import Service
+from dbml.serving.app.split import Split
 from dbml.serving.app.swagger import openapi
 
 _NOT_FOUND = (
@@ -63,8 +65,10 @@ class Table:
         await response(scope, receive, send)
 
 
-def make_app(service: Service, *, keys: Keys, drain: Drain, max_body_bytes: int) -> App:
-    """Return the ASGI application of a service."""
+def make_app(
+    service: Service, *, keys: Keys, drain: Drain, max_body_bytes: int, peer: PeerFile | None = None
+) -> App:  # fmt: skip
+    """Return the ASGI application of a service; peer: the file that says where its other version runs, if it may have one."""
     measures = Measures()
     for entry in service.models():
         measures.serves(entry.name, entry.version, str(entry.about.get("digest", "")))
@@ -78,7 +82,14 @@ def make_app(service: Service, *, keys: Keys, drain: Drain, max_body_bytes: int)
 
     routes = [*azureml.routes(service), *mlflow.routes(service), *inference.routes(service)]
     routes += [Route("/metrics", metrics, methods=["GET"]), Route("/openapi.json", openapi_json, methods=["GET"])]
-    return Front(Table(routes), keys=keys, measures=measures, drain=drain, max_body_bytes=max_body_bytes, answer=problem_response)
+    app: App = Table(routes)
+    if peer is not None:
+        timeout_s = service.scoring.limits.timeout_s
+        app = drain.split = Split(app, file=peer, answer=problem_response, measures=measures, timeout_s=timeout_s)
+    return Front(
+        app, keys=keys, measures=measures, drain=drain, max_body_bytes=max_body_bytes, body_s=service.scoring.limits.timeout_s,
+        answer=problem_response,
+    )  # fmt: skip
 
 
 def problem_response(scope: Scope, problem: Problem) -> Any:

@@ -149,6 +149,12 @@ def from_json(value: Any, what: str = "data") -> Rows:
 
 def from_lists(value: Sequence[Any], what: str) -> npt.NDArray[Any]:
     """Make an array of a list of rows, float64 where all values are numbers or null, else of objects."""
+    try:
+        array = np.array(value)
+        if array.ndim == 2 and array.dtype.kind in "fiub" and array.size:
+            return array.astype(np.float64, copy=False)  # numbers alone, which is what most have
+    except (ValueError, TypeError, OverflowError):
+        pass  # of several lengths, or more than numbers: said below
     width = len(value[0]) if value else 0
     for at, row in enumerate(value):
         if not isinstance(row, list) or len(row) != width:
@@ -210,16 +216,42 @@ def from_csv(body: bytes) -> pd.DataFrame:
         raise BadRequest(f"the body could not be read as CSV: {error}") from None
 
 
-def from_arrow(body: bytes) -> pd.DataFrame:
-    """Read an Arrow IPC stream or file."""
+def from_arrow(body: bytes, expected: Expected | None = None) -> Rows:
+    """Read an Arrow IPC stream or file; as an array in the model's order, where that is expected and all are numbers."""
     import pyarrow as pa
 
     try:
         source = pa.BufferReader(body)
         reader = pa.ipc.open_file(source) if body[:6] == b"ARROW1" else pa.ipc.open_stream(source)
+        if expected is not None and expected.numeric and _are_numbers(reader.schema, expected.names):
+            arrays = [_array(batch, expected.names) for batch in _batches(reader)]
+            return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty((0, len(expected.names))), *arrays])
         table = reader.read_all()
         table.validate(full=True)
         frame: pd.DataFrame = table.to_pandas()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise BadRequest(f"the body could not be read as an Arrow stream: {error}") from None
     return frame
+
+
+def _batches(reader: Any) -> Any:
+    if hasattr(reader, "num_record_batches"):
+        return (reader.get_batch(at) for at in range(reader.num_record_batches))
+    return iter(reader)
+
+
+def _array(batch: Any, names: Sequence[str]) -> npt.NDArray[Any]:
+    """Return columns of a batch, (n, features) float64, column by column in memory; NULL is NaN."""
+    batch.validate(full=True)
+    chosen = batch if batch.schema.names == names else batch.select(names)
+    array: npt.NDArray[Any] = chosen.to_tensor(null_to_nan=True, row_major=False).to_numpy()
+    return array.astype(np.float64, copy=False)
+
+
+def _are_numbers(schema: Any, names: Sequence[str]) -> bool:
+    """Tell whether a schema has each of these columns once, as floats of 32 or 64 bits or whole numbers."""
+    import pyarrow as pa
+
+    known = (pa.float64(), pa.float32(), pa.int64(), pa.int32(), pa.int16(), pa.int8())
+    types = dict(zip(schema.names, schema.types, strict=True))
+    return len(types) == len(schema.names) and all(types.get(name) in known for name in names)

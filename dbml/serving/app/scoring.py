@@ -1,13 +1,16 @@
 """Where scores are made: one call of user code at a time (or as many as there are threads), within limits.
 
 The loop that reads requests must not wait for a model.  Handing a call to a thread costs more than a small model's own
-time, so a script that has answered within QUICK_S of late is called in place, as long as no thread is at it.
+time, so a script that has answered within QUICK_S of late is called in place, as long as no thread is at it.  On a machine
+that is busy a call also lasts while another process has its turn: what counts is its own time, unless it has waited for
+something itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -65,9 +68,9 @@ class Scoring:
         self.taken += 1
         try:
             if not self._threaded and self._average_s.get(id(key), QUICK_S) < QUICK_S:
-                value, seconds = _timed(function)
+                value, seconds, own_s = _timed(function)
             else:
-                value, seconds = await self._in_thread(function)
+                value, seconds, own_s = await self._in_thread(function)
         except Problem:
             raise
         except Exception as error:  # the edge where a request's user code ends
@@ -75,11 +78,11 @@ class Scoring:
             raise ScriptFailed("An unexpected error occurred in scoring script. Check the logs for more info.") from error
         finally:
             self.taken -= 1
-        former = self._average_s.get(id(key), seconds)
-        self._average_s[id(key)] = MEMORY * former + (1 - MEMORY) * seconds
+        former = self._average_s.get(id(key), own_s)
+        self._average_s[id(key)] = MEMORY * former + (1 - MEMORY) * own_s
         return value, seconds
 
-    async def _in_thread(self, function: Callable[[], T]) -> tuple[T, float]:
+    async def _in_thread(self, function: Callable[[], T]) -> tuple[T, float, float]:
         self._threaded += 1
         future = self._threads.submit(_timed, function)
         future.add_done_callback(lambda _: self._one_less())
@@ -165,7 +168,11 @@ def _per_row(scores: Any, count: int) -> Any:
     return array
 
 
-def _timed(function: Callable[[], T]) -> tuple[T, float]:
+def _timed(function: Callable[[], T]) -> tuple[T, float, float]:
+    """Call; returns the value, the seconds that passed, and those of them that are the function's own."""
+    waited, spent = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw, time.thread_time()
     began = time.perf_counter()
     value = function()
-    return value, time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    did_wait = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw != waited
+    return value, seconds, seconds if did_wait else time.thread_time() - spent

@@ -19,6 +19,7 @@ import uvicorn
 
 from dbml.serving.app.application import make_app
 from dbml.serving.app.front import Drain, JsonLines, Keys
+from dbml.serving.app.peer import PeerFile
 from dbml.serving.app.scoring import Limits
 from dbml.serving.app.service import Service
 
@@ -30,7 +31,7 @@ class Settings:
     """Where a service is, where it listens, and its limits.
 
     max_body_mb: of a request's body; drain_s: for open connections when it ends; fd: a listening socket to use instead of
-    host and port.
+    host and port, a Unix one too; peer: the file that says where another version of the service runs.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Settings:
     max_body_mb: float = 100.0
     drain_s: float = 10.0
     limits: Limits = field(default_factory=Limits)
+    peer: Path | None = None
 
 
 class _Server(uvicorn.Server):
@@ -74,6 +76,8 @@ class _Server(uvicorn.Server):
         while self.server_state.connections and not self.force_exit and loop.time() < until:
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
+        if self._drain.split is not None:
+            await self._drain.split.drain()
         self._service.close()
 
 
@@ -85,7 +89,10 @@ def serve(settings: Settings) -> None:
     set_up_logging()
     service = Service(settings.folder, settings.limits)
     drain = Drain()
-    app = make_app(service, keys=Keys(settings.keys), drain=drain, max_body_bytes=int(settings.max_body_mb * (1 << 20)))
+    app = make_app(
+        service, keys=Keys(settings.keys), drain=drain, max_body_bytes=int(settings.max_body_mb * (1 << 20)),
+        peer=None if settings.peer is None else PeerFile(settings.peer),
+    )  # fmt: skip
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off", server_header=False,
         timeout_keep_alive=75, timeout_graceful_shutdown=max(1, round(settings.limits.timeout_s)), backlog=2048,
@@ -98,8 +105,10 @@ def serve(settings: Settings) -> None:
         listening.bind((settings.host, settings.port))
     listening.listen(2048)
     names = ", ".join(f"{script.name} version {script.version}" for script in service.scripts)
-    host, port = listening.getsockname()[:2]
-    log.info("%s answers at http://%s:%d", names, host, port)
+    if listening.family == socket.AF_UNIX:
+        log.info("%s answers at http+unix:%s", names, listening.getsockname())
+    else:
+        log.info("%s answers at http://%s:%d", names, *listening.getsockname()[:2])
     _Server(config, drain, service, settings.drain_s).run(sockets=[listening])
 
 

@@ -156,7 +156,17 @@ def openapi(service: Service) -> Schema:
         "ServiceInput": _service_input(script),
         "ServiceOutput": _service_output(script),
         "ErrorResponse": message,
-        "Invocation": {"oneOf": [{"type": "object", "properties": form, "required": list(form)} for form in forms]},
+        "Invocation": {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "properties": form | {"params": {"type": "object"}},
+                    "required": list(form),
+                    "additionalProperties": False,
+                }
+                for form in forms
+            ]
+        },
         "Predictions": {"type": "object", "properties": {"predictions": {}}, "required": ["predictions"]},
         "MlflowError": mlflow_error,
         "InferenceRequest": {
@@ -180,75 +190,82 @@ def openapi(service: Service) -> Schema:
         },
         "InferenceError": v2_error,
     }
-    name = [
-        {
-            "name": "name",
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string", "enum": sorted({s.name for s in service.scripts})},
-        }
-    ]
+    names = sorted({s.name for s in service.scripts})
+    versions = sorted({str(s.version) for s in service.scripts})
     paths: dict[str, Schema] = {
-        "/": {"get": _operation("health", "Tell that the service runs.", {"200": _text("Healthy")})},
-        "/score": {
-            "post": _operation(
-                "score",
-                "Score rows by score.py.",
-                _answers("ServiceOutput", "ErrorResponse", 400, 401, 403, 413, 415, 500, 503),
-                body="ServiceInput",
-            )
-        },
+        "/": {"get": _operation("health", "Tell that the service runs.", {"200": _text("Healthy"), **_refused("ErrorResponse")})},
         "/swagger.json": {
             "get": _operation(
-                "swagger",
-                "Describe /score in Swagger 2 or OpenAPI 3.",
-                _answers(None, "ErrorResponse", 404),
+                "swagger", "Describe /score in Swagger 2 or OpenAPI 3.", _answers(None, "ErrorResponse", 401, 403, 404),
                 parameters=[{"name": "version", "in": "query", "schema": {"enum": ["2", "3", "3.1"]}}],
             )
         },
-        "/openapi.json": {"get": _operation("openapi", "Describe every path.", _answers(None, "ErrorResponse"))},
-        "/invocations": {
-            "post": _operation(
-                "invocations",
-                "Score rows as MLflow's clients send them.",
-                _answers("Predictions", "MlflowError", 400, 401, 403, 413, 415, 500, 503),
-                body="Invocation",
-            )
-        },
-        "/ping": {"get": _operation("ping", "Tell that the service runs.", {"200": {"description": "It does."}})},
-        "/health": {"get": _operation("healthy", "Tell that the service runs.", {"200": {"description": "It does."}})},
+        "/openapi.json": {"get": _operation("openapi", "Describe every path.", _answers(None, "ErrorResponse", 401, 403))},
+        "/ping": {"get": _operation("ping", "Tell that the service runs.", _ping())},
+        "/health": {"get": _operation("healthy", "Tell that the service runs.", _ping())},
         "/version": {
-            "get": _operation("version", "Return the version of MLflow's protocol that is spoken.", {"200": _text("A version.")})
+            "get": _operation(
+                "version", "Return the version of MLflow's protocol that is spoken.",
+                {"200": _text("A version."), **_refused("ErrorResponse")},
+            )
         },
         "/metrics": {
-            "get": _operation("metrics", "Return measures for Prometheus.", {"200": _text("In Prometheus' text format.")})
+            "get": _operation(
+                "metrics", "Return measures for Prometheus.",
+                {"200": _text("In Prometheus' text format."), **_refused("ErrorResponse")},
+            )
         },
-        "/v2": {"get": _operation("server", "Describe the server.", _answers(None, "InferenceError"))},
+        "/v2": {"get": _operation("server", "Describe the server.", _answers(None, "InferenceError", 401, 403))},
         "/v2/health/live": {"get": _operation("live", "Tell that the server runs.", _answers(None, "InferenceError"))},
         "/v2/health/ready": {
-            "get": _operation("ready", "Tell that all models are loaded.", _answers(None, "InferenceError", 503))
+            "get": _operation("ready", "Tell that all models are loaded.", _answers(None, "InferenceError", good_too=503))
         },
-        "/v2/models/{name}": {
-            "get": _operation("model", "Describe a model.", _answers(None, "InferenceError", 401, 403, 404), parameters=name)
-        },
-        "/v2/models/{name}/ready": {
-            "get": _operation(
-                "model_ready",
-                "Tell that a model is loaded.",
-                _answers(None, "InferenceError", 401, 403, 404, 503),
-                parameters=name,
-            )
-        },
-        "/v2/models/{name}/infer": {
+    }  # fmt: skip
+    for prefix, which, parameters in (
+        ("", "", []), ("/models/{name}", "_of_model", [_parameter("name", names)]),
+        ("/models/{name}/versions/{version}", "_of_version", [_parameter("name", names), _parameter("version", versions)]),
+    ):  # fmt: skip
+        missing = [404] if prefix else []
+        score = _answers(
+            "ServiceOutput", "ErrorResponse", 400, 401, 403, *missing, 408, 413, 415, 500, 503, tables=script.is_generated
+        )
+        paths[f"{prefix}/score"] = {
             "post": _operation(
-                "infer",
-                "Score tensors.",
-                _answers("InferenceResponse", "InferenceError", 400, 401, 403, 404, 413, 500, 503),
-                body="InferenceRequest",
-                parameters=name,
+                f"score{which}", "Score rows by score.py.", score, body="ServiceInput", tables=script.is_generated,
+                parameters=parameters,
+            ),
+            "get": _operation(
+                f"score_query{which}", "Score what the query string says by score.py.",
+                _answers("ServiceOutput", "ErrorResponse", 400, 401, 403, *missing, 415, 500, 503), parameters=parameters,
+            ),
+        }  # fmt: skip
+        paths[f"{prefix}/invocations"] = {
+            "post": _operation(
+                f"invocations{which}", "Score rows as MLflow's clients send them.",
+                _answers("Predictions", "MlflowError", 400, 401, 403, *missing, 408, 413, 415, 500, 503, tables=True),
+                body="Invocation", tables=True, parameters=parameters,
             )
-        },
-    }
+        }  # fmt: skip
+        if not prefix:
+            continue
+        paths[f"/v2{prefix}"] = {
+            "get": _operation(
+                f"model{which}", "Describe a model.", _answers(None, "InferenceError", 401, 403, 404), parameters=parameters
+            )
+        }
+        paths[f"/v2{prefix}/ready"] = {
+            "get": _operation(
+                f"ready{which}", "Tell that a model is loaded.", _answers(None, "InferenceError", 401, 403, 404, good_too=503),
+                parameters=parameters,
+            )
+        }  # fmt: skip
+        paths[f"/v2{prefix}/infer"] = {
+            "post": _operation(
+                f"infer{which}", "Score tensors.",
+                _answers("InferenceResponse", "InferenceError", 400, 401, 403, 404, 408, 413, 500, 503), body="InferenceRequest",
+                parameters=parameters,
+            )
+        }  # fmt: skip
     return {
         "openapi": "3.1.0",
         "info": {
@@ -261,26 +278,58 @@ def openapi(service: Service) -> Schema:
     }
 
 
+def _parameter(name: str, values: list[str]) -> Schema:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": values}}
+
+
 def _operation(
-    name: str, summary: str, responses: Schema, *, body: str | None = None, parameters: list[Schema] | None = None
-) -> Schema:
+    name: str, summary: str, responses: Schema, *, body: str | None = None, tables: bool = False,
+    parameters: list[Schema] | None = None,
+) -> Schema:  # fmt: skip
     told: Schema = {"operationId": name, "summary": summary, "responses": responses}
     if body is not None:
-        told["requestBody"] = {"required": True, "content": {answers.JSON: {"schema": {"$ref": f"#/components/schemas/{body}"}}}}
-    if parameters is not None:
+        content: Schema = {answers.JSON: {"schema": {"$ref": f"#/components/schemas/{body}"}}}
+        told["requestBody"] = {"required": True, "content": content | (_TABLES if tables else {})}
+    if parameters:
         told["parameters"] = parameters
     return told
 
 
-def _answers(good: str | None, bad: str, *statuses: int) -> Schema:
+# Rows and scores as tables: the first line, or the schema, names the columns.
+_TABLES: Schema = {
+    answers.CSV: {"schema": {"type": "string"}, "example": "a,b\n0.5,0.5\n"},
+    answers.ARROW: {"schema": {"type": "string", "format": "binary"}},
+}
+
+
+def _answers(good: str | None, bad: str, *statuses: int, tables: bool = False, good_too: int | None = None) -> Schema:
+    """Return the answers of an operation; good_too: a status whose body is as that of 200."""
     schema: Schema = {"$ref": f"#/components/schemas/{good}"} if good else {"type": "object"}
-    told: Schema = {"200": {"description": "Done.", "content": {answers.JSON: {"schema": schema}}}}
-    for status in (*statuses, 405, 431):
-        told[str(status)] = {
-            "description": "What is wrong.",
-            "content": {answers.JSON: {"schema": {"$ref": f"#/components/schemas/{bad}"}}},
-        }
-    return told
+    content: Schema = {answers.JSON: {"schema": schema}}
+    told: Schema = {"200": {"description": "Done.", "content": content | (_TABLES if tables else {})}}
+    if good_too is not None:
+        told[str(good_too)] = {"description": "Not yet, or not any more.", "content": content}
+    return told | _refused(bad, *statuses)
+
+
+def _refused(bad: str, *statuses: int) -> Schema:
+    content = {answers.JSON: {"schema": {"$ref": f"#/components/schemas/{bad}"}}}
+    return {
+        str(status): {"description": _WHY.get(status, "What is wrong."), "content": content} for status in (*statuses, 405, 431)
+    }
+
+
+_WHY = {
+    400: "The body is not what is asked for: the message names the column, or what else.", 401: "A key is missing.",
+    403: "The key is not one of the service's.", 404: "No such model, version or path.", 405: "Another verb is meant.",
+    408: "The body does not come.",
+    413: "The body is too large.", 415: "The content type is not one of those.", 431: "A request id is too long.",
+    500: "score.py raised: the log says what.", 503: "Too many requests wait, or it took too long: come again after Retry-After.",
+}  # fmt: skip
+
+
+def _ping() -> Schema:
+    return {"200": {"description": "It does."}, "503": {"description": "It ends."}, **_refused("MlflowError")}
 
 
 def _text(description: str) -> Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,9 +120,13 @@ def kserve(plan: Plan, image: str, resources: Resources | None = None, namespace
     }  # fmt: skip
 
 
-def iot_edge(plan: Plan, image: str, resources: Resources | None = None) -> dict[str, Any]:
+def iot_edge(
+    plan: Plan, image: str, resources: Resources | None = None, *, modules: Mapping[str, Any] | None = None,
+    routes: Mapping[str, str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Return a deployment manifest of Azure IoT Edge with the service as a module.
 
+    modules: others of the device, each as the manifest has it.  routes: between them, by name.
     Source: learn.microsoft.com, "Deploy modules and establish routes in IoT Edge", schema version 1.1.
     """
     limits = resources or Resources()
@@ -146,10 +151,10 @@ def iot_edge(plan: Plan, image: str, resources: Resources | None = None) -> dict
         "modulesContent": {
             "$edgeAgent": {"properties.desired": {
                 "schemaVersion": "1.1", "runtime": {"type": "docker", "settings": {"minDockerVersion": "v1.25"}},
-                "systemModules": system, "modules": {plan.dns_name: module},
+                "systemModules": system, "modules": {**(modules or {}), plan.dns_name: module},
             }},
             "$edgeHub": {"properties.desired": {
-                "schemaVersion": "1.1", "routes": {}, "storeAndForwardConfiguration": {"timeToLiveSecs": 7200}}},
+                "schemaVersion": "1.1", "routes": dict(routes or {}), "storeAndForwardConfiguration": {"timeToLiveSecs": 7200}}},
         }
     }  # fmt: skip
 

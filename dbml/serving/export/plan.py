@@ -59,6 +59,11 @@ class PlannedModel:
         }  # fmt: skip
 
 
+def own_script(model: PlannedModel) -> str:
+    """Return where a model's own score.py is, among those of several models of a service."""
+    return f"{model.name.replace('/', '_')}-{model.version}/score.py"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a service is made of.
@@ -90,13 +95,22 @@ class Plan:
     def service_json(self) -> dict[str, Any]:
         """Return service.json, as `dbml.serving.app.manifest` reads it."""
         first = self.models[0] if self.models else None
+        if len(self.models) > 1 and all(own_script(model) in self.source for model in self.models):
+            scripts = [
+                {"name": model.name, "version": model.version, "entry_script": f"source/{own_script(model)}",
+                 "models": [model.reference]} for model in self.models
+            ]  # fmt: skip
+            return self._told(scripts)
         script = {
             "name": first.name if first is not None and len(self.models) == 1 else self.name,
             "version": first.version if first is not None and len(self.models) == 1 else 1,
             "entry_script": f"source/{self.entry_script}", "models": [model.reference for model in self.models],
         }  # fmt: skip
+        return self._told([script])
+
+    def _told(self, scripts: list[dict[str, Any]]) -> dict[str, Any]:
         return {
-            "name": self.name, "version": self.version, "models": [model.told() for model in self.models], "scripts": [script],
+            "name": self.name, "version": self.version, "models": [model.told() for model in self.models], "scripts": scripts,
         }  # fmt: skip
 
     @property

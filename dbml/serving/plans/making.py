@@ -10,7 +10,7 @@ from pathlib import Path
 from dbml import errors
 from dbml.serving.export import score
 from dbml.serving.export.folder import ContentWrong
-from dbml.serving.export.plan import File, Plan, PlannedModel
+from dbml.serving.export.plan import File, Plan, PlannedModel, own_script
 from dbml.serving.plans import Ask, Say, models, packages
 from dbml.serving.plans.models import Seen
 from dbml.store.client import images, uploads
@@ -62,12 +62,11 @@ def make(ask: Ask, workspace: str, wish: Wish, *, locked: bool = True, say: Say 
     seen = [models.look(model) if model.format == "pickle" else Seen() for model in served]
     source = dict(wish.source)
     if not source:
-        if len(served) > 1:
-            raise errors.InvalidArgument(
-                f"several models need a score.py that says which answers, got {', '.join(model.reference for model in served)}"
-                " and none", hint=f"dbml export {' '.join(wish.models)} --score score.py --to DIR",
-            )  # fmt: skip
-        source[wish.entry_script] = File.of(_generated(ask, workspace, served[0], seen[0]).encode())
+        # One model's is the service's; of several, each has its own and answers under its own name.
+        for model, found in zip(served, seen, strict=True):
+            path = wish.entry_script if len(served) == 1 else own_script(model)
+            source[path] = File.of(_generated(ask, workspace, model, found).encode())
+        wish = replace(wish, entry_script=next(iter(source)))
     name = wish.name or served[0].name
     lock, version, environment = "", wish.python_version or platform.python_version(), None
     if locked:

@@ -22,6 +22,7 @@ from dbml.serving.runner.log import Tail
 Confine = Callable[[Sequence[str], Sequence[Path]], list[str]]
 
 READY = " answers at http"
+COMPARED = '"logger":"dbml.serving.shadow"'
 DRAINING = '"message": "draining: '
 STOP_S = 15.0
 # PR_SET_PDEATHSIG, which lasts through exec; a parent that has died before is seen.
@@ -36,7 +37,7 @@ _OPTIONS = ("threads", "queue", "timeout_s", "max_body_mb", "batch_rows", "batch
 class Serving:
     """What is to be served: a folder, by an interpreter, as the service's config says.
 
-    keys: the file with its keys, None where none is asked for.
+    keys: the file with its keys, None where none is asked for.  peer: the file that says where another version runs.
     """
 
     generation: int
@@ -44,6 +45,7 @@ class Serving:
     python: Path
     config: Mapping[str, Any]
     keys: Path | None
+    peer: Path | None = None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -79,21 +81,27 @@ class Process:
 
     kind = "process"
 
-    def __init__(self, serving: Serving, held: socket.socket, tail: Tail, confine: Confine | None) -> None:
+    def __init__(
+        self, serving: Serving, held: socket.socket, tail: Tail, confine: Confine | None,
+        hear: Callable[[int, str], object] = lambda _generation, _line: None,
+    ) -> None:  # fmt: skip
         self.generation = serving.generation
         self._ready = threading.Event()
         self._draining = threading.Event()
         self._tail = tail
+        self._hear = hear
         self._kill_at: float | None = None
         options = [part for name in _OPTIONS if name in serving.config
                    for part in (f"--{name.replace('_', '-')}", f"{serving.config[name]:g}")]  # fmt: skip
         command = [str(serving.python), "-m", "dbml.serving.app", str(serving.folder), "--fd", str(held.fileno()), *options]
         if serving.keys is not None:
             command += ["--keys", str(serving.keys)]
+        if serving.peer is not None:
+            command += ["--peer", str(serving.peer)]
         told: int | None = None
         passed = [held.fileno()]
         if confine is not None:
-            readable = [serving.folder, *([serving.keys.parent] if serving.keys is not None else [])]
+            readable = [serving.folder, *(file.parent for file in (serving.keys, serving.peer) if file is not None)]
             command = confine(command, readable)
             told, tell = os.pipe()
             passed.append(tell)
@@ -132,6 +140,9 @@ class Process:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
+            if COMPARED in line:  # as many as requests: not for the tail
+                self._hear(self.generation, line)
+                continue
             self._tail.add(line)
             if READY in line and '"dbml.serving"' in line:
                 self._ready.set()

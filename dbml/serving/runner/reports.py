@@ -27,6 +27,11 @@ class Reports:
         self._session: psycopg.Connection[Any] | None = None
         self._unsaid: dict[str, Any] = {}
 
+    @property
+    def is_behind(self) -> bool:
+        """Tell whether there is what could not be said yet."""
+        return bool(self._unsaid)
+
     def connect(self) -> psycopg.Connection[Any]:
         """Open a session."""
         return psycopg.connect(

@@ -16,6 +16,7 @@ import psycopg
 
 from dbml import errors
 from dbml.serving.export.folder import ContentWrong, write
+from dbml.serving.runner.candidate import Candidate
 from dbml.serving.runner.interpreters import interpreter, require_app
 from dbml.serving.runner.log import Tail
 from dbml.serving.runner.plans import plan_of
@@ -81,6 +82,7 @@ class Runner:
         with temporary_directory(SCRATCH) as scratch, ThreadPoolExecutor(1) as builder:
             scratch.chmod(0o711)
             self._scratch, self._builder = scratch, builder
+            self._beside = Candidate(scratch, self._prepare_candidate, self._tail, self._confine, self._say)
             try:
                 self._held = self._listen(wanted)
                 self._loop(wanted)
@@ -131,6 +133,7 @@ class Runner:
         asked = time.monotonic()
         while not self._stopping.is_set():
             self._look()
+            self._beside.look(self._news, self._reports.is_behind)
             now = time.monotonic()
             if self._news or now - asked >= ASK_S:
                 # At once with what it explains, a failure above all; else now and then.
@@ -150,6 +153,7 @@ class Runner:
     def _want(self, wanted: dict[str, Any]) -> None:
         """Take what is wanted: new keys, or another generation."""
         self._write_keys(wanted["keys"])
+        self._beside.want(wanted.get("candidate"))
         if wanted["generation"] == self._goal:
             return
         self._goal = wanted["generation"]
@@ -173,6 +177,9 @@ class Runner:
             partial.replace(folder / "keys")
         self._keys = keys
 
+    def _prepare_candidate(self, wanted: dict[str, Any]) -> Future[Serving]:
+        return self._builder.submit(self._build, wanted)
+
     def _build(self, wanted: dict[str, Any]) -> Serving:
         """Make the folder and the interpreter, in the builder's thread."""
         with self._reports.connect() as session:
@@ -180,7 +187,7 @@ class Runner:
             folder = write(plan, self._scratch / f"generation-{wanted['generation']}")
         python = interpreter(plan.lock, plan.python_version, self._cache, self._say)
         keys = None if wanted["keys"] is None else self._scratch / "keys" / "keys"
-        return Serving(wanted["generation"], folder, python, wanted["config"], keys)
+        return Serving(wanted["generation"], folder, python, wanted["config"], keys, self._beside.file)
 
     def _look(self) -> None:
         if self._built is not None and self._built.done():
@@ -224,7 +231,7 @@ class Runner:
 
     def _start(self) -> None:
         assert self._candidate is not None
-        self._next = Process(self._candidate, self._held, self._tail, self._confine)
+        self._next = Process(self._candidate, self._held, self._tail, self._confine, self._beside.hear)
         self._say(f"process {self._next.pid} is to serve generation {self._next.generation}")
         one = {"generation": self._next.generation, "kind": self._next.kind, "identity": self._next.identity}
         self._news.setdefault("started", []).append(one)
@@ -294,6 +301,8 @@ class Runner:
             self._held.close()
         for one in running:
             one.stop(self._drain_s)
+        if hasattr(self, "_beside"):
+            running += self._beside.end(self._drain_s)
         running += self._draining
         while any(one.ended() is None for one in running):
             time.sleep(LOOK_S / 2)

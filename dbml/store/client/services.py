@@ -48,6 +48,57 @@ def update(
     )  # fmt: skip
 
 
+def set_candidate(
+    connection: Connection, workspace: str, name: str, *, model: str | None = None, image: str | None = None,
+    traffic_percent: float | None = None, shadow: bool | None = None, config: Mapping[str, Any] | None = None,
+) -> int:  # fmt: skip
+    """Ask for a second version beside the one that serves, or change its share; returns its generation."""
+    return int(
+        call(
+            connection, "set_candidate", service=name, model=model, image=image, traffic_percent=traffic_percent, shadow=shadow,
+            config=None if config is None else jsonb(dict(config)), workspace=workspace,
+        )
+    )  # fmt: skip
+
+
+def promote_candidate(connection: Connection, workspace: str, name: str) -> int:
+    """Let the candidate take over; returns the new generation."""
+    return int(call(connection, "promote_candidate", service=name, workspace=workspace))
+
+
+def rollback(connection: Connection, workspace: str, name: str, generation: int | None = None) -> int:
+    """Go back to what served before, or lose the candidate; returns the generation that serves from now on."""
+    return int(call(connection, "rollback_service", service=name, generation=generation, workspace=workspace))
+
+
+def candidate(connection: Connection, workspace: str, name: str) -> Row | None:
+    """Return the row of a service's candidate, None where there is none."""
+    query = sql.SQL(
+        "select generation, models, image, traffic_percent, shadow, state, error, compared, differing, dropped,"
+        " largest_difference, updated_at from dbml.service_candidates where workspace = %s and service = %s"
+    )
+    return one_row(connection, query, [workspace, name])
+
+
+def versions(connection: Connection, workspace: str, name: str) -> list[Row]:
+    """Return what a service was asked to serve, the newest first."""
+    query = sql.SQL(
+        "select generation, role, models, image, config, restores, created_at, created_by from dbml.service_versions"
+        " where workspace = %s and service = %s order by generation desc"
+    )
+    return all_rows(connection, query, [workspace, name])
+
+
+def comparisons(connection: Connection, workspace: str, name: str, limit: int) -> list[Row]:
+    """Return what a service and its shadow answered to the same requests, the last first."""
+    query = sql.SQL(
+        "select generation, candidate, request_id, path, agrees, largest_difference, status, candidate_status, ms, candidate_ms,"
+        " answer, candidate_answer, asked_at from dbml.service_comparisons where workspace = %s and service = %s"
+        " order by asked_at desc limit %s"
+    )
+    return all_rows(connection, query, [workspace, name, limit])
+
+
 def delete(connection: Connection, workspace: str, name: str) -> bool:
     """Delete a service; returns whether it was there."""
     return bool(call(connection, "delete_service", service=name, workspace=workspace))

@@ -65,7 +65,9 @@ async def _score(service: Service, script: Script, request: Request) -> Response
         return Response(headers=_SUCCEEDED)
     scope = request.scope
     body: bytes = scope["dbml.body"]
-    if script.is_generated and request.method == "POST":
+    if script.is_generated and request.method == "GET":
+        return await _score_payload(service, script, _query(request))
+    if script.is_generated:
         kind = _media_type(scope)
         if kind in (answers.ARROW, "application/vnd.apache.arrow.file", answers.CSV):
             return await _score_table(service, script, scope, kind, body)
@@ -102,7 +104,7 @@ async def _score_payload(service: Service, script: Script, payload: Any) -> Resp
 
 
 async def _score_table(service: Service, script: Script, scope: Scope, kind: str, body: bytes) -> Response:
-    given = rows.from_csv(body) if kind == answers.CSV else rows.from_arrow(body)
+    given = rows.from_csv(body) if kind == answers.CSV else rows.from_arrow(body, script.expected)
     method = dict(pair.split("=", 1) for pair in scope["query_string"].decode("latin-1").split("&") if "=" in pair).get(
         "method", "predict"
     )

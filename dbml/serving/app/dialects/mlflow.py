@@ -18,7 +18,7 @@ from starlette.routing import Route
 from dbml.serving.app import answers, rows
 from dbml.serving.app.dialects.azureml import table_response
 from dbml.serving.app.problems import BadRequest, Problem, UnsupportedMediaType
-from dbml.serving.app.rows import Rows
+from dbml.serving.app.rows import Expected, Rows
 from dbml.serving.app.service import Service
 
 SPEAKS = "2.9.0"  # of MLflow's scoring protocol, which has not changed since
@@ -37,7 +37,7 @@ def routes(service: Service) -> list[Route]:
 
     async def invocations(request: Request) -> Response:
         script = service.find(request.path_params.get("name"), request.path_params.get("version"))
-        kind, given, method = _read(request)
+        kind, given, method = _read(request, script.expected if script.is_generated else None)
         scores, _ = await service.score(script, given, method)
         wanted = request.headers.get("accept", "")
         if answers.ARROW in wanted or (kind == answers.ARROW and answers.JSON not in wanted):
@@ -60,14 +60,14 @@ def problem_response(problem: Problem) -> Response:
     return Response(answers.to_json(told), problem.status, dict(problem.headers), answers.JSON)
 
 
-def _read(request: Request) -> tuple[str, Rows, str]:
+def _read(request: Request, expected: Expected | None) -> tuple[str, Rows, str]:
     body: bytes = request.scope["dbml.body"]
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     method = request.query_params.get("method", "predict")
     if kind == answers.CSV:
         return kind, rows.from_csv(body), method
     if kind in (answers.ARROW, "application/vnd.apache.arrow.file"):
-        return answers.ARROW, rows.from_arrow(body), method
+        return answers.ARROW, rows.from_arrow(body, expected), method
     if kind != answers.JSON:
         raise UnsupportedMediaType(f"Content-Type must be {answers.JSON}, {answers.CSV} or {answers.ARROW}, got {kind or 'none'}")
     try:
