@@ -7,7 +7,7 @@ begin atomic
     -- the body.  A backslash, a dollar and a double quote are not among them.
     select body ~ ('^(?:[[:space:]()\[\],;=<>*/+.:-]|''(?:[^''\\]|'''')*''|[0-9]+(?![a-z_0-9])'
         || '|\m(?:case|when|then|else|end|and|or|not|is|in|null|true|false|array|declare|begin|if|for|while|loop|return'
-        || '|float8|bigint|int|text|boolean|exp|ln|log10|sqrt|abs|tanh|power|floor|greatest|least|array_length|array_lower'
+        || '|float8|float4|bigint|int|text|boolean|exp|ln|log10|sqrt|abs|tanh|power|floor|greatest|least|array_length|array_lower'
         || '|c[0-9]{1,4}|v[0-9]{1,7}|f|x|n|t)\M)*$');
 end;
 comment on function dbml_channel._is_arithmetic(text) is

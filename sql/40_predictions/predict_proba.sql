@@ -17,12 +17,6 @@ begin
             return quick;
         end if;
     end if;
-    if engine is distinct from 'python' then
-        quick := (dbml_channel.score_array(model, features, 'predict_proba', engine)).numbers;
-        if quick is not null then
-            return quick;
-        end if;
-    end if;
     return (dbml_channel.score_one(model, null, 'predict_proba', 'row', encode(array_send(features), 'hex'))).scored::double precision[];
 end
 $$;

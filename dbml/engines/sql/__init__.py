@@ -101,6 +101,7 @@ def compile_model(engine: PythonEngine, time_limit_s: float = 20.0, features: Se
         made.scales[method] = _scale(made.answers[method][: probes.ordinary])
     if any(program.forest_nodes for program in programs.values()):
         made.tolerance = TREE_TOLERANCE
+    made.tolerance = max(made.tolerance, compiler.tolerance)
     made.seconds = time.monotonic() - began
     return made
 
