@@ -9,25 +9,33 @@ comment on function dbml_channel._is_bound(dbml._workspaces, text) is
 
 create or replace function dbml_channel._choose_engine(
     model_id bigint, model text, engine text, method text, form text,
-    out chosen text, out why text, out name text, out features text[], out kinds text[], out type text)
+    out chosen text, out why text, out name text, out features text[], out kinds text[], out type text, out pair bytea)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: reads private tables; called by definers that have found the model for the caller.
 as $$
 declare
     c record;
+    o dbml._certificates;
     wanted text;
 begin
     if engine is not null and engine not in ('python', 'sql', 'onnx') then
         raise exception 'engine must be ''python'', ''sql'' or ''onnx'', got %', quote_literal(engine) using errcode = 'ML009';
     end if;
-    select m.engine as setting, dbml_channel._is_bound(w, m.format) as bound, s.* into c
+    select m.engine as setting, m.format, dbml_channel._is_bound(w, m.format) as bound, s.* into c
     from dbml._models m join dbml._workspaces w using (workspace_id) left join dbml._certificates s on s.model_id = m.model_id and s.engine = 'sql'
     where m.model_id = _choose_engine.model_id;
     wanted := coalesce(_choose_engine.engine, c.setting);
     chosen := 'python';
-    if wanted = 'onnx' then
-        why := 'no model has an ONNX form yet';
+    if c.format = 'onnx' then
+        chosen := 'onnx';
+        why := 'it is an ONNX file';
+        if _choose_engine.engine <> 'onnx' then
+            raise exception 'model "%" cannot be scored by engine %: %', model, _choose_engine.engine, why using errcode = 'ML027',
+                detail = jsonb_build_object('model', model, 'engine', _choose_engine.engine, 'why', why),
+                hint = format('SELECT * FROM dbml.explain_predict(%L)', model);
+        end if;
+        return;
     elsif c.bound then
         why := 'the workspace''s policy is asked at every load';
     elsif c.status is null then
@@ -41,8 +49,17 @@ begin
     else
         name := c.functions -> method ->> form;
         features := c.features; kinds := c.kinds; type := c.prediction_type;
-        if wanted is distinct from 'python' then
+        if coalesce(wanted, 'sql') = 'sql' then
             chosen := 'sql';
+        end if;
+    end if;
+    if chosen = 'python' and coalesce(wanted, 'onnx') = 'onnx' then
+        select s.* into o from dbml._certificates s where (s.model_id, s.engine) = (_choose_engine.model_id, 'onnx');
+        if o.status = 'certified' and not c.bound and (wanted is not null or not o.refused ? form) then
+            chosen := 'onnx'; pair := o.pair; type := o.prediction_type;
+        elsif wanted is not null then
+            why := case when c.bound then 'the workspace''s policy is asked at every load'
+                   else coalesce(o.reason, 'it was never converted: dbml.compile_model(model, engine => ''onnx'')') end;
         end if;
     end if;
     if wanted in ('sql', 'onnx') and chosen = 'python' then
@@ -53,7 +70,22 @@ begin
 end
 $$;
 comment on function dbml_channel._choose_engine(bigint, text, text, text, text) is
-    'The engine of a call: the one that is asked for, by argument or setting, else sql where it is certified, else python.';
+    'The engine of a call: the one that is asked for, by argument or setting, else sql where it is certified, else onnx, else python.';
+
+create or replace function dbml_channel._onnx_form(model_id bigint, engine text, form text)
+returns bytea
+language sql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads private tables; called by definers that have found the model for the caller.
+begin atomic
+    select c.pair
+    from dbml._certificates c join dbml._models m using (model_id) join dbml._workspaces w using (workspace_id)
+    where (c.model_id, c.engine, c.status) = (_onnx_form.model_id, 'onnx', 'certified') and not dbml_channel._is_bound(w, m.format)
+      and case coalesce(_onnx_form.engine, m.engine) when 'onnx' then true when 'python' then false when 'sql' then false
+          else not c.refused ? form end;
+end;
+comment on function dbml_channel._onnx_form(bigint, text, text) is
+    'The digest of a model with its ONNX form, where that scores the rows that SQL does not; else NULL.';
 
 create or replace function dbml_channel.score_array(
     model text, features double precision[], method text, engine text, out number double precision, out numbers double precision[])
@@ -122,7 +154,7 @@ declare
 begin
     lent := dbml_channel.find_model(model, null, 'predict');
     e := dbml_channel._choose_engine(lent.model_id, model, engine, 'predict', 'set');
-    if e.chosen = 'python' then
+    if e.chosen <> 'sql' then
         return null;
     end if;
     names := coalesce(e.features, array(select k.key from jsonb_each(features) with ordinality k(key, value, o) order by k.o));
@@ -187,7 +219,8 @@ begin
         e := dbml_channel._choose_engine(lent.model_id, model, engine, 'predict', 'row');   -- asked for by name, it may be slow
         is_array := true;
     end;
-    if e.chosen = 'python' then
+    if e.chosen <> 'sql' then
+        type := case e.chosen when 'onnx' then e.type end;
         return;
     end if;
     features := coalesce(e.features, names);

@@ -51,11 +51,11 @@ begin
     elsif mode = 'replace' then
         execute format('truncate %s', place);
     end if;
-    execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, true) as t(written bigint)', 'predict',
+    execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, true, %L) as t(written bigint)', 'predict',
         format('insert into %s (%s, prediction) select %s, prediction::%s from %s', place,
             (select string_agg(quote_ident(n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)),
             (select string_agg('c' || i, ', ' order by i) from generate_series(1, cardinality(shape.names)) i),
-            predicted, dbml_channel.scored_source(shape.types, predicted)))
+            predicted, dbml_channel.scored_source(shape.types, predicted)), engine)
         into written
         using model, shape.names, shape.types, shape.kinds, input_query,
               jsonb_build_object('name', 'prediction', 'type', predicted, 'kind', dbml_channel.kind(predicted::regtype));

@@ -21,12 +21,12 @@ begin
             null;   -- the model scores them, or says what is wrong with them
         end;
     end if;
-    predicted := dbml_channel.prediction_type(model, null);
-    return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false) as t(scored jsonb)',
+    predicted := coalesce(compiled.type, dbml_channel.prediction_type(model, null));
+    return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false, %L) as t(scored jsonb)',
         'predict',
         format('select to_jsonb(given) || jsonb_build_object(''prediction'', scored.prediction::%s) from %s cross join lateral (select %s) given',
             predicted, dbml_channel.scored_source(shape.types, predicted),
-            (select string_agg(format('c%s as %I', i, n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i))))
+            (select string_agg(format('c%s as %I', i, n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i))), engine)
         using model, shape.names, shape.types, shape.kinds, input_query,
               jsonb_build_object('name', 'prediction', 'type', predicted, 'kind', dbml_channel.kind(predicted::regtype));
 end

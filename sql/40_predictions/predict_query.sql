@@ -56,11 +56,11 @@ begin
             null;   -- the model scores them, or says what is wrong with them
         end;
     end if;
-    return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false) as t(%s)', 'predict',
+    return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false, %L) as t(%s)', 'predict',
         format('select %s, %s from %s',
             (select string_agg(case when t = guess[i] then 'c' || i else format('c%s::%s', i, guess[i]) end, ', ' order by i)
              from unnest(shape.types) with ordinality u(t, i)),
-            'prediction::' || guess[total], dbml_channel.scored_source(shape.types, guess[total])), columns)
+            'prediction::' || guess[total], dbml_channel.scored_source(shape.types, guess[total])), engine, columns)
         using model, shape.names, shape.types, shape.kinds, input_query,
               jsonb_build_object('name', 'prediction', 'type', guess[total], 'kind', dbml_channel.kind(guess[total]::regtype));
 end

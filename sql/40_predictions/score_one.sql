@@ -1,5 +1,5 @@
 create or replace function dbml_channel.score_one(
-    model text, workspace text, method text, form text, input text, out scored text, out label_type text)
+    model text, workspace text, method text, form text, input text, engine text default null, out scored text, out label_type text)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: a model is scored by those who may not read its bytes.
@@ -7,11 +7,18 @@ as $$
 declare
     lent record;
     answer record;
+    pair bytea;
     state text; said text;
 begin
     lent := dbml_channel.find_model(model, workspace, 'predict');
     if lent.policy is not null then
         perform dbml_channel._check_format(lent.name, lent.format, lent.policy);
+    end if;
+    -- With its ONNX form, the model is another file.
+    pair := dbml_channel._onnx_form(lent.model_id, engine, case form when 'row' then 'row' else 'set' end);
+    if pair is not null then
+        lent.digest := pair;
+        lent.format := 'paired ' || lent.format;
     end if;
     for attempt in 1 .. 4 loop
         select o.tag, o.head, o.body_ into answer
@@ -40,5 +47,5 @@ exception when query_canceled or others then
     raise;
 end
 $$;
-comment on function dbml_channel.score_one(text, text, text, text, text) is
+comment on function dbml_channel.score_one(text, text, text, text, text, text) is
     'Score one row: features in hex (form "row") or a JSON object by column name (form "record").';
