@@ -40,6 +40,9 @@ $$""",
     "drop function if exists dbml_channel.score_one(text, text, text, text, text)",
     "drop function if exists dbml_channel.open_scoring(text, text, text[], text[], text[], jsonb, text)",
     "drop function if exists dbml_channel.score_query(text, text, text[], text[], text[], text, jsonb, text, text, boolean)",
+    "drop function if exists dbml_channel.score_call(text, text, text[], text[], text[])",
+    "drop function if exists dbml_channel.scored_value(text, text)",
+    "drop function if exists dbml_channel.ask_python(anyelement)",
     "drop function if exists dbml_channel._choose_engine(bigint, text, text, text, text)",
 )
 

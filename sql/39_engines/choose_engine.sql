@@ -200,10 +200,12 @@ comment on function dbml_channel.score_record(text, jsonb, text) is
     'Score one record by a compiled model: NULL where there is none, or where the model itself must answer.';
 
 create or replace function dbml_channel.score_call(
-    model text, engine text, names text[], types text[], kinds text[], out expression text, out type text)
+    model text, engine text, names text[], types text[], kinds text[],
+    out expression text, out type text, out version text, out ask text)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: as score_array.  The expression is over columns c1, c2 and so on, and runs as the caller, who must be able to execute it.
+-- version: what the model's name means now, for the whole of the call.  ask: the row's answer by the model itself, as text.
 as $$
 declare
     lent record;
@@ -213,6 +215,7 @@ declare
     places integer[];
 begin
     lent := dbml_channel.find_model(model, null, 'predict');
+    version := lent.name || ':' || lent.version;
     begin
         e := dbml_channel._choose_engine(lent.model_id, model, engine, 'predict', 'set');
     exception when sqlstate 'ML027' then
@@ -250,33 +253,25 @@ begin
     select string_agg(case u.kind when 'text' then format('c%s::text', place)
                            else format(case when score_call.types[place] = 'double precision' then 'c%s' else 'c%s::float8' end, place) end, ', ' order by o)
     into expression from unnest(places, e.kinds) with ordinality u(place, kind, o);
+    ask := format('dbml_channel.ask_model(%L, (select to_json(r)::text from (select %s) r))', version,
+        (select string_agg(format('scored.c%s as %I', place, f), ', ' order by o) from unnest(places, features) with ordinality u(place, f, o)));
     expression := format(case when is_array then 'dbml_models.%I(array[%s]::float8[])' else 'dbml_models.%I(%s)' end, e.name, expression);
 end
 $$;
 comment on function dbml_channel.score_call(text, text, text[], text[], text[]) is
     'The call of a compiled model over a query''s columns: NULL where another engine must score them.';
 
-create or replace function dbml_channel.ask_python(row_ anyelement)
-returns double precision
-language plpgsql stable parallel safe security invoker
-as $$
-begin
-    raise exception 'a row is for the model itself' using errcode = 'MLX01';
-end
-$$;
-comment on function dbml_channel.ask_python(anyelement) is 'End a set that SQL scores: a row of it is for the model itself, which then scores them all.';
-
-create or replace function dbml_channel.scored_value(type text, prediction text)
+create or replace function dbml_channel.scored_value(type text, prediction text, ask text)
 returns text
 language sql immutable parallel safe security invoker
 begin atomic
-    select format('(case when %s then scored.prediction else dbml_channel.ask_python(0)%s end)%s',
+    select format('(case when %s then scored.prediction else %s::%s end)%s',
         case when type = 'double precision' then 'scored.prediction > ''-Infinity'' and scored.prediction < ''Infinity'''
              else 'scored.prediction is not null' end,
-        case type when 'double precision' then '' when 'bigint' then '::bigint' else '::text::' || type end,
-        case when prediction = type then '' else '::' || prediction end);
+        ask, type, case when prediction = type then '' else '::' || prediction end);
 end;
-comment on function dbml_channel.scored_value(text, text) is 'The prediction of a row that SQL scores, in the type that is wanted.';
+comment on function dbml_channel.scored_value(text, text, text) is
+    'The prediction of a row that SQL scores, by the model itself where it must, in the type that is wanted.';
 
 create or replace function dbml_channel.scored_rows(query text, expression text, types text[], given text)
 returns text

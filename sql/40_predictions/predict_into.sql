@@ -26,12 +26,12 @@ begin
             using errcode = 'ML005', detail = '{"limit": "columns", "value": 1600}';
     end if;
     compiled := dbml_channel.score_call(model, engine, shape.names, shape.types, shape.kinds);
-    predicted := coalesce(compiled.type, dbml_channel.prediction_type(model, null));
+    predicted := coalesce(compiled.type, dbml_channel.prediction_type(compiled.version, null));
     select string_agg(quote_ident(part), '.') into place from unnest(parse_ident(target)) part;
     if compiled.expression is not null then
         scored := dbml_channel.scored_rows(input_query, compiled.expression, shape.types, format('%s, %s as prediction',
             (select string_agg(format('scored.c%s::%s as %I', i, t, n), ', ' order by i) from unnest(shape.names, shape.types) with ordinality u(n, t, i)),
-            dbml_channel.scored_value(compiled.type, compiled.type)));
+            dbml_channel.scored_value(compiled.type, compiled.type, compiled.ask)));
         begin
             if mode = 'create' or mode = 'replace' and to_regclass(place) is null then
                 return dbml_channel.write_scored(format('create table %s as %s', place, scored));
@@ -40,7 +40,7 @@ begin
             end if;
             return dbml_channel.write_scored(format('insert into %s (%s, prediction) %s', place,
                 (select string_agg(quote_ident(n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)), scored));
-        exception when data_exception or sqlstate 'MLX01' then
+        exception when data_exception then
             null;   -- the model scores them, or says what is wrong with them
         end;
     end if;
@@ -57,7 +57,7 @@ begin
             (select string_agg('c' || i, ', ' order by i) from generate_series(1, cardinality(shape.names)) i),
             predicted, dbml_channel.scored_source(shape.types, predicted)), engine)
         into written
-        using model, shape.names, shape.types, shape.kinds, input_query,
+        using compiled.version, shape.names, shape.types, shape.kinds, input_query,
               jsonb_build_object('name', 'prediction', 'type', predicted, 'kind', dbml_channel.kind(predicted::regtype));
     return written;
 end

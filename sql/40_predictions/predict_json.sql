@@ -15,19 +15,19 @@ begin
                 input_query, compiled.expression, shape.types,
                 format('(select to_jsonb(given) from (select %s) given) || jsonb_build_object(''prediction'', %s)',
                     (select string_agg(format('scored.c%s as %I', i, n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)),
-                    dbml_channel.scored_value(compiled.type, compiled.type)));
+                    dbml_channel.scored_value(compiled.type, compiled.type, compiled.ask)));
             return;
-        exception when data_exception or sqlstate 'MLX01' then
+        exception when data_exception then
             null;   -- the model scores them, or says what is wrong with them
         end;
     end if;
-    predicted := coalesce(compiled.type, dbml_channel.prediction_type(model, null));
+    predicted := coalesce(compiled.type, dbml_channel.prediction_type(compiled.version, null));
     return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false, %L) as t(scored jsonb)',
         'predict',
         format('select to_jsonb(given) || jsonb_build_object(''prediction'', scored.prediction::%s) from %s cross join lateral (select %s) given',
             predicted, dbml_channel.scored_source(shape.types, predicted),
             (select string_agg(format('c%s as %I', i, n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i))), engine)
-        using model, shape.names, shape.types, shape.kinds, input_query,
+        using compiled.version, shape.names, shape.types, shape.kinds, input_query,
               jsonb_build_object('name', 'prediction', 'type', predicted, 'kind', dbml_channel.kind(predicted::regtype));
 end
 $$;

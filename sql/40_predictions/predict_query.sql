@@ -14,7 +14,7 @@ declare
 begin
     shape := dbml_channel.describe(input_query);
     compiled := dbml_channel.score_call(model, engine, shape.names, shape.types, shape.kinds);
-    natural_type := coalesce(compiled.type, dbml_channel.prediction_type(model, null));
+    natural_type := coalesce(compiled.type, dbml_channel.prediction_type(compiled.version, null));
     guess := shape.types || natural_type;
     total := cardinality(guess);
     loop
@@ -50,9 +50,9 @@ begin
             return query execute format('select * from dbml_channel.run_scored($1) as t(%s)', columns) using dbml_channel.scored_rows(
                 input_query, compiled.expression, shape.types, format('%s, %s',
                     (select string_agg(format(case when t = guess[i] then 'scored.c%s' else 'scored.c%s::%s' end, i, guess[i]), ', ' order by i)
-                     from unnest(shape.types) with ordinality u(t, i)), dbml_channel.scored_value(compiled.type, guess[total])));
+                     from unnest(shape.types) with ordinality u(t, i)), dbml_channel.scored_value(compiled.type, guess[total], compiled.ask)));
             return;
-        exception when data_exception or sqlstate 'MLX01' then
+        exception when data_exception then
             null;   -- the model scores them, or says what is wrong with them
         end;
     end if;
@@ -61,7 +61,7 @@ begin
             (select string_agg(case when t = guess[i] then 'c' || i else format('c%s::%s', i, guess[i]) end, ', ' order by i)
              from unnest(shape.types) with ordinality u(t, i)),
             'prediction::' || guess[total], dbml_channel.scored_source(shape.types, guess[total])), engine, columns)
-        using model, shape.names, shape.types, shape.kinds, input_query,
+        using compiled.version, shape.names, shape.types, shape.kinds, input_query,
               jsonb_build_object('name', 'prediction', 'type', guess[total], 'kind', dbml_channel.kind(guess[total]::regtype));
 end
 $$;

@@ -49,3 +49,12 @@ end
 $$;
 comment on function dbml_channel.score_one(text, text, text, text, text, text) is
     'Score one row: features in hex (form "row") or a JSON object by column name (form "record").';
+
+create or replace function dbml_channel.ask_model(model text, features text)
+returns text
+language sql stable parallel restricted security invoker
+begin atomic
+    select (dbml_channel.score_one(ask_model.model, null, 'predict', 'record', ask_model.features, 'python')).scored::jsonb #>> '{}';
+end;
+comment on function dbml_channel.ask_model(text, text) is
+    'The model''s own answer to a row of a set that SQL scores otherwise; features: a JSON object, in the model''s order.';
