@@ -43,6 +43,8 @@ $$""",
     "drop function if exists dbml_channel.score_call(text, text, text[], text[], text[])",
     "drop function if exists dbml_channel.scored_value(text, text)",
     "drop function if exists dbml_channel.ask_python(anyelement)",
+    "drop function if exists dbml_channel.run_scored(text)",
+    "drop function if exists dbml_channel.write_scored(text)",
     "drop function if exists dbml_channel._choose_engine(bigint, text, text, text, text)",
 )
 

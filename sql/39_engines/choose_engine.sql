@@ -285,14 +285,34 @@ begin atomic
 end;
 comment on function dbml_channel.scored_rows(text, text, text[], text) is 'The query that scores a query''s rows by a compiled model.';
 
-create or replace function dbml_channel.run_scored(query text)
+create or replace function dbml_channel.scoring_alone(alone boolean)
+returns text
+language plpgsql volatile parallel unsafe security invoker
+as $$
+declare
+    former constant text := current_setting('max_parallel_workers_per_gather');
+begin
+    perform set_config('dbml.asked', '', true);
+    if alone then
+        perform set_config('max_parallel_workers_per_gather', '0', true);
+    end if;
+    return former;
+end
+$$;
+comment on function dbml_channel.scoring_alone(boolean) is
+    'Begin to count the rows that are for the model itself, without parallel workers where it must be; returns what was set.';
+
+create or replace function dbml_channel.run_scored(query text, alone boolean)
 returns setof record
 language plpgsql volatile parallel unsafe security invoker
 set jit = off
 -- Compiling the expressions of large models takes longer than they run (docs/decisions/0011).
 as $$
+declare
+    former constant text := dbml_channel.scoring_alone(alone);
 begin
     return query execute query;
+    perform set_config('max_parallel_workers_per_gather', former, true);
 end
 $$;
-comment on function dbml_channel.run_scored(text) is 'Run a query that scores by a compiled model: all its rows, or an error and none.';
+comment on function dbml_channel.run_scored(text, boolean) is 'Run a query that scores by a compiled model: all its rows, or an error and none.';

@@ -32,17 +32,24 @@ begin
         scored := dbml_channel.scored_rows(input_query, compiled.expression, shape.types, format('%s, %s as prediction',
             (select string_agg(format('scored.c%s::%s as %I', i, t, n), ', ' order by i) from unnest(shape.names, shape.types) with ordinality u(n, t, i)),
             dbml_channel.scored_value(compiled.type, compiled.type, compiled.ask)));
+        for attempt in 1 .. 2 loop
         begin
             if mode = 'create' or mode = 'replace' and to_regclass(place) is null then
-                return dbml_channel.write_scored(format('create table %s as %s', place, scored));
+                return dbml_channel.write_scored(format('create table %s as %s', place, scored), attempt = 2);
             elsif mode = 'replace' then
                 execute format('truncate %s', place);
             end if;
             return dbml_channel.write_scored(format('insert into %s (%s, prediction) %s', place,
-                (select string_agg(quote_ident(n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)), scored));
-        exception when data_exception then
-            null;   -- the model scores them, or says what is wrong with them
+                (select string_agg(quote_ident(n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)), scored), attempt = 2);
+        exception
+            when invalid_transaction_state then   -- a row is for the model, in a parallel plan
+                if attempt = 2 then
+                    raise;
+                end if;
+            when data_exception or sqlstate 'MLX01' then
+                exit;   -- the model scores them, or says what is wrong with them
         end;
+        end loop;
     end if;
     if mode = 'create' or (mode = 'replace' and to_regclass(place) is null) then
         execute format('create table %s (%s)', place,
@@ -70,17 +77,19 @@ The query is read, scored and written chunk by chunk, in your transaction.
 Errors: as dbml.predict over a query; 42P07 where the table exists; ML009 for another mode.
 Example: SELECT dbml.predict_into(''demo-iris'', ''SELECT * FROM demo.iris'', ''demo.iris_scored'');';
 
-create or replace function dbml_channel.write_scored(statement text)
+create or replace function dbml_channel.write_scored(statement text, alone boolean)
 returns bigint
 language plpgsql volatile parallel unsafe security invoker
 set jit = off
 as $$
 declare
+    former constant text := dbml_channel.scoring_alone(alone);
     written bigint;
 begin
     execute statement;
     get diagnostics written = row_count;
+    perform set_config('max_parallel_workers_per_gather', former, true);
     return written;
 end
 $$;
-comment on function dbml_channel.write_scored(text) is 'Run a statement that writes what a compiled model scores; returns the number of rows.';
+comment on function dbml_channel.write_scored(text, boolean) is 'Run a statement that writes what a compiled model scores; returns the number of rows.';

@@ -46,15 +46,22 @@ begin
     select string_agg(format('%s %s', quote_ident('c' || i), t), ', ' order by i) into columns
     from unnest(guess) with ordinality u(t, i);
     if compiled.expression is not null then
+        for attempt in 1 .. 2 loop
         begin
-            return query execute format('select * from dbml_channel.run_scored($1) as t(%s)', columns) using dbml_channel.scored_rows(
+            return query execute format('select * from dbml_channel.run_scored($1, $2) as t(%s)', columns) using dbml_channel.scored_rows(
                 input_query, compiled.expression, shape.types, format('%s, %s',
                     (select string_agg(format(case when t = guess[i] then 'scored.c%s' else 'scored.c%s::%s' end, i, guess[i]), ', ' order by i)
-                     from unnest(shape.types) with ordinality u(t, i)), dbml_channel.scored_value(compiled.type, guess[total], compiled.ask)));
+                     from unnest(shape.types) with ordinality u(t, i)), dbml_channel.scored_value(compiled.type, guess[total], compiled.ask))), attempt = 2;
             return;
-        exception when data_exception then
-            null;   -- the model scores them, or says what is wrong with them
+        exception
+            when invalid_transaction_state then   -- a row is for the model, in a parallel plan
+                if attempt = 2 then
+                    raise;
+                end if;
+            when data_exception or sqlstate 'MLX01' then
+                exit;   -- the model scores them, or says what is wrong with them
         end;
+        end loop;
     end if;
     return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false, %L) as t(%s)', 'predict',
         format('select %s, %s from %s',

@@ -52,9 +52,19 @@ comment on function dbml_channel.score_one(text, text, text, text, text, text) i
 
 create or replace function dbml_channel.ask_model(model text, features text)
 returns text
-language sql stable parallel restricted security invoker
-begin atomic
-    select (dbml_channel.score_one(ask_model.model, null, 'predict', 'record', ask_model.features, 'python')).scored::jsonb #>> '{}';
-end;
+language plpgsql stable parallel restricted security invoker
+as $$
+declare
+    asked constant integer := coalesce(nullif(current_setting('dbml.asked', true), ''), '0')::integer + 1;
+    most constant integer := 10000;   -- then the model scores all rows, chunk by chunk
+begin
+    -- In a parallel plan no call can be made: there this raises 25000, and the query, which has no effects, is run without.
+    perform set_config('dbml.asked', asked::text, true);
+    if asked > most then
+        raise exception 'more than % rows are for the model itself', most using errcode = 'MLX01';
+    end if;
+    return (dbml_channel.score_one(ask_model.model, null, 'predict', 'record', ask_model.features, 'python')).scored::jsonb #>> '{}';
+end
+$$;
 comment on function dbml_channel.ask_model(text, text) is
     'The model''s own answer to a row of a set that SQL scores otherwise; features: a JSON object, in the model''s order.';
