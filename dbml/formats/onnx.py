@@ -7,7 +7,6 @@ Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -110,7 +109,7 @@ def _varint(part: memoryview, at: int) -> tuple[int, int]:
 
 
 def session(content: bytes) -> Any:
-    """Return an InferenceSession of ONNX Runtime, of one thread unless OMP_NUM_THREADS says more.
+    """Return an InferenceSession of ONNX Runtime, of one thread: several would spin while they wait for rows.
 
     Raises: ModelRefused where it asks for what is not trusted; ModelLoadError.
     """
@@ -127,7 +126,7 @@ def session(content: bytes) -> Any:
     onnxruntime.set_default_logger_severity(4)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = max(1, int(os.environ.get("OMP_NUM_THREADS", "1")))
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -277,9 +277,10 @@ create or replace function dbml_channel.scored_rows(query text, expression text,
 returns text
 language sql immutable parallel safe security invoker
 begin atomic
-    -- given: what is made of the columns c1, c2 and so on, and prediction of scored.  The fences (offset 0) keep the planner from
+    -- given: what is made of the columns c1, c2 and so on, and prediction of scored.  The fences (offset '0', a constant
+    -- already as it is parsed: of 0 the planner thinks that it might limit, and lets no worker compute it) keep the planner from
     -- computing a column, or the prediction, as often as it is named.
-    select format(E'select %s from (select q.*, %s as prediction from (select * from (%s\n) q(%s) offset 0) q offset 0) scored',
+    select format(E'select %s from (select q.*, %s as prediction from (select * from (%s\n) q(%s) offset ''0'') q offset ''0'') scored',
         given, expression, dbml_channel.plain(query), string_agg('c' || i, ', ' order by i))
     from generate_series(1, cardinality(types)) i;
 end;

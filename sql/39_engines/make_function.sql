@@ -29,8 +29,9 @@ begin
     if exists (select from pg_proc p where p.pronamespace = 'dbml_models'::regnamespace and p.proname = _make_function.name) then
         execute format('drop function dbml_models.%I', name);
     end if;
-    execute format('create function dbml_models.%I(%s) returns %s immutable parallel safe language %s %s', name, arguments, result,
-        kind, case kind when 'sql' then 'return ' || body else 'as ' || quote_literal(body) end);
+    -- The cost, in operators, is what tells the planner that parallel workers are worth their start.
+    execute format('create function dbml_models.%I(%s) returns %s immutable parallel safe cost %s language %s %s', name, arguments, result,
+        greatest(100, octet_length(body) / 250), kind, case kind when 'sql' then 'return ' || body else 'as ' || quote_literal(body) end);
     execute format('revoke all on function dbml_models.%I from public', name);
 end
 $$;

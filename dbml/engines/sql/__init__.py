@@ -24,7 +24,9 @@ from dbml.engines.sql.render import Body, Renderer
 
 MOST_ARGUMENTS = 100  # of a function, PostgreSQL's FUNC_MAX_ARGS
 MOST_INPUTS = 1600
-MOST_CASE_NODES = 2_000  # written as CASE for queries; of more, scikit-learn scores whole chunks faster
+# Written as CASE for queries; beyond, scikit-learn scores whole chunks faster (docs/decisions/0013).
+MOST_CASE_STEPS = 300  # comparisons a row
+MOST_CASE_NODES = 8_000
 MOST_BODY = 16 << 20  # bytes
 ROW_CASE_NODES = 60  # for one row a walk over arrays is faster from there on
 TOLERANCE, TREE_TOLERANCE = 1e-9, 1e-12
@@ -150,6 +152,9 @@ def _render(programs: dict[str, Program], kinds_: Sequence[Kind]) -> tuple[list[
                 refused[form] = (
                     f"{program.forest_nodes} nodes, more than the {MOST_CASE_NODES} that are faster than the model itself"
                 )
+                continue
+            if form == "set" and (steps := round(program.forest_steps)) > MOST_CASE_STEPS:
+                refused[form] = f"{steps} comparisons a row, more than the {MOST_CASE_STEPS} that are faster than the model itself"
                 continue
             body = renderer.body(program, len(kinds_))
             if len(body.text) > MOST_BODY:

@@ -326,13 +326,43 @@ class Compiler:
         return [power / whole for power in powers]
 
 
+LARGEST_SHIFT = 1e4  # of a column, in units of its scale: what is lost in the intercept is 1e-12 of the sum
+
+
 def affine(columns: Sequence[Column], weights: Any, intercept: float) -> Expr:
-    """Return the weighted sum of columns; those that are finite anyway and weigh nothing are left out."""
-    terms = [
-        column.expr * float(weight)
-        for column, weight in zip(columns, weights, strict=True)
-        if float(weight) != 0.0 or column.roots
-    ]
-    if float(intercept) != 0.0 or not terms:
-        terms.append(Const(float(intercept)))
+    """Return the weighted sum of columns; those that are finite anyway and weigh nothing are left out.
+
+    What scalers have done to a column goes into its weight and the intercept.
+    """
+    terms: list[Expr] = []
+    start = float(intercept)
+    for column, given in zip(columns, weights, strict=True):
+        if float(given) == 0.0 and not column.roots:
+            continue
+        expr, weight, shift = _unscaled(column.expr, float(given))
+        terms.append(expr * weight)
+        start += shift
+    if start != 0.0 or not terms:
+        terms.append(Const(start))
     return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+
+def _unscaled(expr: Expr, weight: float) -> tuple[Expr, float, float]:
+    """Return what was scaled, its weight, and what is to be added: weight * expr, but for rounding."""
+    whole, given = expr, weight
+    scale: float | None = None
+    shift = 0.0
+    while True:
+        match expr:
+            case Binary("/", left, Const(float() as by)) if by != 0.0:
+                weight, scale, expr = weight / by, abs(by if scale is None else by * scale), left
+            case Binary("*", left, Const(float() as by)) if by != 0.0:
+                weight, scale, expr = weight * by, abs(1.0 / by if scale is None else scale / by), left
+            case Binary("-", left, Const(float() as less)) if scale is not None and abs(less) <= LARGEST_SHIFT * scale:
+                shift, expr = shift - weight * less, left
+            case Sum((left, Const(float() as more))) if abs(more) <= LARGEST_SHIFT:
+                shift, expr = shift + weight * more, left
+            case _:
+                break
+    sound = np.isfinite([weight, shift]).all() and (weight != 0.0 or given == 0.0)
+    return (expr, weight, shift) if sound else (whole, given, 0.0)

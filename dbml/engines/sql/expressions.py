@@ -264,6 +264,18 @@ class Tree:
         """Return the inner nodes."""
         return np.flatnonzero(self.left >= 0)
 
+    @property
+    def steps(self) -> float:
+        """Return the mean depth of the leaves: about as many comparisons decide a row."""
+        level, depth, total, leaves = np.array([0]), 0, 0, 0
+        while len(level):
+            ends = self.left[level] < 0
+            total += depth * int(ends.sum())
+            leaves += int(ends.sum())
+            inner = level[~ends]
+            level, depth = np.concatenate([self.left[inner], self.right[inner]]), depth + 1
+        return total / leaves
+
 
 @dataclass(slots=True)
 class Forest:
@@ -314,6 +326,11 @@ class Program:
     def forest_nodes(self) -> int:
         """Count the nodes of all trees."""
         return sum(step.nodes for step in self.steps if isinstance(step, Forest))
+
+    @property
+    def forest_steps(self) -> float:
+        """Return how many comparisons decide a row, in all trees."""
+        return sum(tree.steps for step in self.steps if isinstance(step, Forest) for tree in step.trees)
 
 
 def vars_in(expr: Expr) -> Iterator[int]:
