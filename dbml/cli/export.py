@@ -73,7 +73,7 @@ def export(
     workspace: WorkspaceOption = None,
     dsn: DsnOption = None,
 ) -> None:
-    """Write a registered model out in another form: a web service as files, an image or manifests, SQL functions, or an ONNX file.
+    """Write a registered model out in another form: a web service as files, image or manifests, SQL functions, or an ONNX file.
 
     Example: dbml export demo-diabetes --to diabetes --wheels
     """

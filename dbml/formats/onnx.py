@@ -42,7 +42,7 @@ def types_of(content: bytes) -> list[dict[str, Any]]:
                 counts[domain, name] += 1
                 waiting += [("attribute", value, depth) for number, value in fields if number == 5]
             elif kind == "tensor":
-                external |= any(number == 13 or number == 14 and value == _EXTERNAL for number, value in _fields(part))
+                external |= any(number == 13 or (number == 14 and value == _EXTERNAL) for number, value in _fields(part))
             else:
                 inner = _INNER[kind]
                 for number, value in _fields(part):
@@ -54,7 +54,8 @@ def types_of(content: bytes) -> list[dict[str, Any]]:
     if not found_graph:
         raise errors.ModelLoadError("the bytes are no ONNX file: there is no graph in them")
     rows = [
-        {"module": domain, "name": name, "calls": count, "verdict": TRUSTED if domain in TRUSTED_DOMAINS else UNTRUSTED, "note": None}
+        {"module": domain, "name": name, "calls": count, "note": None,
+         "verdict": TRUSTED if domain in TRUSTED_DOMAINS else UNTRUSTED}
         for (domain, name), count in sorted(counts.items())[:MOST_OPERATORS]
     ]  # fmt: skip
     if external:
@@ -118,7 +119,7 @@ def session(content: bytes) -> Any:
     except ImportError:
         raise errors.ModelLoadError(
             "a model of format onnx needs the package onnxruntime, which is not in this environment",
-            hint="pip install 'dbml[onnx]' where the worker runs; in an environment of its own, add onnxruntime to its specification",
+            hint="pip install 'dbml[onnx]' where the worker runs; in an environment of its own, add onnxruntime to it",
         ) from None
     untrusted = [f"{row['module']}.{row['name']}" for row in types_of(content) if row["verdict"] == UNTRUSTED]
     if untrusted:

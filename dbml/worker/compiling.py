@@ -24,7 +24,12 @@ def compiled_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
     """Compile a model, or say why not: that is an answer, not an error."""
     signature = head.get("signature") or {}
     features = [str(feature["name"]) for feature in signature.get("features") or []] or None
-    told = {"tag": "compiled", "dbml_version": dbml.__version__, "packages": scoring_packages(), "may_convert": _may_convert(engine)}
+    told = {
+        "tag": "compiled",
+        "dbml_version": dbml.__version__,
+        "packages": scoring_packages(),
+        "may_convert": _may_convert(engine),
+    }
     try:
         made = compile_model(engine, float(head["time_limit_s"]), features)
     except errors.NotCompiled as refusal:

@@ -30,5 +30,6 @@ def converted_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
     return {
         **told, "kinds": made.kinds, "features": made.features, "type": engine.type, "compared": made.compared, "left": made.left,
         "thresholds": made.thresholds, "thresholds_tried": made.thresholds_tried, "absolute": made.absolute,
-        "relative": made.relative, "tolerance": made.tolerance, "refusals": made.slower, "seconds": round(made.seconds, 3), "maker": made.maker,
+        "relative": made.relative, "tolerance": made.tolerance, "refusals": made.slower, "seconds": round(made.seconds, 3),
+        "maker": made.maker,
     }, made.content.hex().encode()  # fmt: skip

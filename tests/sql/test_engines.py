@@ -19,8 +19,8 @@ import pandas as pd
 import psycopg
 import pytest
 import skops.io
-from sklearn.base import clone
 from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
@@ -283,7 +283,9 @@ def test_random_pipelines_answer_as_their_pickles_do(db: psycopg.Connection[Any]
         encoder = data.draw(st.sampled_from([OneHotEncoder(handle_unknown="ignore", sparse_output=False),
             OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2),
             OneHotEncoder(max_categories=2, handle_unknown="infrequent_if_exist", sparse_output=False)]))  # fmt: skip
-        first: Any = make_column_transformer((encoder, ["colour", "size"]), (SimpleImputer(add_indicator=data.draw(st.booleans())), ["x", "y"]))
+        first: Any = make_column_transformer(
+            (encoder, ["colour", "size"]), (SimpleImputer(add_indicator=data.draw(st.booleans())), ["x", "y"])
+        )
         rows, target = MIXED, (MIXED_TARGET if numeric else data.draw(st.sampled_from(
             [MIXED_TARGET.to_numpy() > 0, np.digitize(MIXED_TARGET, [-500, 500]), np.array(["low", "it's", "Ω"])[np.digitize(MIXED_TARGET, [-500, 500])]])))  # fmt: skip
     else:
@@ -556,7 +558,9 @@ def test_parallel_workers_score_and_a_row_for_the_model_is_scored_without_them(d
         plan = [row[0] for row in db.execute(f"EXPLAIN (VERBOSE) {query}").fetchall()]  # type: ignore[arg-type]
         gather = next(i for i, line in enumerate(plan) if "Gather" in line)
         assert any(function in line for line in plan[gather + 2 :]), plan  # below it: in the workers
-        assert db.execute("SELECT dbml.predict_into(%s, %s, 'pg_temp.scored')", (torn, f"SELECT * FROM {table}")).fetchone() == (20000,)
+        assert db.execute("SELECT dbml.predict_into(%s, %s, 'pg_temp.scored')", (torn, f"SELECT * FROM {table}")).fetchone() == (
+            20000,
+        )
         assert db.execute("SELECT sum(prediction) FROM pg_temp.scored").fetchone() == (20000 - 3,)
         assert db.execute("SHOW max_parallel_workers_per_gather").fetchone() == ("2",)
     finally:

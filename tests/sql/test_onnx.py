@@ -78,7 +78,9 @@ def test_the_graph_answers_as_the_pickle_does(given: psycopg.Connection[Any], ca
     assert about == ("certified", maker, True, True, True)
     unseen = data[50:90] + RANDOM.normal(size=data[50:90].shape) / 7
     wanted = model.predict(unseen)
-    found = given.execute("SELECT r -> 'prediction' FROM dbml.predict_json(%s, %s, 'onnx') r", (name, query_of(unseen))).fetchall()
+    found = given.execute(
+        "SELECT r -> 'prediction' FROM dbml.predict_json(%s, %s, 'onnx') r", (name, query_of(unseen))
+    ).fetchall()
     got = [value for (value,) in found]
     if wanted.dtype.kind == "f":
         np.testing.assert_allclose(got, wanted, rtol=1e-9)
@@ -99,7 +101,9 @@ def test_a_row_that_the_graph_leaves_out_is_the_estimators(given: psycopg.Connec
     given.execute("SELECT dbml.compile_model(%s, engine => 'onnx'), dbml.set_model_engine(%s, 'onnx')", (name, name))
     data = X[:4].copy()
     data[2] *= 1e305  # beyond what the graph's sums hold
-    found = given.execute("SELECT (r ->> 'prediction')::float8 FROM dbml.predict_json(%s, %s) r", (name, query_of(data))).fetchall()
+    found = given.execute(
+        "SELECT (r ->> 'prediction')::float8 FROM dbml.predict_json(%s, %s) r", (name, query_of(data))
+    ).fetchall()
     np.testing.assert_allclose([value for (value,) in found], model.predict(data), rtol=1e-9)
     with pytest.raises(errors.PredictionError, match="contains NaN"):
         given.execute("SELECT dbml.predict(%s, %s::float8[])", (name, [None, *X[0, 1:].tolist()]))
@@ -134,7 +138,9 @@ def test_a_file_is_a_model_of_its_own(given: psycopg.Connection[Any], dsn: str, 
     assert session.run(["prediction"], {"X": FLOWERS[:3]})[0].ravel().tolist() == model.predict(FLOWERS[:3]).tolist()
     alone = register(given, content)
     assert given.execute("SELECT format FROM dbml.models WHERE name = %s", (alone,)).fetchone() == ("onnx",)
-    assert given.execute("SELECT bool_and(verdict = 'trusted' AND allowed) FROM dbml.inspect_model(%s)", (alone,)).fetchone() == (True,)
+    assert given.execute("SELECT bool_and(verdict = 'trusted' AND allowed) FROM dbml.inspect_model(%s)", (alone,)).fetchone() == (
+        True,
+    )
     found = given.execute("SELECT r ->> 'prediction' FROM dbml.predict_json(%s, %s) r", (alone, query_of(GAPS[:30]))).fetchall()
     assert [value for (value,) in found] == model.predict(GAPS[:30]).tolist()
     (proba,) = given.execute("SELECT dbml.predict_proba(%s, %s::float8[])", (alone, FLOWERS[0].tolist())).fetchone()  # type: ignore[misc]
@@ -162,8 +168,8 @@ def single_graph(operator: str, domain: str = "") -> bytes:
 def test_a_file_of_others_is_scored_and_what_is_not_onnxs_own_is_refused(given: psycopg.Connection[Any]) -> None:
     name = register(given, single_graph("ReduceSum"))
     assert given.execute("SELECT dbml.predict(%s, array[1.5, 2]::float8[])", (name,)).fetchone() == (3.5,)
+    given.execute("SAVEPOINT here")
     with pytest.raises(errors.InvalidArgument, match="takes 2 features, got 3"):
-        given.execute("SAVEPOINT here")
         given.execute("SELECT dbml.predict(%s, array[1, 2, 3]::float8[])", (name,))
     given.execute("ROLLBACK TO here")
     for content, error in (
@@ -189,7 +195,9 @@ def test_a_file_that_refers_to_other_files_is_refused(given: psycopg.Connection[
 def test_a_policy_counts_onnx_as_safe_and_can_leave_it_out(given: psycopg.Connection[Any]) -> None:
     workspace = "onnx-" + uuid.uuid4().hex
     given.execute("SELECT dbml.create_workspace(%s), set_config('dbml.workspace', %s, true)", (workspace, workspace))
-    given.execute("SELECT dbml.set_model_policy(%s, formats => '{safe,onnx}', allowed_types => '{argparse.Namespace}')", (workspace,))
+    given.execute(
+        "SELECT dbml.set_model_policy(%s, formats => '{safe,onnx}', allowed_types => '{argparse.Namespace}')", (workspace,)
+    )
     name = register(given, single_graph("ReduceSum"))
     assert given.execute("SELECT dbml.predict(%s, array[1, 2]::float8[])", (name,)).fetchone() == (3.0,)
     given.execute("SELECT dbml.set_model_policy(%s, formats => '{safe}')", (workspace,))
@@ -201,7 +209,9 @@ def test_the_form_goes_with_the_version(db: psycopg.Connection[Any]) -> None:
     db.execute("BEGIN")
     name = register(db, Ridge().fit(X + RANDOM.random(), Y))
     db.execute("SELECT dbml.compile_model(%s, engine => 'onnx')", (name,))
-    (pair,) = db.execute("SELECT pair FROM dbml._certificates JOIN dbml._models USING (model_id) WHERE name = %s AND pair IS NOT NULL", (name,)).fetchone()  # type: ignore[misc]
+    (pair,) = db.execute(
+        "SELECT pair FROM dbml._certificates JOIN dbml._models USING (model_id) WHERE name = %s AND pair IS NOT NULL", (name,)
+    ).fetchone()  # type: ignore[misc]
     db.execute("SELECT dbml.delete_model(%s)", (name,))
     assert db.execute("SELECT count(*) FROM dbml._blobs WHERE digest = %s", (pair,)).fetchone() == (0,)
     db.execute("ROLLBACK")

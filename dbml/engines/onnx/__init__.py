@@ -98,7 +98,9 @@ class OnnxEngine(Engine):
                 detail={"n_features": self.n_features, "got": rows.shape[1]},
             )
         if method != "predict" and not self.has_proba:
-            raise errors.PredictionError("the ONNX model has no output of probabilities", detail={"method": method}, hint="use dbml.predict")
+            raise errors.PredictionError(
+                "the ONNX model has no output of probabilities", detail={"method": method}, hint="use dbml.predict"
+            )
         wanted = self._outputs[0].name if method == "predict" else self._proba
         says = any(output.name == ANSWERED for output in self._outputs)
         try:
@@ -200,5 +202,6 @@ def _texts(cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _numbers(cells: Any) -> npt.NDArray[np.float64]:
     if isinstance(cells, pd.DataFrame | pd.Series):
-        return cells.to_numpy(dtype=np.float64, na_value=np.nan)
+        found: npt.NDArray[np.float64] = cells.to_numpy(dtype=np.float64, na_value=np.nan)
+        return found
     return np.asarray(cells, dtype=np.float64)

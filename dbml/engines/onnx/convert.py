@@ -158,12 +158,18 @@ def _row(probes: Probes, i: int) -> str:
 def _hints(estimator: Any) -> Hints:
     """Return the ranges of training where the estimator has kept its rows."""
     hints = Hints()
-    rows = next((getattr(estimator, name) for name in _TRAINED_ON if isinstance(getattr(estimator, name, None), np.ndarray)), None)
+    rows = next(
+        (getattr(estimator, name) for name in _TRAINED_ON if isinstance(getattr(estimator, name, None), np.ndarray)), None
+    )
     if rows is not None and rows.ndim == 2 and rows.dtype.kind in "fi" and len(rows):
         hints.ranges = {i: [float(low), float(high)] for i, (low, high) in enumerate(zip(rows.min(0), rows.max(0), strict=True))}
     for _, step in getattr(estimator, "steps", None) or []:
         middle, width = getattr(step, "mean_", None), getattr(step, "scale_", None)
-        if isinstance(middle, np.ndarray) and isinstance(width, np.ndarray) and len(middle) == getattr(estimator, "n_features_in_", -1):
+        if (
+            isinstance(middle, np.ndarray)
+            and isinstance(width, np.ndarray)
+            and len(middle) == getattr(estimator, "n_features_in_", -1)
+        ):
             hints.ranges = {i: [float(m - 2 * w), float(m + 2 * w)] for i, (m, w) in enumerate(zip(middle, width, strict=True))}
         break
     return hints
@@ -180,7 +186,10 @@ def _by_skl2onnx(engine: PythonEngine, kinds: Sequence[Kind], about: dict[str, A
     except ImportError:
         raise errors.NotCompiled(f"{why}; and the package skl2onnx is not in this environment") from None
     if "text" in kinds:
-        types = [(f"c{i}", StringTensorType([None, 1]) if kind == "text" else DoubleTensorType([None, 1])) for i, kind in enumerate(kinds)]
+        types = [
+            (f"c{i}", StringTensorType([None, 1]) if kind == "text" else DoubleTensorType([None, 1]))
+            for i, kind in enumerate(kinds)
+        ]
     else:
         types = [("X", DoubleTensorType([None, len(kinds)]))]
     options = None if engine.classes is None else {id(engine.estimator): {"zipmap": False}}

@@ -193,7 +193,9 @@ class _Writer:
                 return self._case(branches, otherwise)
             case Missing(value):
                 name, mask = self.value(value)
-                found = self.node("Equal", name, self.constant(MISSING_TEXT)) if value.kind == "text" else self.node("IsNaN", name)
+                found = (
+                    self.node("Equal", name, self.constant(MISSING_TEXT)) if value.kind == "text" else self.node("IsNaN", name)
+                )
                 return (found if mask is None else self.node("Or", found, self.node("Not", mask))), None
             case Finite(value):
                 name, mask = self.value(value)
@@ -253,7 +255,9 @@ class _Writer:
         rows = self._like_rows(columns)
         matrix = rows[0] if len(rows) == 1 else self.node("Concat", *rows, axis=1)
         outputs = len(forest.outputs)
-        whole = self.node("TreeEnsemble", matrix, domain="ai.onnx.ml", **_trees(forest.trees, {f: i for i, f in enumerate(used)}, outputs))
+        whole = self.node(
+            "TreeEnsemble", matrix, domain="ai.onnx.ml", **_trees(forest.trees, {f: i for i, f in enumerate(used)}, outputs)
+        )
         if outputs == 1:
             self._vars[forest.outputs[0].number] = whole, None
             return
@@ -310,7 +314,10 @@ def _trees(trees: Sequence[Tree], renumbered: dict[int, int], outputs: int) -> d
                 feature.append(renumbered[int(tree.feature[node])])
                 split.append(float(tree.threshold[node]))
                 missing.append(int(tree.missing_left[node]))
-                for child, ids, leaf in ((int(tree.left[node]), true_id, true_leaf), (int(tree.right[node]), false_id, false_leaf)):
+                for child, ids, leaf in (
+                    (int(tree.left[node]), true_id, true_leaf),
+                    (int(tree.right[node]), false_id, false_leaf),
+                ):
                     if tree.left[child] < 0:
                         weights.append(float(tree.value[child, k]))
                         targets.append(k)
@@ -322,7 +329,8 @@ def _trees(trees: Sequence[Tree], renumbered: dict[int, int], outputs: int) -> d
     return {
         "nodes_featureids": feature, "nodes_splits": numpy_helper.from_array(np.array(split), "splits"),
         "nodes_modes": numpy_helper.from_array(np.full(len(split), _LESS_OR_EQUAL, dtype=np.uint8), "modes"),
-        "nodes_truenodeids": true_id, "nodes_falsenodeids": false_id, "nodes_trueleafs": true_leaf, "nodes_falseleafs": false_leaf,
+        "nodes_truenodeids": true_id, "nodes_falsenodeids": false_id, "nodes_trueleafs": true_leaf,
+        "nodes_falseleafs": false_leaf,
         "nodes_missing_value_tracks_true": missing, "tree_roots": roots, "leaf_targetids": targets,
         "leaf_weights": numpy_helper.from_array(np.array(weights), "weights"), "n_targets": outputs, "post_transform": 0,
         "aggregate_function": 1,

@@ -154,7 +154,9 @@ def _render(programs: dict[str, Program], kinds_: Sequence[Kind]) -> tuple[list[
                 )
                 continue
             if form == "set" and (steps := round(program.forest_steps)) > MOST_CASE_STEPS:
-                refused[form] = f"{steps} comparisons a row, more than the {MOST_CASE_STEPS} that are faster than the model itself"
+                refused[form] = (
+                    f"{steps} comparisons a row, more than the {MOST_CASE_STEPS} that are faster than the model itself"
+                )
                 continue
             body = renderer.body(program, len(kinds_))
             if len(body.text) > MOST_BODY:

@@ -1,7 +1,7 @@
 """Expressions: what a compiled model is made of, before it is text.
 
-An expression is a value a row: float (float8, NULL and NaN for a missing value), single (float4), bool, int or text.  It knows nothing of
-estimators and nothing of SQL's spelling: translators build it, `render` writes it.
+An expression is a value a row: float (float8, NULL and NaN for a missing value), single (float4), bool, int or text.  It knows
+nothing of estimators and nothing of SQL's spelling: translators build it, `render` writes it.
 """
 
 from __future__ import annotations

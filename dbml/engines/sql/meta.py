@@ -74,7 +74,9 @@ def _counted(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> P
         votes.append(vote)
     counts: list[Expr] = []
     for k in range(len(labels)):
-        terms = [Case(((Binary("=", vote, Const(k)), Const(float(one))),), Const(0.0)) for vote, one in zip(votes, given, strict=True)]
+        terms = [
+            Case(((Binary("=", vote, Const(k)), Const(float(one))),), Const(0.0)) for vote, one in zip(votes, given, strict=True)
+        ]
         counts.append(Sum(tuple(terms)))
     # Whole numbers add up without rounding, and of two that are equal the first wins.
     exact = bool((given == np.round(given)).all())

@@ -192,7 +192,9 @@ class Renderer:
             # From the left, in the order of the model: float32 rounds at each term.
             terms = self._terms(forest)
             parts = [terms[i : i + SUM_WIDTH] for i in range(0, len(terms), SUM_WIDTH)] or [[]]
-            return [f"{name} := {' + '.join([single(forest.starts[0]) if k == 0 else name, *part])};" for k, part in enumerate(parts)]
+            return [
+                f"{name} := {' + '.join([single(forest.starts[0]) if k == 0 else name, *part])};" for k, part in enumerate(parts)
+            ]
         assert forest.starts is None
         inputs = [self.expr(expr) for expr in forest.inputs]
         # Several values a leaf: find the leaf once, then take its values from an array.
@@ -218,7 +220,8 @@ class Renderer:
         inputs = [self.expr(expr) for expr in forest.inputs]
         write = number if forest.starts is None else single
         return [
-            _case(tree, inputs, [write(float(value)) for value in tree.value[:, 0]], forest.allow_missing) for tree in forest.trees
+            _case(tree, inputs, [write(float(value)) for value in tree.value[:, 0]], forest.allow_missing)
+            for tree in forest.trees
         ]
 
     def _walker(self, forest: Forest) -> list[str]:
