@@ -79,7 +79,8 @@ def houses(report: Report, connection: psycopg.Connection[Any], rows: int) -> No
     names = ["income", "age", "rooms", "bedrooms", "population", "occupancy", "latitude", "longitude"]
     connection.execute(
         "create table houses as select g as id, exp(random() * 2.5) as income,"
-        " case when g % 20 > 0 then (random() * 52)::int::float8 end as age, 1 + random() * 9 as rooms, 0.7 + random() as bedrooms,"
+        " case when g % 20 > 0 then (random() * 52)::int::float8 end as age, 1 + random() * 9 as rooms,"
+        " 0.7 + random() as bedrooms,"
         " (random() * 5000)::int::float8 as population, 1 + random() * 5 as occupancy, 32 + random() * 10 as latitude,"
         f" -124 + random() * 10 as longitude from generate_series(1, {rows}) g"  # type: ignore[arg-type]
     )
