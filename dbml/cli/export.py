@@ -54,6 +54,7 @@ def export(
     service: Annotated[str | None, typer.Option(help="Of a pipeline: the service that it updates.")] = None,
     alias: Annotated[str, typer.Option(help="Of a pipeline: the alias of the version that is the best so far.")] = "champion",
     sql: Annotated[bool, typer.Option("--sql", help="Write it as SQL functions, for any PostgreSQL without dbml.")] = False,
+    onnx: Annotated[Path | None, typer.Option(help="An ONNX file, proven to answer as the model does.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="With --sql: a file to write; by default standard output.")
     ] = None,
@@ -83,7 +84,7 @@ def export(
     workspace: WorkspaceOption = None,
     dsn: DsnOption = None,
 ) -> None:
-    """Write a registered model out in another form: a web service as files, an image or manifests, or SQL functions.
+    """Write a registered model out in another form: a web service as files, image or manifests, SQL functions, or an ONNX file.
 
     Example: dbml export demo-diabetes --to diabetes --wheels
     """
@@ -103,6 +104,11 @@ def export(
         if any(wanted.values()) or len(models) > 1:
             raise errors.InvalidArgument("--sql writes one model, and nothing else", hint=f"dbml export {models[0]} --sql")
         _write_sql(dsn, models[0], name, workspace, output)
+        return
+    if onnx is not None:
+        if any(wanted.values()) or len(models) > 1:
+            raise errors.InvalidArgument("--onnx writes one model, and nothing else", hint=f"dbml export {models[0]} --onnx FILE")
+        _write_onnx(dsn, models[0], workspace, onnx)
         return
     if not any(wanted.values()):
         raise errors.InvalidArgument("a form must be chosen", hint=f"dbml export {models[0]} --to DIR")
@@ -191,6 +197,15 @@ def _write_sql(dsn: str | None, model: str, name: str | None, workspace: str | N
         typer.echo(text, nl=False)
     else:
         output.write_text(text, encoding="utf-8")
+
+
+def _write_onnx(dsn: str | None, model: str, workspace: str | None, file: Path) -> None:
+    from dbml.store.client.models import export_onnx
+
+    with _connected(dsn) as connection:
+        content = connection.do(export_onnx, model, workspace)
+    file.write_bytes(content)
+    typer.echo(f"{file}: {len(content)} bytes")
 
 
 def _plan(

@@ -78,14 +78,17 @@ def register_from_run(run: Run, name: str, path: str | None, **about: Any) -> Mo
 
 
 def format_of(name: str, head: bytes, tail: bytes) -> str:
-    """Return as what a file is kept, pickle, safe or files: by its first and last bytes, for some also by its name.
+    """Return as what a file is kept, pickle, safe, onnx or files: by its first and last bytes, for some also by its name.
 
-    Source: pickle's opcodes PROTO (0x80, version) at the beginning and STOP (.) at the end; of a zip the local header.
+    Source: pickle's opcodes PROTO (0x80, version) at the beginning and STOP (.) at the end; of a zip the local header; of ONNX's
+    ModelProto the first field, ir_version.
     """
     if head[:1] == b"\x80" and 2 <= (head[1:2] or b"\0")[0] <= 5 and tail.endswith(b"."):
         return "pickle"
     if name.lower().endswith(_PICKLED_NAMES) and head.startswith(_COMPRESSED):
         return "pickle"
+    if name.lower().endswith(".onnx") and head[:1] == b"\x08":
+        return "onnx"
     return "safe" if name.lower().endswith(".skops") and head.startswith(b"PK\x03\x04") else "files"
 
 

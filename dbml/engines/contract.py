@@ -23,18 +23,24 @@ class Engine(ABC):
     and a row's answer does not depend on the rows beside it.  It is used by one thread at a time.
 
     features: names in the model's order, None where it does not know them; n_features: how many, None likewise.
-    classes: a classifier's labels.  has_proba: whether there is predict_proba.
+    classes: a classifier's labels.  has_proba: whether there is predict_proba.  needs_names: rows must be a DataFrame.
     """
 
     features: list[str] | None
     n_features: int | None
     classes: list[Any] | None
     has_proba: bool
+    needs_names: bool
 
     @property
     @abstractmethod
     def kind(self) -> str:
         """Return the kind of a prediction: float8, int8, bool or text, or an array of them (`array:float8`, `textarray`)."""
+
+    @property
+    @abstractmethod
+    def type(self) -> str:
+        """Return the PostgreSQL type of a prediction."""
 
     @abstractmethod
     def score(self, method: str, rows: Rows) -> npt.NDArray[Any]:

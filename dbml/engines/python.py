@@ -92,6 +92,8 @@ class PythonEngine(Engine):
             ) from None
         if answer.ndim not in (1, 2) or answer.shape[0] != rows.shape[0]:
             raise errors.PredictionError(f"the model answered an array of shape {answer.shape} for {rows.shape[0]} rows")
+        if answer.dtype in (np.float16, np.float32):
+            answer = answer.astype(np.float64)  # which holds it exactly; its own shortest digits are another number as float8
         return answer[:, 0] if answer.ndim == 2 and answer.shape[1] == 1 and method == "predict" else answer
 
     def _guess_kind(self) -> str:

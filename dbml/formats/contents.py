@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dbml import errors
-from dbml.formats import safe
+from dbml.formats import onnx, safe
 from dbml.formats.walk import Limits, walk
 
 
@@ -21,6 +21,8 @@ def contents_of(content: bytes, format: str, limits: Limits | None = None) -> li
             return [asdict(one) for one in walk(content, limits or Limits())]
         case "safe":
             return safe.types_of(content)
+        case "onnx":
+            return onnx.types_of(content)
         case "rds":
             raise errors.NotSupportedYet("what a file of R holds cannot be told without loading it")
         case _:

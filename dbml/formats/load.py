@@ -10,7 +10,7 @@ import pickle
 from typing import Any
 
 from dbml import errors
-from dbml.formats import safe
+from dbml.formats import onnx, safe
 from dbml.formats.policy import Policy
 from dbml.formats.trees import check_trees
 from dbml.formats.verdicts import HARMLESS, verdict_of
@@ -22,6 +22,8 @@ def load(content: bytes, format: str, policy: Policy, name: str | None = None) -
         model = safe.load(content, policy, name)
         check_trees(model)
         return model
+    if format == "onnx":
+        return onnx.session(content)
     if format != "pickle":
         raise errors.ModelLoadError(f"a model of format {format} cannot be loaded in Python", hint="load it in R: run$load_model")
     if policy.types is None:

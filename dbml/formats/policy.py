@@ -56,7 +56,7 @@ class Policy:
             if module is None or name is None:
                 if format == "pickle" and self.types is not None and verdict in (UNTOLD, DANGEROUS):
                     found.append(one["note"])
-            elif format == "safe":
+            elif format in ("safe", "onnx"):
                 if verdict != TRUSTED and not (self.lists(module, name) or self.covers(module)):
                     found.append(f"{module}.{name}")
             elif self.types is not None and not self.allows(module, name):

@@ -128,7 +128,7 @@ class ScoreCall:
         digest, role = request["digest"], request["user"]
         policy = self._loading["policy"]
         try:
-            if policy is not None and (policy["types"] is not None or self._loading["format"] == "safe"):
+            if policy is not None and (policy["types"] is not None or self._loading["format"] in ("safe", "onnx")):
                 await self._admission.admit(request["model"], digest, self._loading["format"], policy, spool, role)
             match request["form"]:
                 case "row" | "record" as form:
@@ -145,8 +145,8 @@ class ScoreCall:
                     return [
                         ("signature", json.dumps({"sent": sent, "type": about["prediction"]["type"]}, ensure_ascii=False), None)
                     ]
-                case "compile":
-                    return [await self._compile(spool)]
+                case "compile" | "convert" as form:
+                    return [await self._compile(spool, form)]
                 case form:
                     raise unknown(str(form))
         except ModelNeeded:
@@ -155,14 +155,14 @@ class ScoreCall:
             if spool is not None:
                 spool.close()
 
-    async def _compile(self, spool: IO[bytes] | None) -> Row:
-        """Have the model compiled; a scorer that takes too long over it is stopped.
+    async def _compile(self, spool: IO[bytes] | None, form: str) -> Row:
+        """Have the model compiled to SQL, or converted to ONNX; a scorer that takes too long over it is stopped.
 
         Raises: errors.LimitExceeded; ModelNeeded.
         """
         request = self._request
         limit_s = min(float(request["time_limit_s"]), LONGEST_COMPILE_S)
-        head = {"tag": "compile", "digest": request["digest"], "signature": request.get("signature"), "time_limit_s": limit_s,
+        head = {"tag": form, "digest": request["digest"], "signature": request.get("signature"), "time_limit_s": limit_s,
                 **self._loading}  # fmt: skip
         try:
             async with asyncio.timeout(limit_s + GRACE_S):
@@ -171,7 +171,7 @@ class ScoreCall:
             raise errors.LimitExceeded(
                 f"the model takes longer to compile than {limit_s:g} s", detail={"limit": "time_limit_s", "value": limit_s}
             ) from None
-        return ("compiled", json.dumps(answer, ensure_ascii=False), body)
+        return (str(answer["tag"]), json.dumps(answer, ensure_ascii=False), body)
 
     async def handle(self, verb: str, head: dict[str, Any], body: bytes) -> list[Row]:
         """Score one chunk."""

@@ -7,6 +7,7 @@ then the model's answers, an array literal an output.  Newlines in a function's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,12 @@ def compiled_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
     """Compile a model, or say why not: that is an answer, not an error."""
     signature = head.get("signature") or {}
     features = [str(feature["name"]) for feature in signature.get("features") or []] or None
-    told = {"tag": "compiled", "dbml_version": dbml.__version__, "packages": scoring_packages()}
+    told = {
+        "tag": "compiled",
+        "dbml_version": dbml.__version__,
+        "packages": scoring_packages(),
+        "may_convert": _may_convert(engine),
+    }
     try:
         made = compile_model(engine, float(head["time_limit_s"]), features)
     except errors.NotCompiled as refusal:
@@ -42,6 +48,12 @@ def compiled_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
         "plain": made.probes.plain, "answers": outputs, "tolerance": made.tolerance, "seconds": round(made.seconds, 3),
         "thresholds": made.probes.thresholds, "thresholds_tried": made.probes.tried,
     }, "\n".join(lines).encode()  # fmt: skip
+
+
+def _may_convert(engine: PythonEngine) -> bool:
+    """Tell whether it is worth a try to make an ONNX file of a model, without importing what makes it."""
+    package = type(engine.estimator).__module__.partition(".")[0]
+    return package in ("sklearn", "lightgbm") and all(find_spec(name) is not None for name in ("onnx", "onnxruntime"))
 
 
 def _is_array(found: Sequence[Any]) -> bool:

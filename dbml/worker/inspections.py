@@ -112,7 +112,7 @@ class InspectCall:
                 case "inspect":
                     rows = await self._inspections.contents(digest, format_, spool, request["user"])
                     policy = Policy.of(given)
-                    has_rule = format_ == "safe" or policy.types is not None
+                    has_rule = format_ in ("safe", "onnx") or policy.types is not None
                     told = [row | {"allowed": not policy.misfits(format_, [row]) if has_rule else None} for row in rows]
                     return [("contents", None, json.dumps(told, ensure_ascii=False))]
                 case "admit":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-_SCORING = ("scikit-learn", "numpy", "scipy", "xgboost", "lightgbm")
+_SCORING = ("scikit-learn", "numpy", "scipy", "xgboost", "xgboost-cpu", "lightgbm", "onnxruntime")
 
 
 def scoring_packages() -> dict[str, str]:

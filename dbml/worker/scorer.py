@@ -19,10 +19,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from dbml import columns, errors
+from dbml.engines.contract import Engine
+from dbml.engines.onnx import OnnxEngine, PairedEngine
 from dbml.engines.python import PythonEngine, type_of_kind, value_kind
+from dbml.formats import PAIRED, onnx, unpair
 from dbml.formats.load import load
 from dbml.formats.policy import Policy
 from dbml.worker.compiling import compiled_answer
+from dbml.worker.converting import converted_answer
 from dbml.worker.frames import Frame, pack, read_frame
 from dbml.worker.sandbox import Limits, use_reserve
 from dbml.worker.script import sendable
@@ -39,7 +43,7 @@ class Scorer:
     def __init__(self, sock: socket.socket, limits: Limits) -> None:
         self._sock = sock
         self._limits = limits
-        self._models: OrderedDict[tuple[str, str], tuple[PythonEngine, int]] = OrderedDict()
+        self._models: OrderedDict[tuple[str, str], tuple[Engine, int]] = OrderedDict()
         self._held_bytes = 0
 
     def run(self) -> None:
@@ -85,8 +89,10 @@ class Scorer:
                 return _score_record(engine, head, body)
             case "describe":
                 return about(engine), b""
-            case "compile":
-                return compiled_answer(engine, head)
+            case "compile" | "convert" as tag:
+                if not isinstance(engine, PythonEngine):
+                    raise errors.NotCompiled("there is no estimator behind an ONNX file")
+                return compiled_answer(engine, head) if tag == "compile" else converted_answer(engine, head)
             case tag:
                 raise errors.ProtocolMismatch(f"a scorer does not know {tag!r}")
 
@@ -103,7 +109,7 @@ class Scorer:
         if hashlib.sha256(content).hexdigest() != digest:
             raise errors.ModelLoadError("the model's bytes do not match their digest", detail={"digest": digest})
         try:
-            estimator = load(content, format, policy)
+            engine = _engine(content, format, policy)
         except (MemoryError, errors.ModelError):
             raise
         except BaseException as error:  # a pickle may raise anything
@@ -113,14 +119,11 @@ class Scorer:
                 hint="it must be made with the packages of the environment that it was registered under; "
                 "dbml.inspect_model(model) says what is in it",
             ) from None
-        if not callable(getattr(estimator, "predict", None)):
-            raise errors.ModelLoadError(f"the model is a {type(estimator).__name__}, which has no predict")
-        engine = PythonEngine(estimator)
         told = about(engine)
         self._keep((digest, format), engine, len(content))
         return told
 
-    def _keep(self, key: tuple[str, str], engine: PythonEngine, size: int) -> None:
+    def _keep(self, key: tuple[str, str], engine: Engine, size: int) -> None:
         _, former = self._models.pop(key, (None, 0))
         self._models[key] = (engine, size)
         self._held_bytes += size - former
@@ -142,7 +145,22 @@ def serve(sock: socket.socket, limits: Limits) -> None:
         return
 
 
-def about(engine: PythonEngine) -> dict[str, Any]:
+def _engine(content: bytes, format: str, policy: Policy) -> Engine:  # noqa: A002 - the column's name
+    """Make the engine of a model's bytes: of an ONNX file, of an estimator, or of an estimator and its ONNX form."""
+    if format == "onnx":
+        return OnnxEngine(onnx.session(content))
+    if format.startswith(PAIRED):
+        behind, graph = unpair(content)
+        python = _engine(behind, format.removeprefix(PAIRED), policy)
+        assert isinstance(python, PythonEngine)
+        return PairedEngine(python, OnnxEngine(onnx.session(graph)))
+    estimator = load(content, format, policy)
+    if not callable(getattr(estimator, "predict", None)):
+        raise errors.ModelLoadError(f"the model is a {type(estimator).__name__}, which has no predict")
+    return PythonEngine(estimator)
+
+
+def about(engine: Engine) -> dict[str, Any]:
     """Return what the router is told of a loaded model."""
     return {
         "tag": "loaded", "features": engine.features, "n_features": engine.n_features, "has_proba": engine.has_proba,
@@ -181,14 +199,14 @@ def read_float_array(content: bytes) -> npt.NDArray[np.float64]:
 _ELEMENT = np.dtype([("size", ">i4"), ("value", ">f8")])
 
 
-def _score_row(engine: PythonEngine, head: Mapping[str, Any], body: bytes) -> Frame:
+def _score_row(engine: Engine, head: Mapping[str, Any], body: bytes) -> Frame:
     features = read_float_array(bytes.fromhex(body.decode("ascii")))
     scores = engine.score(head["method"], features.reshape(1, -1))
     kind = value_kind(scores)
     return {"tag": "scores", "n": 1, "type": type_of_kind(kind)}, _text(scores[0]).encode()
 
 
-def _score_record(engine: PythonEngine, head: Mapping[str, Any], body: bytes) -> Frame:
+def _score_record(engine: Engine, head: Mapping[str, Any], body: bytes) -> Frame:
     record = json.loads(body)
     signature = head.get("signature") or {}
     names = engine.features or [feature["name"] for feature in signature.get("features") or []] or list(record)
@@ -211,7 +229,7 @@ def _score_record(engine: PythonEngine, head: Mapping[str, Any], body: bytes) ->
     return {"tag": "scores", "n": 1, "type": type_of_kind(value_kind(scores))}, text.encode()
 
 
-def _score(engine: PythonEngine, head: Mapping[str, Any], body: bytes) -> Frame:
+def _score(engine: Engine, head: Mapping[str, Any], body: bytes) -> Frame:
     if head["n"] == 0:  # which scikit-learn refuses
         return {"tag": "scores", "n": 0}, b"{}"
     scores = engine.score(head["method"], _rows(engine, head, body))
@@ -226,7 +244,7 @@ def _score(engine: PythonEngine, head: Mapping[str, Any], body: bytes) -> Frame:
     return answer, chunk.literals[0]
 
 
-def _rows(engine: PythonEngine, head: Mapping[str, Any], body: bytes) -> Any:
+def _rows(engine: Engine, head: Mapping[str, Any], body: bytes) -> Any:
     """Return a chunk's rows as the engine takes them."""
     sent = [columns.Column(column["name"], column["type"], column["kind"]) for column in head["columns"]]
     exact = {"float8"} if engine.needs_names else _NUMERIC  # by name, a step may tell an integer from a float

@@ -60,7 +60,7 @@ begin
     if policy is not null then
         perform dbml_channel._check_format(model, format, policy);
     end if;
-    if policy -> 'types' <> 'null' or format = 'safe' then
+    if policy -> 'types' <> 'null' or format in ('safe', 'onnx') then
         perform dbml_channel.nest(1);   -- a call of the same session may be open
         perform dbml_channel._ask_contents('admit', model, digest, format, policy);
         perform dbml_channel.nest(-1);
@@ -68,4 +68,4 @@ begin
 end
 $$;
 comment on function dbml_channel._admit_model(text, bytea, text, jsonb) is
-    'Refuse a model that its workspace''s policy does not allow, and a safe file with types that are not trusted.';
+    'Refuse a model that its workspace''s policy does not allow, and a safe or ONNX file with what is not trusted.';

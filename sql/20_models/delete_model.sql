@@ -27,6 +27,7 @@ begin
             using errcode = 'ML009', hint = 'SELECT dbml.delete_service(''...'') first';
     end if;
     select coalesce(array_agg(distinct f.digest), '{}') into its_files from dbml._model_files f where f.model_id = gone.model_id;
+    its_files := its_files || array(select c.pair from dbml._certificates c where c.model_id = gone.model_id and c.pair is not null);
     delete from dbml._models m where m.model_id = gone.model_id;
     if not exists (select from dbml._models m where (m.workspace_id, m.name) = (gone.workspace_id, gone.name)) then
         -- Whoever takes the name next grants for himself.

@@ -127,7 +127,7 @@ begin
         raise exception 'signature, tags and properties must be JSON objects' using errcode = 'ML009';
     end if;
     return dbml._add_model((dbml_channel.find_workspace(workspace, 'use')).id, name, dbml._store_blob(model), jsonb_build_object(
-        'format', case when substring(model for 4) = '\x504b0304' then 'safe' else 'pickle' end, 'framework', framework, 'framework_version', framework_version, 'signature', signature, 'description', description,
+        'format', case when substring(model for 4) = '\x504b0304' then 'safe' when get_byte(model, 0) = 8 then 'onnx' else 'pickle' end, 'framework', framework, 'framework_version', framework_version, 'signature', signature, 'description', description,
         'tags', tags, 'properties', properties, 'alias', alias, 'run_id', run_id,
         'environment_id', dbml_channel.find_environment(environment, workspace) ->> 'id'));
 end
@@ -139,6 +139,6 @@ The model belongs to the transaction: rolled back, it is gone. signature is {"fe
 where the estimator itself does not know its features'' names. alias moves an alias to the new version.
 run_id is one of your own runs, or of a workspace in which you are contributor. environment is where it was trained, and where it will
 be scored. A skops file is told by how it begins, and is never
-unpickled: its format is safe.
-Errors: ML009 a bad name or no bytes; ML022 a zip that is no skops file; ML026 a type or a format that is not allowed; ML036 no such environment; ML050 no such workspace; ML052 no such run.
+unpickled: its format is safe. So is an ONNX file, of format onnx, which ONNX Runtime scores.
+Errors: ML009 a bad name or no bytes; ML022 a zip that is no skops file, or no ONNX file; ML026 a type or a format that is not allowed; ML036 no such environment; ML050 no such workspace; ML052 no such run.
 Example: SELECT dbml.register_model(''diabetes-copy'', dbml.model_bytes(''demo-diabetes''), tags => ''{"copy": true}'');';

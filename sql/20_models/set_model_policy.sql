@@ -17,8 +17,8 @@ begin
     elsif cardinality(allowed_types) > 1000 then
         raise exception 'a policy can list 1000 types at most, got %', cardinality(allowed_types) using errcode = 'ML009',
             hint = 'package.* allows whatever a package defines';
-    elsif formats = '{}' or exists (select from unnest(formats) f where f is null or f not in ('pickle', 'safe', 'rds')) then
-        raise exception 'formats must be of pickle, safe and rds, got %', formats using errcode = 'ML009';
+    elsif formats = '{}' or exists (select from unnest(formats) f where f is null or f not in ('pickle', 'safe', 'onnx', 'rds')) then
+        raise exception 'formats must be of pickle, safe, onnx and rds, got %', formats using errcode = 'ML009';
     end if;
     update dbml._workspaces w set model_formats = formats, model_types = allowed_types
     where w.workspace_id = home;
@@ -30,7 +30,7 @@ $$;
 comment on function dbml.set_model_policy(text, text[], text[]) is
 'Say which models a workspace takes; registration and loading refuse the others, those that were registered before too.
 
-formats: of pickle, safe (a skops file) and rds (R''s); NULL is all. allowed_types: what a model may hold beside what is
+formats: of pickle, safe (a skops file), onnx and rds (R''s); NULL is all. allowed_types: what a model may hold beside what is
 harmless by itself (plain values, numpy''s arrays, scikit-learn''s own estimators): full names, package.module.Class, or
 package.* for what a package defines; NULL lets a pickle import anything, and a safe file nothing more. It is found from
 the bytes, without loading them. Both NULL: no policy. Safe files are scored by Python until

@@ -147,24 +147,25 @@ set search_path = pg_catalog, pg_temp
 -- Definer: writes a private table.
 as $$
 begin
-    delete from dbml._certificates c where (c.model_id, c.engine) = (_keep_certificate.model_id, 'sql')
+    delete from dbml._certificates c where (c.model_id, c.engine) = (_keep_certificate.model_id, coalesce(about ->> 'engine', 'sql'))
         and not coalesce(about ? 'made', false);   -- with the functions of a former one
     insert into dbml._certificates as c (model_id, engine, status, reason, functions, refused, features, kinds, prediction_type, rows_compared,
         rows_left, thresholds, thresholds_tried, max_absolute_error, max_relative_error, tolerance, server_version, dbml_version,
-        packages, seconds)
-    values (_keep_certificate.model_id, 'sql', _keep_certificate.status, _keep_certificate.reason, coalesce(about -> 'made', '{}'), coalesce(about -> 'refusals', '{}'),
+        packages, seconds, pair, maker)
+    values (_keep_certificate.model_id, coalesce(about ->> 'engine', 'sql'), _keep_certificate.status, _keep_certificate.reason, coalesce(about -> 'made', '{}'), coalesce(about -> 'refusals', '{}'),
         case when jsonb_typeof(about -> 'features') = 'array' then array(select f.value from jsonb_array_elements_text(about -> 'features') with ordinality f(value, o) order by o) end,
         case when jsonb_typeof(about -> 'kinds') = 'array' then array(select k.value from jsonb_array_elements_text(about -> 'kinds') with ordinality k(value, o) order by o) end,
         about ->> 'type', (about ->> 'compared')::bigint, (about ->> 'left')::bigint, (about ->> 'thresholds')::bigint,
         (about ->> 'thresholds_tried')::bigint, (about ->> 'absolute')::double precision, (about ->> 'relative')::double precision,
         (about ->> 'tolerance')::double precision, current_setting('server_version_num')::integer, about ->> 'dbml_version',
-        coalesce(about -> 'packages', '{}'), (about ->> 'seconds')::double precision)
+        coalesce(about -> 'packages', '{}'), (about ->> 'seconds')::double precision, decode(about ->> 'pair', 'hex'), about ->> 'maker')
     on conflict on constraint _certificates_pkey do update set
         status = excluded.status, reason = excluded.reason, functions = excluded.functions, refused = excluded.refused, features = excluded.features,
         kinds = excluded.kinds, prediction_type = excluded.prediction_type, rows_compared = excluded.rows_compared, rows_left = excluded.rows_left,
         thresholds = excluded.thresholds, thresholds_tried = excluded.thresholds_tried, max_absolute_error = excluded.max_absolute_error,
         max_relative_error = excluded.max_relative_error, tolerance = excluded.tolerance, server_version = excluded.server_version,
-        dbml_version = excluded.dbml_version, packages = excluded.packages, seconds = excluded.seconds, certified_at = excluded.certified_at;
+        dbml_version = excluded.dbml_version, packages = excluded.packages, seconds = excluded.seconds, certified_at = excluded.certified_at,
+        pair = excluded.pair, maker = excluded.maker;
 end
 $$;
 comment on function dbml_channel._keep_certificate(bigint, text, text, jsonb) is 'Keep what was proven of a model''s compiled form, or why there is none.';

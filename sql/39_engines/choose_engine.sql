@@ -9,25 +9,33 @@ comment on function dbml_channel._is_bound(dbml._workspaces, text) is
 
 create or replace function dbml_channel._choose_engine(
     model_id bigint, model text, engine text, method text, form text,
-    out chosen text, out why text, out name text, out features text[], out kinds text[], out type text)
+    out chosen text, out why text, out name text, out features text[], out kinds text[], out type text, out pair bytea)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: reads private tables; called by definers that have found the model for the caller.
 as $$
 declare
     c record;
+    o dbml._certificates;
     wanted text;
 begin
     if engine is not null and engine not in ('python', 'sql', 'onnx') then
         raise exception 'engine must be ''python'', ''sql'' or ''onnx'', got %', quote_literal(engine) using errcode = 'ML009';
     end if;
-    select m.engine as setting, dbml_channel._is_bound(w, m.format) as bound, s.* into c
+    select m.engine as setting, m.format, dbml_channel._is_bound(w, m.format) as bound, s.* into c
     from dbml._models m join dbml._workspaces w using (workspace_id) left join dbml._certificates s on s.model_id = m.model_id and s.engine = 'sql'
     where m.model_id = _choose_engine.model_id;
     wanted := coalesce(_choose_engine.engine, c.setting);
     chosen := 'python';
-    if wanted = 'onnx' then
-        why := 'no model has an ONNX form yet';
+    if c.format = 'onnx' then
+        chosen := 'onnx';
+        why := 'it is an ONNX file';
+        if _choose_engine.engine <> 'onnx' then
+            raise exception 'model "%" cannot be scored by engine %: %', model, _choose_engine.engine, why using errcode = 'ML027',
+                detail = jsonb_build_object('model', model, 'engine', _choose_engine.engine, 'why', why),
+                hint = format('SELECT * FROM dbml.explain_predict(%L)', model);
+        end if;
+        return;
     elsif c.bound then
         why := 'the workspace''s policy is asked at every load';
     elsif c.status is null then
@@ -41,8 +49,17 @@ begin
     else
         name := c.functions -> method ->> form;
         features := c.features; kinds := c.kinds; type := c.prediction_type;
-        if wanted is distinct from 'python' then
+        if coalesce(wanted, 'sql') = 'sql' then
             chosen := 'sql';
+        end if;
+    end if;
+    if chosen = 'python' and coalesce(wanted, 'onnx') = 'onnx' then
+        select s.* into o from dbml._certificates s where (s.model_id, s.engine) = (_choose_engine.model_id, 'onnx');
+        if o.status = 'certified' and not c.bound and (wanted is not null or not o.refused ? form) then
+            chosen := 'onnx'; pair := o.pair; type := o.prediction_type;
+        elsif wanted is not null then
+            why := case when c.bound then 'the workspace''s policy is asked at every load'
+                   else coalesce(o.reason, 'it was never converted: dbml.compile_model(model, engine => ''onnx'')') end;
         end if;
     end if;
     if wanted in ('sql', 'onnx') and chosen = 'python' then
@@ -53,7 +70,22 @@ begin
 end
 $$;
 comment on function dbml_channel._choose_engine(bigint, text, text, text, text) is
-    'The engine of a call: the one that is asked for, by argument or setting, else sql where it is certified, else python.';
+    'The engine of a call: the one that is asked for, by argument or setting, else sql where it is certified, else onnx, else python.';
+
+create or replace function dbml_channel._onnx_form(model_id bigint, engine text, form text)
+returns bytea
+language sql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: reads private tables; called by definers that have found the model for the caller.
+begin atomic
+    select c.pair
+    from dbml._certificates c join dbml._models m using (model_id) join dbml._workspaces w using (workspace_id)
+    where (c.model_id, c.engine, c.status) = (_onnx_form.model_id, 'onnx', 'certified') and not dbml_channel._is_bound(w, m.format)
+      and case coalesce(_onnx_form.engine, m.engine) when 'onnx' then true when 'python' then false when 'sql' then false
+          else not c.refused ? form end;
+end;
+comment on function dbml_channel._onnx_form(bigint, text, text) is
+    'The digest of a model with its ONNX form, where that scores the rows that SQL does not; else NULL.';
 
 create or replace function dbml_channel.score_array(
     model text, features double precision[], method text, engine text, out number double precision, out numbers double precision[])
@@ -122,7 +154,7 @@ declare
 begin
     lent := dbml_channel.find_model(model, null, 'predict');
     e := dbml_channel._choose_engine(lent.model_id, model, engine, 'predict', 'set');
-    if e.chosen = 'python' then
+    if e.chosen <> 'sql' then
         return null;
     end if;
     names := coalesce(e.features, array(select k.key from jsonb_each(features) with ordinality k(key, value, o) order by k.o));
@@ -168,10 +200,12 @@ comment on function dbml_channel.score_record(text, jsonb, text) is
     'Score one record by a compiled model: NULL where there is none, or where the model itself must answer.';
 
 create or replace function dbml_channel.score_call(
-    model text, engine text, names text[], types text[], kinds text[], out expression text, out type text)
+    model text, engine text, names text[], types text[], kinds text[],
+    out expression text, out type text, out version text, out ask text)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: as score_array.  The expression is over columns c1, c2 and so on, and runs as the caller, who must be able to execute it.
+-- version: what the model's name means now, for the whole of the call.  ask: the row's answer by the model itself, as text.
 as $$
 declare
     lent record;
@@ -181,13 +215,15 @@ declare
     places integer[];
 begin
     lent := dbml_channel.find_model(model, null, 'predict');
+    version := lent.name || ':' || lent.version;
     begin
         e := dbml_channel._choose_engine(lent.model_id, model, engine, 'predict', 'set');
     exception when sqlstate 'ML027' then
         e := dbml_channel._choose_engine(lent.model_id, model, engine, 'predict', 'row');   -- asked for by name, it may be slow
         is_array := true;
     end;
-    if e.chosen = 'python' then
+    if e.chosen <> 'sql' then
+        type := case e.chosen when 'onnx' then e.type end;
         return;
     end if;
     features := coalesce(e.features, names);
@@ -217,54 +253,67 @@ begin
     select string_agg(case u.kind when 'text' then format('c%s::text', place)
                            else format(case when score_call.types[place] = 'double precision' then 'c%s' else 'c%s::float8' end, place) end, ', ' order by o)
     into expression from unnest(places, e.kinds) with ordinality u(place, kind, o);
+    ask := format('dbml_channel.ask_model(%L, (select to_json(r)::text from (select %s) r))', version,
+        (select string_agg(format('scored.c%s as %I', place, f), ', ' order by o) from unnest(places, features) with ordinality u(place, f, o)));
     expression := format(case when is_array then 'dbml_models.%I(array[%s]::float8[])' else 'dbml_models.%I(%s)' end, e.name, expression);
 end
 $$;
 comment on function dbml_channel.score_call(text, text, text[], text[], text[]) is
     'The call of a compiled model over a query''s columns: NULL where another engine must score them.';
 
-create or replace function dbml_channel.ask_python(row_ anyelement)
-returns double precision
-language plpgsql stable parallel safe security invoker
-as $$
-begin
-    raise exception 'a row is for the model itself' using errcode = 'MLX01';
-end
-$$;
-comment on function dbml_channel.ask_python(anyelement) is 'End a set that SQL scores: a row of it is for the model itself, which then scores them all.';
-
-create or replace function dbml_channel.scored_value(type text, prediction text)
+create or replace function dbml_channel.scored_value(type text, prediction text, ask text)
 returns text
 language sql immutable parallel safe security invoker
 begin atomic
-    select format('(case when %s then scored.prediction else dbml_channel.ask_python(0)%s end)%s',
+    select format('(case when %s then scored.prediction else %s::%s end)%s',
         case when type = 'double precision' then 'scored.prediction > ''-Infinity'' and scored.prediction < ''Infinity'''
              else 'scored.prediction is not null' end,
-        case type when 'double precision' then '' when 'bigint' then '::bigint' else '::text::' || type end,
-        case when prediction = type then '' else '::' || prediction end);
+        ask, type, case when prediction = type then '' else '::' || prediction end);
 end;
-comment on function dbml_channel.scored_value(text, text) is 'The prediction of a row that SQL scores, in the type that is wanted.';
+comment on function dbml_channel.scored_value(text, text, text) is
+    'The prediction of a row that SQL scores, by the model itself where it must, in the type that is wanted.';
 
 create or replace function dbml_channel.scored_rows(query text, expression text, types text[], given text)
 returns text
 language sql immutable parallel safe security invoker
 begin atomic
-    -- given: what is made of the columns c1, c2 and so on, and prediction of scored.  The fences (offset 0) keep the planner from
+    -- given: what is made of the columns c1, c2 and so on, and prediction of scored.  The fences (offset '0', a constant
+    -- already as it is parsed: of 0 the planner thinks that it might limit, and lets no worker compute it) keep the planner from
     -- computing a column, or the prediction, as often as it is named.
-    select format(E'select %s from (select q.*, %s as prediction from (select * from (%s\n) q(%s) offset 0) q offset 0) scored',
+    select format(E'select %s from (select q.*, %s as prediction from (select * from (%s\n) q(%s) offset ''0'') q offset ''0'') scored',
         given, expression, dbml_channel.plain(query), string_agg('c' || i, ', ' order by i))
     from generate_series(1, cardinality(types)) i;
 end;
 comment on function dbml_channel.scored_rows(text, text, text[], text) is 'The query that scores a query''s rows by a compiled model.';
 
-create or replace function dbml_channel.run_scored(query text)
+create or replace function dbml_channel.scoring_alone(alone boolean)
+returns text
+language plpgsql volatile parallel unsafe security invoker
+as $$
+declare
+    former constant text := current_setting('max_parallel_workers_per_gather');
+begin
+    perform set_config('dbml.asked', '', true);
+    if alone then
+        perform set_config('max_parallel_workers_per_gather', '0', true);
+    end if;
+    return former;
+end
+$$;
+comment on function dbml_channel.scoring_alone(boolean) is
+    'Begin to count the rows that are for the model itself, without parallel workers where it must be; returns what was set.';
+
+create or replace function dbml_channel.run_scored(query text, alone boolean)
 returns setof record
 language plpgsql volatile parallel unsafe security invoker
 set jit = off
 -- Compiling the expressions of large models takes longer than they run (docs/decisions/0011).
 as $$
+declare
+    former constant text := dbml_channel.scoring_alone(alone);
 begin
     return query execute query;
+    perform set_config('max_parallel_workers_per_gather', former, true);
 end
 $$;
-comment on function dbml_channel.run_scored(text) is 'Run a query that scores by a compiled model: all its rows, or an error and none.';
+comment on function dbml_channel.run_scored(text, boolean) is 'Run a query that scores by a compiled model: all its rows, or an error and none.';

@@ -42,18 +42,85 @@ begin
     perform dbml_channel.nest(-1);
     if answer.tag = 'need_environment' then
         perform dbml_channel._keep_certificate(wanted_id, 'refused', 'its environment is not built yet', '{}');
+        return;
     elsif answer.tag is distinct from 'compiled' then
         perform dbml_channel._keep_certificate(wanted_id, 'refused', 'no scorer keeps it long enough', '{}');
+        return;
     elsif answer.head::jsonb ? 'refused' then
         perform dbml_channel._keep_certificate(wanted_id, 'refused', answer.head::jsonb ->> 'refused', answer.head::jsonb);
     else
         perform dbml_channel._certify(wanted_id, answer.head::jsonb, string_to_array(answer.body_, E'\n'));
         perform dbml_channel._share_compiled(wanted_id);
     end if;
+    if (answer.head::jsonb ->> 'may_convert')::boolean and exists (
+        select from dbml._certificates c where (c.model_id, c.engine) = (wanted_id, 'sql') and (c.status <> 'certified' or c.refused ? 'set')) then
+        perform dbml_channel._convert(wanted_id, time_limit_s);
+    end if;
 end
 $$;
 comment on function dbml_channel._compile(bigint, double precision) is
     'Have the worker compile a model, and keep its functions with a certificate, or why there are none.';
+
+create or replace function dbml_channel._convert(wanted_id bigint, time_limit_s double precision)
+returns void
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: as _compile.
+as $$
+declare
+    m record;
+    answer record;
+    about jsonb;
+    own bytea;
+    former bytea;
+    state text; said text;
+begin
+    select v.digest, v.name, v.signature, v.format, c.pair,
+           case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then   -- as find_model
+               jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy,
+           case when e.environment_id is not null then
+               jsonb_build_object('id', e.environment_id, 'name', e.name, 'version', e.version, 'python_version', e.python_version,
+                                  'lock_sha256', e.lock_sha256) end as environment
+    into m
+    from dbml._models v join dbml._workspaces w using (workspace_id)
+    left join dbml._environments e on e.environment_id = v.environment_id
+    left join dbml._certificates c on (c.model_id, c.engine) = (v.model_id, 'onnx')
+    where v.model_id = wanted_id;
+    if m.policy is not null then
+        perform dbml_channel._check_format(m.name, m.format, m.policy);
+    end if;
+    perform dbml_channel.nest(1);   -- a script's call may be open
+    begin
+        for attempt in 1 .. 3 loop
+            select o.tag, o.head, o.body_ into answer from dbml_channel._open_call(jsonb_build_object('kind', 'score', 'form', 'convert',
+                'method', 'predict', 'model', m.name, 'digest', encode(m.digest, 'hex'), 'environment', m.environment,
+                'signature', m.signature, 'format', m.format, 'policy', m.policy, 'time_limit_s', time_limit_s)) o;
+            exit when answer.tag <> 'need';
+            perform dbml_channel._send_model(m.digest);
+        end loop;
+    exception when query_canceled or others then
+        get stacked diagnostics state = returned_sqlstate, said = message_text;
+        perform dbml_channel.abandon(state, said);
+        raise;
+    end;
+    perform dbml_channel.nest(-1);
+    about := jsonb_build_object('engine', 'onnx');
+    if answer.tag is distinct from 'converted' then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', 'no scorer keeps it long enough', about);
+    elsif answer.head::jsonb ? 'refused' then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', answer.head::jsonb ->> 'refused', answer.head::jsonb || about);
+    else
+        select string_agg(dbml._read_chunk(c), ''::bytea order by bc.ordinal) into own
+        from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = m.digest;
+        about := about || jsonb_build_object('pair',
+            encode(dbml._store_blob(own || decode(answer.body_, 'hex') || int8send(octet_length(own)::bigint)), 'hex'));
+        perform dbml_channel._keep_certificate(wanted_id, 'certified', null, answer.head::jsonb || about);
+    end if;
+    perform dbml._free_blob(m.pair) where m.pair is not null and m.pair is distinct from decode(about ->> 'pair', 'hex');
+end
+$$;
+comment on function dbml_channel._convert(bigint, double precision) is
+    'Have the worker convert a model to ONNX, and keep that beside the model with its certificate, or why there is none.';
 
 create or replace function dbml_channel._compile_quietly(wanted_id bigint)
 returns void
@@ -140,7 +207,8 @@ create or replace trigger functions_follow after insert or update or delete on d
 create or replace trigger functions_follow after insert or update or delete on dbml._model_grants
     for each row execute function dbml_channel._share_again();
 
-create or replace function dbml.compile_model(model text, time_limit interval default '1 minute', workspace text default null)
+create or replace function dbml.compile_model(
+    model text, time_limit interval default '1 minute', workspace text default null, engine text default null)
 returns text
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
@@ -148,28 +216,44 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     lent constant record := dbml_channel.find_model(model, workspace, 'write');
+    wanted constant text := coalesce(compile_model.engine, 'sql');
+    limit_s constant double precision := extract(epoch from time_limit)::double precision;
     c record;
 begin
-    if time_limit is null or time_limit <= interval '0' then
+    if wanted not in ('sql', 'onnx') then
+        raise exception 'engine must be ''sql'' or ''onnx'', got %', quote_literal(wanted) using errcode = 'ML009';
+    elsif time_limit is null or time_limit <= interval '0' then
         raise exception 'time_limit > 0 must hold, got %', coalesce(time_limit::text, 'NULL') using errcode = 'ML009';
+    elsif lent.format not in ('pickle', 'safe') then
+        raise exception 'model "%" is not compiled: it is of format %', model, lent.format using errcode = 'ML027',
+            detail = jsonb_build_object('model', model, 'engine', wanted, 'why', 'it is of format ' || lent.format),
+            hint = format('SELECT * FROM dbml.explain_predict(%L)', model);
     elsif lent.environment is not null then
         perform dbml_channel._build_environment((lent.environment ->> 'id')::bigint);
     end if;
-    perform dbml_channel._compile(lent.model_id, extract(epoch from time_limit)::double precision);
-    select * into c from dbml._certificates s where s.model_id = lent.model_id and s.engine = 'sql';
-    if c.status <> 'certified' then
-        raise exception 'model "%" is not compiled: %', model, c.reason using errcode = 'ML027',
-            detail = jsonb_build_object('model', model, 'engine', 'sql', 'why', c.reason),
-            hint = format('SELECT * FROM dbml.explain_predict(%L)', model);
+    if wanted = 'onnx' then
+        perform dbml_channel._convert(lent.model_id, limit_s);
+    else
+        perform dbml_channel._compile(lent.model_id, limit_s);
     end if;
-    return 'sql';
+    for c in select s.* from dbml._certificates s where s.model_id = lent.model_id and s.engine in (wanted, coalesce(compile_model.engine, 'onnx'))
+             order by s.engine = wanted desc loop
+        if c.status = 'certified' then
+            return c.engine;
+        end if;
+    end loop;
+    select s.* into c from dbml._certificates s where (s.model_id, s.engine) = (lent.model_id, wanted);
+    raise exception 'model "%" is not compiled: %', model, c.reason using errcode = 'ML027',
+        detail = jsonb_build_object('model', model, 'engine', wanted, 'why', c.reason),
+        hint = format('SELECT * FROM dbml.explain_predict(%L)', model);
 end
 $$;
-comment on function dbml.compile_model(text, interval, text) is
-'Compile a model to SQL, prove it equal to the model itself, and keep the certificate; returns the engine that it gained, sql.
+comment on function dbml.compile_model(text, interval, text, text) is
+'Compile a model, prove it equal to the model itself, and keep the certificate; returns the engine that it gained.
 
-Registration does so by itself (unless SET dbml.compile = ''off''); call this where no worker ran then, or after an
-upgrade has made the certificate stale. The functions belong to the transaction, and are dropped with the version.
-Errors: ML020 no such model; 42501 no right to write it; ML027 the step that cannot be compiled, or the row that differed;
-ML005 it takes longer than time_limit.
+engine: sql, or onnx, which needs the packages onnx and onnxruntime where the model is scored; by default sql, and onnx too
+where sql does not serve all calls. Registration does so by itself (unless SET dbml.compile = ''off''); call this where no
+worker ran then, or after an upgrade has made the certificate stale. What is made belongs to the transaction, and goes with the version.
+Errors: ML020 no such model; 42501 no right to write it; ML009 no such engine; ML027 the step that cannot be compiled, or the
+row that differed; ML005 it takes longer than time_limit.
 Example: SELECT dbml.compile_model(''demo-diabetes'');';

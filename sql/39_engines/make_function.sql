@@ -7,7 +7,7 @@ begin atomic
     -- the body.  A backslash, a dollar and a double quote are not among them.
     select body ~ ('^(?:[[:space:]()\[\],;=<>*/+.:-]|''(?:[^''\\]|'''')*''|[0-9]+(?![a-z_0-9])'
         || '|\m(?:case|when|then|else|end|and|or|not|is|in|null|true|false|array|declare|begin|if|for|while|loop|return'
-        || '|float8|bigint|int|text|boolean|exp|ln|log10|sqrt|abs|tanh|power|floor|greatest|least|array_length|array_lower'
+        || '|float8|float4|bigint|int|text|boolean|exp|ln|log10|sqrt|abs|tanh|power|floor|greatest|least|array_length|array_lower'
         || '|c[0-9]{1,4}|v[0-9]{1,7}|f|x|n|t)\M)*$');
 end;
 comment on function dbml_channel._is_arithmetic(text) is
@@ -29,8 +29,9 @@ begin
     if exists (select from pg_proc p where p.pronamespace = 'dbml_models'::regnamespace and p.proname = _make_function.name) then
         execute format('drop function dbml_models.%I', name);
     end if;
-    execute format('create function dbml_models.%I(%s) returns %s immutable parallel safe language %s %s', name, arguments, result,
-        kind, case kind when 'sql' then 'return ' || body else 'as ' || quote_literal(body) end);
+    -- The cost, in operators, is what tells the planner that parallel workers are worth their start.
+    execute format('create function dbml_models.%I(%s) returns %s immutable parallel safe cost %s language %s %s', name, arguments, result,
+        greatest(100, octet_length(body) / 250), kind, case kind when 'sql' then 'return ' || body else 'as ' || quote_literal(body) end);
     execute format('revoke all on function dbml_models.%I from public', name);
 end
 $$;

@@ -18,7 +18,7 @@ begin
             return quick;
         end if;
     end if;
-    answer := dbml_channel.score_one(model, null, 'predict', 'row', encode(array_send(features), 'hex'));
+    answer := dbml_channel.score_one(model, null, 'predict', 'row', encode(array_send(features), 'hex'), engine);
     if answer.label_type not in ('double precision', 'real', 'bigint', 'boolean', 'integer') then
         raise exception 'model "%" predicts % values, here "%"', model, answer.label_type, answer.scored using errcode = 'ML023',
             hint = 'dbml.predict_row(model, row) returns them as jsonb; SELECT * FROM dbml.predict(model, query) AS t(..., prediction text) as text';

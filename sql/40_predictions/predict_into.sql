@@ -26,23 +26,30 @@ begin
             using errcode = 'ML005', detail = '{"limit": "columns", "value": 1600}';
     end if;
     compiled := dbml_channel.score_call(model, engine, shape.names, shape.types, shape.kinds);
-    predicted := coalesce(compiled.type, dbml_channel.prediction_type(model, null));
+    predicted := coalesce(compiled.type, dbml_channel.prediction_type(compiled.version, null));
     select string_agg(quote_ident(part), '.') into place from unnest(parse_ident(target)) part;
     if compiled.expression is not null then
         scored := dbml_channel.scored_rows(input_query, compiled.expression, shape.types, format('%s, %s as prediction',
             (select string_agg(format('scored.c%s::%s as %I', i, t, n), ', ' order by i) from unnest(shape.names, shape.types) with ordinality u(n, t, i)),
-            dbml_channel.scored_value(compiled.type, compiled.type)));
+            dbml_channel.scored_value(compiled.type, compiled.type, compiled.ask)));
+        for attempt in 1 .. 2 loop
         begin
             if mode = 'create' or mode = 'replace' and to_regclass(place) is null then
-                return dbml_channel.write_scored(format('create table %s as %s', place, scored));
+                return dbml_channel.write_scored(format('create table %s as %s', place, scored), attempt = 2);
             elsif mode = 'replace' then
                 execute format('truncate %s', place);
             end if;
             return dbml_channel.write_scored(format('insert into %s (%s, prediction) %s', place,
-                (select string_agg(quote_ident(n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)), scored));
-        exception when data_exception or sqlstate 'MLX01' then
-            null;   -- the model scores them, or says what is wrong with them
+                (select string_agg(quote_ident(n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)), scored), attempt = 2);
+        exception
+            when invalid_transaction_state then   -- a row is for the model, in a parallel plan
+                if attempt = 2 then
+                    raise;
+                end if;
+            when data_exception or sqlstate 'MLX01' then
+                exit;   -- the model scores them, or says what is wrong with them
         end;
+        end loop;
     end if;
     if mode = 'create' or (mode = 'replace' and to_regclass(place) is null) then
         execute format('create table %s (%s)', place,
@@ -51,13 +58,13 @@ begin
     elsif mode = 'replace' then
         execute format('truncate %s', place);
     end if;
-    execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, true) as t(written bigint)', 'predict',
+    execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, true, %L) as t(written bigint)', 'predict',
         format('insert into %s (%s, prediction) select %s, prediction::%s from %s', place,
             (select string_agg(quote_ident(n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)),
             (select string_agg('c' || i, ', ' order by i) from generate_series(1, cardinality(shape.names)) i),
-            predicted, dbml_channel.scored_source(shape.types, predicted)))
+            predicted, dbml_channel.scored_source(shape.types, predicted)), engine)
         into written
-        using model, shape.names, shape.types, shape.kinds, input_query,
+        using compiled.version, shape.names, shape.types, shape.kinds, input_query,
               jsonb_build_object('name', 'prediction', 'type', predicted, 'kind', dbml_channel.kind(predicted::regtype));
     return written;
 end
@@ -70,17 +77,19 @@ The query is read, scored and written chunk by chunk, in your transaction.
 Errors: as dbml.predict over a query; 42P07 where the table exists; ML009 for another mode.
 Example: SELECT dbml.predict_into(''demo-iris'', ''SELECT * FROM demo.iris'', ''demo.iris_scored'');';
 
-create or replace function dbml_channel.write_scored(statement text)
+create or replace function dbml_channel.write_scored(statement text, alone boolean)
 returns bigint
 language plpgsql volatile parallel unsafe security invoker
 set jit = off
 as $$
 declare
+    former constant text := dbml_channel.scoring_alone(alone);
     written bigint;
 begin
     execute statement;
     get diagnostics written = row_count;
+    perform set_config('max_parallel_workers_per_gather', former, true);
     return written;
 end
 $$;
-comment on function dbml_channel.write_scored(text) is 'Run a statement that writes what a compiled model scores; returns the number of rows.';
+comment on function dbml_channel.write_scored(text, boolean) is 'Run a statement that writes what a compiled model scores; returns the number of rows.';

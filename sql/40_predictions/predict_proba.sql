@@ -17,13 +17,7 @@ begin
             return quick;
         end if;
     end if;
-    if engine is distinct from 'python' then
-        quick := (dbml_channel.score_array(model, features, 'predict_proba', engine)).numbers;
-        if quick is not null then
-            return quick;
-        end if;
-    end if;
-    return (dbml_channel.score_one(model, null, 'predict_proba', 'row', encode(array_send(features), 'hex'))).scored::double precision[];
+    return (dbml_channel.score_one(model, null, 'predict_proba', 'row', encode(array_send(features), 'hex'), engine)).scored::double precision[];
 end
 $$;
 comment on function dbml.predict_proba(text, double precision[], text) is

@@ -14,7 +14,7 @@ declare
 begin
     shape := dbml_channel.describe(input_query);
     compiled := dbml_channel.score_call(model, engine, shape.names, shape.types, shape.kinds);
-    natural_type := coalesce(compiled.type, dbml_channel.prediction_type(model, null));
+    natural_type := coalesce(compiled.type, dbml_channel.prediction_type(compiled.version, null));
     guess := shape.types || natural_type;
     total := cardinality(guess);
     loop
@@ -46,22 +46,29 @@ begin
     select string_agg(format('%s %s', quote_ident('c' || i), t), ', ' order by i) into columns
     from unnest(guess) with ordinality u(t, i);
     if compiled.expression is not null then
+        for attempt in 1 .. 2 loop
         begin
-            return query execute format('select * from dbml_channel.run_scored($1) as t(%s)', columns) using dbml_channel.scored_rows(
+            return query execute format('select * from dbml_channel.run_scored($1, $2) as t(%s)', columns) using dbml_channel.scored_rows(
                 input_query, compiled.expression, shape.types, format('%s, %s',
                     (select string_agg(format(case when t = guess[i] then 'scored.c%s' else 'scored.c%s::%s' end, i, guess[i]), ', ' order by i)
-                     from unnest(shape.types) with ordinality u(t, i)), dbml_channel.scored_value(compiled.type, guess[total])));
+                     from unnest(shape.types) with ordinality u(t, i)), dbml_channel.scored_value(compiled.type, guess[total], compiled.ask))), attempt = 2;
             return;
-        exception when data_exception or sqlstate 'MLX01' then
-            null;   -- the model scores them, or says what is wrong with them
+        exception
+            when invalid_transaction_state then   -- a row is for the model, in a parallel plan
+                if attempt = 2 then
+                    raise;
+                end if;
+            when data_exception or sqlstate 'MLX01' then
+                exit;   -- the model scores them, or says what is wrong with them
         end;
+        end loop;
     end if;
-    return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false) as t(%s)', 'predict',
+    return query execute format('select * from dbml_channel.score_query($1, null, $2, $3, $4, $5, $6, %L, %L, false, %L) as t(%s)', 'predict',
         format('select %s, %s from %s',
             (select string_agg(case when t = guess[i] then 'c' || i else format('c%s::%s', i, guess[i]) end, ', ' order by i)
              from unnest(shape.types) with ordinality u(t, i)),
-            'prediction::' || guess[total], dbml_channel.scored_source(shape.types, guess[total])), columns)
-        using model, shape.names, shape.types, shape.kinds, input_query,
+            'prediction::' || guess[total], dbml_channel.scored_source(shape.types, guess[total])), engine, columns)
+        using compiled.version, shape.names, shape.types, shape.kinds, input_query,
               jsonb_build_object('name', 'prediction', 'type', guess[total], 'kind', dbml_channel.kind(guess[total]::regtype));
 end
 $$;

@@ -19,7 +19,7 @@ begin
             return quick;
         end if;
     end if;
-    return (dbml_channel.score_one(model, null, 'predict', 'record', record_::text)).scored::jsonb;
+    return (dbml_channel.score_one(model, null, 'predict', 'record', record_::text, engine)).scored::jsonb;
 end
 $$;
 comment on function dbml.predict_row(text, anyelement, text) is

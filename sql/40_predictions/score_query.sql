@@ -1,5 +1,5 @@
 create or replace function dbml_channel.score_query(
-    model text, workspace text, names text[], types text[], kinds text[], query text, prediction jsonb, method text, give text, into_table boolean)
+    model text, workspace text, names text[], types text[], kinds text[], query text, prediction jsonb, method text, give text, into_table boolean, engine text default null)
 returns setof record
 language plpgsql volatile parallel unsafe security invoker
 -- Invoker: the query, and what is done with its rows, run as the caller.
@@ -15,7 +15,7 @@ declare
     written bigint := 0;
     state text; said text;
 begin
-    sent := dbml_channel.open_scoring(model, workspace, names, types, kinds, prediction, method);
+    sent := dbml_channel.open_scoring(model, workspace, names, types, kinds, prediction, method, engine);
     chunk_query := dbml_channel.chunk_query(types, kinds, sent, true);
     n := dbml_channel.chunk_rows(kinds, sent);
     perform dbml_channel.nest(1);
@@ -58,11 +58,11 @@ exception when query_canceled or others then
     raise;
 end
 $$;
-comment on function dbml_channel.score_query(text, text, text[], text[], text[], text, jsonb, text, text, boolean) is
+comment on function dbml_channel.score_query(text, text, text[], text[], text[], text, jsonb, text, text, boolean, text) is
     'Score a query''s rows chunk by chunk and do with each chunk and its scores what a statement says.';
 
 create or replace function dbml_channel.open_scoring(
-    model text, workspace text, names text[], types text[], kinds text[], prediction jsonb, method text)
+    model text, workspace text, names text[], types text[], kinds text[], prediction jsonb, method text, engine text default null)
 returns integer[]
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
@@ -71,10 +71,16 @@ as $$
 declare
     lent record;
     answer record;
+    pair bytea;
 begin
     lent := dbml_channel.find_model(model, workspace, 'predict');
     if lent.policy is not null then
         perform dbml_channel._check_format(lent.name, lent.format, lent.policy);
+    end if;
+    pair := dbml_channel._onnx_form(lent.model_id, engine, 'set');
+    if pair is not null then
+        lent.digest := pair;
+        lent.format := 'paired ' || lent.format;
     end if;
     for attempt in 1 .. 4 loop
         select o.tag, o.head, o.body_ into answer from dbml_channel._open_call(jsonb_build_object(
@@ -94,7 +100,7 @@ begin
     return array(select e.value::integer from jsonb_array_elements_text(answer.head::jsonb -> 'sent') e);
 end
 $$;
-comment on function dbml_channel.open_scoring(text, text, text[], text[], text[], jsonb, text) is
+comment on function dbml_channel.open_scoring(text, text, text[], text[], text[], jsonb, text, text) is
     'Open the call that scores a query''s rows, and return the positions of the columns that the model takes.';
 
 create or replace function dbml_channel.scored_source(types text[], prediction_type text)

@@ -14,5 +14,5 @@ comment on column dbml.models.digest is 'SHA-256 of the bytes, in hex; the worke
 comment on column dbml.models.signature is 'What the model takes and gives: {"features": [{"name"}], "prediction": {"type"}, "classes": [...]}.';
 comment on column dbml.models.environment is 'The environment that it is scored in; NULL is the worker''s own packages.';
 comment on column dbml.models.run_id is 'The run that registered it, where a script did.';
-comment on column dbml.models.format is 'What reads the bytes: pickle, safe (a skops file, whose types are audited before any is made) or rds (R).';
+comment on column dbml.models.format is 'What reads the bytes: pickle, safe (a skops file, whose types are audited before any is made), onnx or rds (R).';
 comment on column dbml.models.details is 'What the program that registered it wants to remember: sample data, resources.';

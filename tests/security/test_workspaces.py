@@ -149,9 +149,10 @@ CALLS: dict[str, tuple[str, set[str]]] = {
         """select dbml.tag_model('{w}', '{{"a": "b"}}', workspace => '{w}')""", MODEL_WRITERS),
     "dbml.inspect_model(text,text)": ("select * from dbml.inspect_model('{w}', '{w}')", MODEL_READERS),
     "dbml.set_model_policy(text,text[],text[])": ("select dbml.set_model_policy('{w}', '{{safe}}') is not null", OWNERS),
-    "dbml.compile_model(text,interval,text)": ("select dbml.compile_model('{w}', workspace => '{w}')", MODEL_WRITERS),
+    "dbml.compile_model(text,interval,text,text)": ("select dbml.compile_model('{w}', workspace => '{w}')", MODEL_WRITERS),
     "dbml.explain_predict(text,text)": ("select * from dbml.explain_predict('{w}', '{w}')", PREDICTORS),
     "dbml.export_sql(text,text,text)": ("select dbml.export_sql('{w}', workspace => '{w}')", MODEL_READERS),
+    "dbml.export_onnx(text,text)": ("select dbml.export_onnx('{w}', '{w}')", MODEL_READERS),
     "dbml.set_model_engine(text,text,text)": ("select dbml.set_model_engine('{w}', 'python', '{w}')", MODEL_WRITERS),
     # Submitted runs.
     "dbml.create_snapshot(jsonb,bytea,text,text)": (
@@ -184,7 +185,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml_channel.may(bigint,text)": ("select dbml_channel.may({id}, 'read')", READERS),
     "dbml_channel.may_use_model(bigint,text,text)": ("select dbml_channel.may_use_model({id}, '{w}', 'read')", MODEL_READERS),
     "dbml_channel.open_call(jsonb,text)": (f"select * from dbml_channel.open_call({REQUEST} || '{{{{\"inputs\": []}}}}')", WRITERS),
-    "dbml_channel.open_scoring(text,text,text[],text[],text[],jsonb,text)": (
+    "dbml_channel.open_scoring(text,text,text[],text[],text[],jsonb,text,text)": (
         f"select dbml_channel.open_scoring('{{w}}', '{{w}}', {QUERY}, {PREDICTION}, 'predict')", PREDICTORS),
     "dbml_channel.output_parts(uuid,text)": ("select * from dbml_channel.output_parts('{run}', 'mark')", READERS),
     "dbml_channel.prediction_type(text,text,text)": ("select dbml_channel.prediction_type('{w}', '{w}')", PREDICTORS),
@@ -198,7 +199,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml_channel.score_call(text,text,text[],text[],text[])": (
         f"select (dbml_channel.score_call('{{w}}', null, {QUERY})).expression", PREDICTORS),
     "dbml_channel.score_record(text,jsonb,text)": ("""select dbml_channel.score_record('{w}', '{{"x": 1.0}}', null)""", PREDICTORS),
-    "dbml_channel.score_one(text,text,text,text,text)": (
+    "dbml_channel.score_one(text,text,text,text,text,text)": (
         f"select dbml_channel.score_one('{{w}}', '{{w}}', 'predict', 'row', {LINE})", PREDICTORS),
     "dbml_channel.submit(text,text,text,jsonb,jsonb,text,jsonb,text,interval,bigint,text,jsonb,jsonb,text)": (
         "select dbml_channel.submit('{w}', '{snapshot}', 'a.py', '[]', '[]', null, '{{}}', null, null, null, 'worker', '{{}}', '{{}}', '{w}')",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import threading
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -17,12 +19,14 @@ import pandas as pd
 import psycopg
 import pytest
 import skops.io
+from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import (
     ExtraTreesRegressor,
     GradientBoostingClassifier,
@@ -31,6 +35,7 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     IsolationForest,
     RandomForestClassifier,
+    RandomForestRegressor,
     StackingRegressor,
     VotingClassifier,
 )
@@ -47,7 +52,7 @@ from sklearn.linear_model import (
     SGDClassifier,
     TweedieRegressor,
 )
-from sklearn.naive_bayes import BernoulliNB, GaussianNB
+from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB
 from sklearn.neighbors import KNeighborsRegressor, NearestCentroid
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
@@ -64,6 +69,7 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from xgboost import XGBClassifier, XGBRegressor, XGBRFRegressor
 
 from dbml import errors
 from dbml.engines.python import PythonEngine
@@ -101,6 +107,19 @@ def mixed(last: Any) -> Any:
     )
 
 
+def rare(last: Any) -> Any:
+    return make_pipeline(
+        make_column_transformer(
+            (OneHotEncoder(min_frequency=60, handle_unknown="infrequent_if_exist", sparse_output=False), ["size"]),
+            (OneHotEncoder(max_categories=2, handle_unknown="ignore", drop="first", sparse_output=False), ["colour"]),
+            (OrdinalEncoder(max_categories=2, handle_unknown="use_encoded_value", unknown_value=-1), ["colour"]),
+            (SimpleImputer(), ["x", "y"]),
+        ),
+        last,
+    )
+
+
+CODES = np.c_[RANDOM.integers(0, 9, 200), RANDOM.normal(size=200)].astype(float)
 CASES: dict[str, tuple[Any, Any, Any]] = {
     "LinearRegression": (LinearRegression(), X, Y),
     "several outputs": (LinearRegression(), X, np.c_[Y, X[:, 0]]),
@@ -142,8 +161,38 @@ CASES: dict[str, tuple[Any, Any, Any]] = {
     "histogram classes": (HistGradientBoostingClassifier(max_iter=6), FLOWER_GAPS, NAMES),
     "votes": (VotingClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier(max_depth=3))], voting="soft"), FLOWERS, NAMES),
     "mixed": (mixed(Ridge()), MIXED, MIXED_TARGET),
+    "rare categories": (rare(Ridge()), MIXED, MIXED_TARGET),
+    "complement": (make_pipeline(MinMaxScaler(), ComplementNB()), FLOWERS, NAMES),
+    "quadratic": (QuadraticDiscriminantAnalysis(), FLOWERS, NAMES),
+    "quadratic, binary": (QuadraticDiscriminantAnalysis(), FLOWERS, IS_FIRST | (RANDOM.random(150) < 0.2)),
+    "hard votes": (
+        VotingClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier(max_depth=3)), ("c", RidgeClassifier())]), FLOWERS, NAMES,
+    ),
+    "isotonic": (CalibratedClassifierCV(LinearSVC(), cv=2, method="isotonic"), FLOWERS, NAMES),
+    "isotonic of probabilities": (CalibratedClassifierCV(GaussianNB(), cv=2, method="isotonic"), FLOWERS, IS_FIRST),
+    "xgb": (XGBRegressor(n_estimators=30, max_depth=4, n_jobs=1), X, Y),
+    "xgb of gaps": (XGBRegressor(n_estimators=10, max_depth=3, n_jobs=1), GAPS, Y),
+    "xgb, poisson": (XGBRegressor(n_estimators=8, objective="count:poisson", n_jobs=1), X, Y),
+    "xgb forest": (XGBRFRegressor(n_estimators=8, max_depth=4, n_jobs=1), X, Y),
+    "xgb, categories": (
+        XGBRegressor(n_estimators=8, feature_types=["c", "q"], enable_categorical=True, max_cat_to_onehot=1, n_jobs=1),
+        CODES, CODES[:, 0] % 3 * 10 + CODES[:, 1],
+    ),
+    "xgb, binary": (XGBClassifier(n_estimators=10, max_depth=3, n_jobs=1), FLOWER_GAPS, (SPECIES == 1).astype(int)),
+    "xgb, classes": (make_pipeline(StandardScaler(), XGBClassifier(n_estimators=6, max_depth=3, n_jobs=1)), FLOWERS, SPECIES),
+    "lgbm": (LGBMRegressor(n_estimators=20, n_jobs=1, verbose=-1), X, Y),
+    "lgbm of gaps": (LGBMRegressor(n_estimators=10, objective="poisson", n_jobs=1, verbose=-1), GAPS, Y),
+    "lgbm, categories": (
+        LGBMRegressor(n_estimators=8, categorical_feature=[0], n_jobs=1, verbose=-1), CODES, CODES[:, 0] % 3 * 10 + CODES[:, 1],
+    ),
+    "lgbm, binary": (LGBMClassifier(n_estimators=8, n_jobs=1, verbose=-1), FLOWER_GAPS, IS_FIRST),
+    "lgbm, text": (LGBMClassifier(n_estimators=6, n_jobs=1, verbose=-1), FLOWER_GAPS, NAMES),
     "mixed forest": (mixed(RandomForestClassifier(5, max_depth=4)), MIXED, np.where(MIXED_TARGET > 0, "up", "down")),
 }  # fmt: skip
+
+
+# Models that answer by a curve in float32.
+IN_SINGLE = ("xgb, poisson", "xgb, binary", "xgb, classes")
 
 
 def fitted(model: Any, data: Any, target: Any) -> Any:
@@ -213,7 +262,7 @@ def test_every_estimator_answers_as_its_pickle_does(db: psycopg.Connection[Any],
     name = register(db, model)
     status, reason, rows, error, tolerance, tried, thresholds = certificate(db, name)
     assert (status, reason) == ("certified", None)
-    assert rows > 900 and (error or 0) <= tolerance <= 1e-9 and tried == thresholds
+    assert rows > 900 and (error or 0) <= tolerance <= (2.0**-22 if case in IN_SINGLE else 1e-9) and tried == thresholds
     unseen = (
         data.iloc[100:160].copy()
         if isinstance(data, pd.DataFrame)
@@ -226,26 +275,44 @@ def test_every_estimator_answers_as_its_pickle_does(db: psycopg.Connection[Any],
 
 
 @hypothesis.given(st.data())
-@hypothesis.settings(max_examples=8, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(max_examples=40, derandomize=True, database=None, suppress_health_check=list(hypothesis.HealthCheck))
 def test_random_pipelines_answer_as_their_pickles_do(db: psycopg.Connection[Any], data: st.DataObject) -> None:
+    """Of all kinds of steps: numbers with gaps, or text and numbers with gaps; to a number, or to labels of any type."""
+    text, numeric = data.draw(st.booleans()), data.draw(st.booleans())
+    if text:
+        encoder = data.draw(st.sampled_from([OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+            OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2),
+            OneHotEncoder(max_categories=2, handle_unknown="infrequent_if_exist", sparse_output=False)]))  # fmt: skip
+        first: Any = make_column_transformer(
+            (encoder, ["colour", "size"]), (SimpleImputer(add_indicator=data.draw(st.booleans())), ["x", "y"])
+        )
+        rows, target = MIXED, (MIXED_TARGET if numeric else data.draw(st.sampled_from(
+            [MIXED_TARGET.to_numpy() > 0, np.digitize(MIXED_TARGET, [-500, 500]), np.array(["low", "it's", "Ω"])[np.digitize(MIXED_TARGET, [-500, 500])]])))  # fmt: skip
+    else:
+        first = SimpleImputer(strategy=data.draw(st.sampled_from(["mean", "median"])), add_indicator=data.draw(st.booleans()))
+        rows, target = (GAPS, Y) if numeric else (FLOWER_GAPS, data.draw(st.sampled_from([SPECIES, NAMES, IS_FIRST])))
     steps = [
-        SimpleImputer(strategy=data.draw(st.sampled_from(["mean", "median"]))),
+        first,
         *data.draw(st.lists(st.sampled_from([StandardScaler(), RobustScaler(), MinMaxScaler(), MaxAbsScaler()]), max_size=2)),
         *data.draw(st.lists(st.sampled_from([PCA(3), SelectKBest(k=3), PolynomialFeatures(2), KBinsDiscretizer(3)]), max_size=1)),
-        data.draw(
-            st.sampled_from(
-                [LogisticRegression(), RandomForestClassifier(4, max_depth=3), GradientBoostingClassifier(n_estimators=3),
-                 HistGradientBoostingClassifier(max_iter=3), RidgeClassifier(), GaussianNB(), DecisionTreeClassifier(max_depth=3)]
-            )
-        ),
+        data.draw(st.sampled_from(
+            [Ridge(), Lasso(), DecisionTreeRegressor(max_depth=4), RandomForestRegressor(4, max_depth=3), LinearSVR(),
+             GradientBoostingRegressor(n_estimators=4), HistGradientBoostingRegressor(max_iter=3), PoissonRegressor(),
+             XGBRegressor(n_estimators=4, max_depth=3, n_jobs=1), LGBMRegressor(n_estimators=4, n_jobs=1, verbose=-1)]
+            if numeric else
+            [LogisticRegression(), RandomForestClassifier(4, max_depth=3), GradientBoostingClassifier(n_estimators=3),
+             HistGradientBoostingClassifier(max_iter=3), RidgeClassifier(), GaussianNB(), DecisionTreeClassifier(max_depth=3),
+             CalibratedClassifierCV(RidgeClassifier(), cv=2), LGBMClassifier(n_estimators=3, n_jobs=1, verbose=-1),
+             VotingClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier(max_depth=3))], voting="soft")])),
     ]  # fmt: skip
-    labels = data.draw(st.sampled_from([SPECIES, NAMES, IS_FIRST]))
-    model = fitted(make_pipeline(*steps), FLOWER_GAPS, labels)
+    if numeric and type(steps[-1]).__name__ == "PoissonRegressor":
+        target = np.abs(np.asarray(target)) / 100
+    model = fitted(make_pipeline(*steps), rows, target)
     db.execute("BEGIN")
     try:
         name = register(db, model)
         assert certificate(db, name)[:2] == ("certified", None)
-        check(db, name, model, FLOWER_GAPS[:40])
+        check(db, name, model, rows[:20])
     finally:
         db.execute("ROLLBACK")
 
@@ -263,19 +330,19 @@ def test_what_cannot_be_compiled_says_which_step_and_why(
 ) -> None:
     name = register(db, fitted(model, data, target))
     with pytest.raises(errors.NotCompiled, match=why):
-        db.execute("SELECT dbml.compile_model(%s)", (name,))
+        db.execute("SELECT dbml.compile_model(%s, engine => 'sql')", (name,))
     with pytest.raises(errors.NotCompiled, match=why):
         db.execute("SELECT dbml.predict_row(%s, '{}'::jsonb, engine => 'sql')", (name,))
-    engine, used = db.execute("SELECT engine, used_for FROM dbml.explain_predict(%s) WHERE used_for <> '{}'", (name,)).fetchone()  # type: ignore[misc]
-    assert (engine, used) == ("python", ["rows", "queries"])
+    used = db.execute("SELECT engine, used_for FROM dbml.explain_predict(%s)", (name,)).fetchall()
+    assert used[0] == ("sql", []) and sorted(form for _, forms in used[1:] for form in forms) == ["queries", "rows"]
 
 
-def test_a_large_forest_walks_for_rows_and_is_left_to_python_for_queries(db: psycopg.Connection[Any]) -> None:
+def test_a_large_forest_walks_for_rows_and_is_left_to_others_for_queries(db: psycopg.Connection[Any]) -> None:
     digits, numbers = load_digits(return_X_y=True)
     model = RandomForestClassifier(60, random_state=0).fit(digits, numbers)
     name = register(db, model)
     rows = db.execute("SELECT used_for, why FROM dbml.explain_predict(%s)", (name,)).fetchall()
-    assert rows[0][0] == ["rows"] and "nodes, more than the 2000" in rows[0][1] and rows[1][0] == ["queries"]
+    assert rows[0][0] == ["rows"] and "nodes, more than the 8000" in rows[0][1] and rows[1][0] + rows[2][0] == ["queries"]
     for row in digits[:5]:
         (got,) = db.execute("SELECT dbml.predict(%s, %s::float8[], 'sql')", (name, row.tolist())).fetchone()  # type: ignore[misc]
         assert got == model.predict([row])[0]
@@ -369,8 +436,10 @@ def test_argument_and_setting_choose_the_engine(db: psycopg.Connection[Any], rid
     for statement in ("SELECT dbml.predict(%s, array[1, 2]::float8[], 'fast')", "SELECT dbml.set_model_engine(%s, 'fast')"):
         with pytest.raises(errors.InvalidArgument, match="engine must be"):
             db.execute(statement, (ridge,))
-    with pytest.raises(errors.NotCompiled, match="ONNX"):
+    with pytest.raises(errors.NotCompiled, match="never converted"):
         db.execute("SELECT dbml.predict(%s, array[1, 2]::float8[], 'onnx')", (ridge,))
+    with pytest.raises(errors.NotCompiled, match="never converted"):
+        db.execute("SELECT dbml.set_model_engine(%s, 'onnx')", (ridge,))
 
 
 @pytest.mark.parametrize("form", ["pickle", "safe"])
@@ -447,6 +516,94 @@ def test_rows_that_sql_does_not_answer_are_answered_by_the_model(db: psycopg.Con
     with pytest.raises(errors.PredictionError, match="contains NaN"):
         db.execute("SELECT dbml.predict_into(%s, %s, 'kept', 'append')", (ridge, query))
     assert db.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+@pytest.fixture
+def torn(db: psycopg.Connection[Any]) -> Iterator[str]:
+    """A model of one feature, a, that leaves the row 0 to its pickle: there rounding would decide."""
+    name = register(db, LogisticRegression().fit(pd.DataFrame({"a": [-1.0, 1.0]}), [0, 1]))
+    yield name
+    db.execute("SELECT dbml.delete_model(%s)", (name,))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "SELECT array_agg((r ->> 'prediction')::int) FROM dbml.predict_json(%s, %s) r",
+        "SELECT array_agg(p) FROM dbml.predict(%s, %s) AS t(s bigint, a float8, p int)",
+        "SELECT dbml.predict_into(%s, %s, 'pg_temp.told')",
+    ],
+)
+def test_a_query_with_a_row_for_the_model_runs_once(db: psycopg.Connection[Any], torn: str, call: str) -> None:
+    db.execute("CREATE TEMPORARY SEQUENCE seen")
+    query = "SELECT nextval('pg_temp.seen') AS s, (g - 3)::float8 AS a FROM generate_series(1, 5) g"
+    (found,) = db.execute(call, (torn, query)).fetchone()  # type: ignore[arg-type,misc]
+    if found == 5:
+        (found,) = db.execute("SELECT array_agg(prediction) FROM pg_temp.told").fetchone()  # type: ignore[misc]
+    assert found == [0, 0, 0, 1, 1]
+    assert db.execute("SELECT last_value FROM pg_temp.seen").fetchone() == (5,)
+
+
+def test_parallel_workers_score_and_a_row_for_the_model_is_scored_without_them(db: psycopg.Connection[Any], torn: str) -> None:
+    (function,) = [name for name in functions(db, torn) if name.endswith("predict_set")]
+    table = "many_" + uuid.uuid4().hex[:8]
+    db.execute(f"CREATE TABLE {table} AS SELECT (g - 3)::float8 AS a FROM generate_series(1, 20000) g; ANALYZE {table}")  # type: ignore[arg-type]
+    try:
+        db.execute("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0")
+        db.execute("SET max_parallel_workers_per_gather = 2")
+        (query,) = db.execute(
+            "SELECT dbml_channel.scored_rows(%s, c.expression, '{double precision}', 'scored.prediction')"
+            " FROM dbml_channel.score_call(%s, 'sql', '{a}', '{double precision}', '{float8}') c", (f"SELECT a FROM {table}", torn),
+        ).fetchone()  # type: ignore[misc]  # fmt: skip
+        plan = [row[0] for row in db.execute(f"EXPLAIN (VERBOSE) {query}").fetchall()]  # type: ignore[arg-type]
+        gather = next(i for i, line in enumerate(plan) if "Gather" in line)
+        assert any(function in line for line in plan[gather + 2 :]), plan  # below it: in the workers
+        assert db.execute("SELECT dbml.predict_into(%s, %s, 'pg_temp.scored')", (torn, f"SELECT * FROM {table}")).fetchone() == (
+            20000,
+        )
+        assert db.execute("SELECT sum(prediction) FROM pg_temp.scored").fetchone() == (20000 - 3,)
+        assert db.execute("SHOW max_parallel_workers_per_gather").fetchone() == ("2",)
+    finally:
+        db.execute(f"DROP TABLE {table}; RESET ALL")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["sql", "python", "onnx"])
+def test_no_statement_mixes_versions(db: psycopg.Connection[Any], connect: Any, engine: str) -> None:
+    """The alias moves while the statement is at its middle row, held there by a lock; the next one has the new version."""
+    name, key = "upgraded-" + uuid.uuid4().hex, uuid.uuid4().int % 2**31
+    frame = pd.DataFrame({"a": [0.0, 1.0]})
+    calls = (
+        f"SELECT array_agg(dbml.predict('{name}@live', array[a]::float8[], '{engine}')) FROM ({{}}) q",
+        f"SELECT array_agg((r ->> 'prediction')::float8) FROM dbml.predict_json('{name}@live', $${{}}$$, '{engine}') r",
+        f"SELECT array_agg(p) FROM dbml.predict('{name}@live', $${{}}$$, '{engine}') AS t(a float8, free boolean, p float8)",
+    )
+    query = f"SELECT g::float8 AS a, CASE WHEN g = 700 THEN pg_advisory_lock_shared({key}) IS NULL END AS free FROM generate_series(1, 1400) g"
+    try:
+        for version in (1, 2):
+            db.execute("SELECT dbml.register_model(%s, %s)", (name, pickle.dumps(LinearRegression().fit(frame, [version] * 2))))
+            if engine == "onnx":
+                db.execute("SELECT dbml.compile_model(%s, engine => 'onnx')", (f"{name}:{version}",))
+        for call in calls:
+            db.execute("SELECT dbml.set_model_alias(%s, 'live'), pg_advisory_lock(%s)", (name + ":1", key))
+            found: list[Any] = []
+
+            def ask(found: list[Any] = found, call: str = call) -> None:
+                with connect() as other:
+                    found.append(other.execute(call.format(query)).fetchone()[0])
+
+            thread = threading.Thread(target=ask)
+            thread.start()
+            waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid::bigint = %s"
+            while thread.is_alive() and db.execute(waits, (key,)).fetchone() == (0,):
+                time.sleep(0.01)
+            assert thread.is_alive()
+            db.execute("SELECT dbml.set_model_alias(%s, 'live'), pg_advisory_unlock(%s)", (name + ":2", key))
+            thread.join()
+            assert [round(value) for value in found[0]] == [1] * 1400
+            (after,) = db.execute(f"SELECT dbml.predict('{name}@live', array[5]::float8[], '{engine}')").fetchone()  # type: ignore[arg-type,misc]
+            assert round(after) == 2
+    finally:
+        db.execute("SELECT pg_advisory_unlock_all(), dbml.delete_model(%s), dbml.delete_model(%s)", (name + ":1", name + ":2"))
 
 
 def answer(model: Any) -> tuple[dict[str, Any], list[str]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dbml import errors
 from dbml.engines.python import PythonEngine
-from dbml.engines.sql.compiler import Column, Compiler
+from dbml.engines.sql.compiler import Column, Compiler, Hints
 from dbml.engines.sql.expressions import Expr, Input, Kind, Program, prune
 from dbml.engines.sql.inputs import kinds
 from dbml.engines.sql.probes import Probes, answers, make_probes
@@ -24,7 +24,9 @@ from dbml.engines.sql.render import Body, Renderer
 
 MOST_ARGUMENTS = 100  # of a function, PostgreSQL's FUNC_MAX_ARGS
 MOST_INPUTS = 1600
-MOST_CASE_NODES = 2_000  # written as CASE for queries; of more, scikit-learn scores whole chunks faster
+# Written as CASE for queries; beyond, scikit-learn scores whole chunks faster (docs/decisions/0013).
+MOST_CASE_STEPS = 300  # comparisons a row
+MOST_CASE_NODES = 8_000
 MOST_BODY = 16 << 20  # bytes
 ROW_CASE_NODES = 60  # for one row a walk over arrays is faster from there on
 TOLERANCE, TREE_TOLERANCE = 1e-9, 1e-12
@@ -59,14 +61,29 @@ class Compiled:
     seconds: float = 0.0
 
 
-def compile_model(engine: PythonEngine, time_limit_s: float = 20.0, features: Sequence[str] | None = None) -> Compiled:
-    """Compile a fitted model.
+@dataclass
+class Translated:
+    """A model as programs, by method, and what its translators know."""
 
-    features: names of the inputs where the estimator itself does not know them.
+    kinds: list[Kind]
+    features: list[str] | None
+    programs: dict[str, Program]
+    hints: Hints
+    tolerance: float  # of the model's own arithmetic, 0 where that is float64
+    deadline: float
+
+    @property
+    def forest_nodes(self) -> int:
+        """Count the nodes of all trees."""
+        return max(program.forest_nodes for program in self.programs.values())
+
+
+def translate_model(engine: PythonEngine, time_limit_s: float = 20.0, features: Sequence[str] | None = None) -> Translated:
+    """Translate a fitted model; features: names of the inputs where the estimator itself does not know them.
+
     Raises: NotCompiled, with the step of the pipeline and why.
     """
-    began = time.monotonic()
-    compiler = Compiler(translate, began + time_limit_s)
+    compiler = Compiler(translate, time.monotonic() + time_limit_s)
     estimator = engine.estimator
     width = engine.n_features
     if width is None and features is not None:
@@ -89,18 +106,26 @@ def compile_model(engine: PythonEngine, time_limit_s: float = 20.0, features: Se
     _check_kind(engine, found.value)
     if found.proba is not None and engine.has_proba:
         programs["predict_proba"] = prune(Program(list(compiler.steps), found.proba))
+    names = engine.features or (None if features is None else list(features))
+    return Translated(kinds_, names, programs, compiler.hints, compiler.tolerance, compiler.deadline)
+
+
+def compile_model(engine: PythonEngine, time_limit_s: float = 20.0, features: Sequence[str] | None = None) -> Compiled:
+    """Compile a fitted model; errors and features as of `translate_model`."""
+    began = time.monotonic()
+    translated = translate_model(engine, time_limit_s, features)
+    programs, kinds_ = translated.programs, translated.kinds
     functions, refused = _render(programs, kinds_)
     if not functions:
         raise errors.NotCompiled("; ".join(f"{form}: {why}" for form, why in refused.items()))
-    probes = make_probes(kinds_, compiler.hints)
-    made = Compiled(kinds_, engine.features or (None if features is None else list(features)), functions, refused, probes)
+    probes = make_probes(kinds_, translated.hints)
+    made = Compiled(kinds_, translated.features, functions, refused, probes)
     for method in programs:
-        if time.monotonic() > compiler.deadline:
+        if time.monotonic() > translated.deadline:
             raise errors.NotCompiled(f"it takes longer to prove than {time_limit_s:g} s")
         made.answers[method] = answers(engine, method, probes, kinds_)
-        made.scales[method] = _scale(made.answers[method][: probes.ordinary])
-    if any(program.forest_nodes for program in programs.values()):
-        made.tolerance = TREE_TOLERANCE
+        made.scales[method] = scale_of(made.answers[method][: probes.ordinary])
+    made.tolerance = max(translated.tolerance, TREE_TOLERANCE if translated.forest_nodes else TOLERANCE)
     made.seconds = time.monotonic() - began
     return made
 
@@ -128,6 +153,11 @@ def _render(programs: dict[str, Program], kinds_: Sequence[Kind]) -> tuple[list[
                     f"{program.forest_nodes} nodes, more than the {MOST_CASE_NODES} that are faster than the model itself"
                 )
                 continue
+            if form == "set" and (steps := round(program.forest_steps)) > MOST_CASE_STEPS:
+                refused[form] = (
+                    f"{steps} comparisons a row, more than the {MOST_CASE_STEPS} that are faster than the model itself"
+                )
+                continue
             body = renderer.body(program, len(kinds_))
             if len(body.text) > MOST_BODY:
                 refused[form] = f"a function of {len(body.text) >> 20} MB, more than {MOST_BODY >> 20} MB"
@@ -136,7 +166,7 @@ def _render(programs: dict[str, Program], kinds_: Sequence[Kind]) -> tuple[list[
     return functions, refused
 
 
-def _scale(found: Sequence[Any]) -> float:
+def scale_of(found: Sequence[Any]) -> float:
     """Return the median size of answers that are numbers, 0 for labels."""
     known = [np.atleast_1d(answer) for answer in found if answer is not None]
     if not known or known[0].dtype.kind not in "fiu":

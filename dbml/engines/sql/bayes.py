@@ -1,4 +1,4 @@
-"""Naive Bayes: a joint log likelihood a class.
+"""Naive Bayes and quadratic discriminants: a joint log likelihood a class.
 
 https://scikit-learn.org/stable/modules/naive_bayes.html
 """
@@ -48,6 +48,41 @@ def counted(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Pr
     return _from_joint(compiler, estimator, joint)
 
 
+def complement(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
+    """ComplementNB: the weights of what is not of a class."""
+    compiler.need_floats(columns)
+    priors = estimator.class_log_prior_ if len(estimator.classes_) == 1 else np.zeros(len(estimator.classes_))
+    joint: list[Expr] = []
+    for row, prior in zip(estimator.feature_log_prob_, priors, strict=True):
+        compiler.check(2 * len(row))
+        joint.append(compiler.finite_with(columns, affine(columns, row, float(prior))))
+    return _from_joint(compiler, estimator, joint)
+
+
+def quadratic(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
+    """QuadraticDiscriminantAnalysis: a normal distribution a class, in its own axes."""
+    compiler.need_floats(columns)
+    compiler.need_finite(columns)
+    cells = [compiler.let(column.expr) if column.expr.children() else column.expr for column in columns]
+    joint: list[Expr] = []
+    for mean, rotation, scaling, prior in zip(
+        estimator.means_, estimator.rotations_, estimator.scalings_, estimator.priors_, strict=True
+    ):  # fmt: skip
+        axes = rotation * scaling ** (-0.5)
+        compiler.check(3 * axes.size)
+        compiler.spans(columns, mean, 3 * np.sqrt(np.diag(rotation @ np.diag(scaling) @ rotation.T)))
+        apart = [compiler.let(cell - float(middle)) for cell, middle in zip(cells, mean, strict=True)]
+        squares: list[Expr] = []
+        for axis in axes.T:
+            along = compiler.let(Sum(tuple(cell * float(weight) for cell, weight in zip(apart, axis, strict=True))))
+            squares.append(along * along)
+        start = float(np.log(prior) - 0.5 * np.sum(np.log(scaling)))
+        joint.append(compiler.let(Const(start) - Sum(tuple(squares)) * 0.5))
+    found = _from_joint(compiler, estimator, joint)
+    found.scores = [joint[1] - joint[0]] if len(joint) == 2 else joint
+    return found
+
+
 def bernoulli(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
     """BernoulliNB."""
     compiler.need_floats(columns)
@@ -67,4 +102,10 @@ def bernoulli(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> 
     return _from_joint(compiler, estimator, joint)
 
 
-PREDICTORS = {"sklearn.GaussianNB": gaussian, "sklearn.MultinomialNB": counted, "sklearn.BernoulliNB": bernoulli}
+PREDICTORS = {
+    "sklearn.GaussianNB": gaussian,
+    "sklearn.MultinomialNB": counted,
+    "sklearn.ComplementNB": complement,
+    "sklearn.BernoulliNB": bernoulli,
+    "sklearn.QuadraticDiscriminantAnalysis": quadratic,
+}

@@ -17,12 +17,14 @@ from dbml import errors
 from dbml.engines.sql.expressions import (
     Binary,
     Case,
+    Cast,
     Const,
     Expr,
     Finite,
     Forest,
     Guard,
     Input,
+    Kind,
     Let,
     Missing,
     Step,
@@ -34,6 +36,8 @@ from dbml.engines.sql.expressions import (
 
 MOST_NODES = 400_000  # of all trees
 TIE = 1e-12  # how near two scores of the size of 1 may be, for rounding to have the say
+SINGLE_TIE = 1e-6  # the same for scores that are told apart in float32
+SINGLE_TOLERANCE = 2.0**-22  # two units in the last place of a float32
 MOST_TERMS = 200_000  # expressions that a program may have
 
 
@@ -84,6 +88,7 @@ class Compiler:
     deadline: float
     steps: list[Step] = field(default_factory=list)
     hints: Hints = field(default_factory=Hints)
+    tolerance: float = 0.0  # of the model's own arithmetic, where that is coarser than float8
     _path: list[str] = field(default_factory=list)
     _finite: set[int] = field(default_factory=set)
     _bounded: set[int] = field(default_factory=set)
@@ -149,6 +154,16 @@ class Compiler:
         if isinstance(column.expr, Input):
             self.hints.thresholds.append((column.expr.position, limit))
 
+    def listed(self, column: Column, codes: Sequence[float]) -> None:
+        """Note categories that are numbers, where the column is the input itself."""
+        if isinstance(column.expr, Input):
+            known = self.hints.categories.setdefault(column.expr.position, [])
+            known += [code for code in codes if code not in known]
+
+    def loosen(self, tolerance: float) -> None:
+        """Note that the model rounds more coarsely than the compiled form can follow."""
+        self.tolerance = max(self.tolerance, tolerance)
+
     # --- steps ----------------------------------------------------------------------------------------------------------
 
     def let(self, expr: Expr) -> Var:
@@ -156,14 +171,14 @@ class Compiler:
         if isinstance(expr, Var):
             return expr
         self.check(1)
-        var = self.new(expr)
+        var = self.new(expr.kind)
         self.steps.append(Let(var, expr))
         return var
 
-    def new(self, like: Expr | None = None) -> Var:
+    def new(self, kind: Kind = "float") -> Var:
         """Return a variable that nothing has computed yet."""
         self._count += 1
-        return Var(self._count, "float" if like is None else like.kind)
+        return Var(self._count, kind)
 
     def guard(self, condition: Expr) -> None:
         """Leave rows for which a condition is not true to the model itself."""
@@ -217,18 +232,21 @@ class Compiler:
         for root in sorted(self._bounded - self._finite):
             self.guard(Binary("or", Missing(Input(root)), Finite(Input(root))))
 
-    def forest(self, trees: list[Tree], columns: Sequence[Column], outputs: int, *, allow_missing: bool) -> list[Var]:
-        """Add up the leaves of trees.
+    def forest(
+        self, trees: list[Tree], columns: Sequence[Column], outputs: int, *, allow_missing: bool,
+        starts: tuple[float, ...] | None = None,
+    ) -> list[Var]:  # fmt: skip
+        """Add up the leaves of trees; with starts in float32, from these on.
 
         Raises: NotCompiled for more nodes than MOST_NODES.
         """
-        variables = [self.new() for _ in range(outputs)]
+        variables = [self.new("float" if starts is None else "single") for _ in range(outputs)]
         exprs = [column.expr for column in columns]
         if any(not isinstance(expr, Var) and expr.children() for expr in exprs):
             # Computed once, not at each node.
             used = {int(f) for tree in trees for f in tree.feature[tree.inner]}
             exprs = [self.let(expr) if i in used and expr.children() else expr for i, expr in enumerate(exprs)]
-        made = Forest(trees, exprs, variables, allow_missing)
+        made = Forest(trees, exprs, variables, allow_missing, starts)
         if made.nodes > MOST_NODES:
             raise self.refusal(f"{made.nodes} nodes, more than {MOST_NODES}")
         self.check()
@@ -243,7 +261,9 @@ class Compiler:
                     if len(own) == 0:
                         continue
                     self.span(columns[int(feature)], float(own.min()), float(own.max()))
-        return variables
+            for node, choice in tree.categories.items():
+                self.listed(columns[int(tree.feature[node])], (*choice.left, *choice.right))
+        return variables if starts is None else [self.let(Cast(variable)) for variable in variables]
 
     # --- what many translators share --------------------------------------------------------------------------------------
 
@@ -306,13 +326,43 @@ class Compiler:
         return [power / whole for power in powers]
 
 
+LARGEST_SHIFT = 1e4  # of a column, in units of its scale: what is lost in the intercept is 1e-12 of the sum
+
+
 def affine(columns: Sequence[Column], weights: Any, intercept: float) -> Expr:
-    """Return the weighted sum of columns; those that are finite anyway and weigh nothing are left out."""
-    terms = [
-        column.expr * float(weight)
-        for column, weight in zip(columns, weights, strict=True)
-        if float(weight) != 0.0 or column.roots
-    ]
-    if float(intercept) != 0.0 or not terms:
-        terms.append(Const(float(intercept)))
+    """Return the weighted sum of columns; those that are finite anyway and weigh nothing are left out.
+
+    What scalers have done to a column goes into its weight and the intercept.
+    """
+    terms: list[Expr] = []
+    start = float(intercept)
+    for column, given in zip(columns, weights, strict=True):
+        if float(given) == 0.0 and not column.roots:
+            continue
+        expr, weight, shift = _unscaled(column.expr, float(given))
+        terms.append(expr * weight)
+        start += shift
+    if start != 0.0 or not terms:
+        terms.append(Const(start))
     return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+
+
+def _unscaled(expr: Expr, weight: float) -> tuple[Expr, float, float]:
+    """Return what was scaled, its weight, and what is to be added: weight * expr, but for rounding."""
+    whole, given = expr, weight
+    scale: float | None = None
+    shift = 0.0
+    while True:
+        match expr:
+            case Binary("/", left, Const(float() as by)) if by != 0.0:
+                weight, scale, expr = weight / by, abs(by if scale is None else by * scale), left
+            case Binary("*", left, Const(float() as by)) if by != 0.0:
+                weight, scale, expr = weight * by, abs(1.0 / by if scale is None else scale / by), left
+            case Binary("-", left, Const(float() as less)) if scale is not None and abs(less) <= LARGEST_SHIFT * scale:
+                shift, expr = shift - weight * less, left
+            case Sum((left, Const(float() as more))) if abs(more) <= LARGEST_SHIFT:
+                shift, expr = shift + weight * more, left
+            case _:
+                break
+    sound = np.isfinite([weight, shift]).all() and (weight != 0.0 or given == 0.0)
+    return (expr, weight, shift) if sound else (whole, given, 0.0)

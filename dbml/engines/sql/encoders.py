@@ -42,29 +42,49 @@ def categories_of(compiler: Compiler, values: Any, column: Column) -> list[Expr]
 
 def one_hot(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
     """OneHotEncoder; an unknown category that it would raise at leaves the row to the model."""
-    if getattr(estimator, "_infrequent_enabled", False):
-        raise compiler.refusal("infrequent categories")
     compiler.no_infinity([column for column in columns if column.expr.kind == "float"])
+    dropping = getattr(estimator, "_drop_idx_after_grouping", None)
+    if dropping is None:
+        dropping = estimator.drop_idx_
     made = []
     for i, column in enumerate(columns):
         conditions = categories_of(compiler, estimator.categories_[i], column)
-        if estimator.handle_unknown not in ("ignore", "infrequent_if_exist"):
+        groups = _groups(estimator, i, len(conditions))
+        if estimator.handle_unknown not in ("ignore", "infrequent_if_exist", "warn"):
             _known(compiler, conditions)
-        dropped = None if estimator.drop_idx_ is None else estimator.drop_idx_[i]
-        made += [Column(Case(((condition, Const(1.0)),), Const(0.0))) for k, condition in enumerate(conditions) if k != dropped]
+        dropped = None if dropping is None else dropping[i]
+        rare = max(groups) if _infrequent(estimator, i) else None
+        for group in range(max(groups) + 1):
+            if group == dropped:
+                continue
+            own = [condition for condition, of in zip(conditions, groups, strict=True) if of == group]
+            if group == rare and estimator.handle_unknown != "ignore":  # with the unknown ones: what is none of the others
+                others = [condition for condition, of in zip(conditions, groups, strict=True) if of != group]
+                cell: Expr = Case(((either(others), Const(0.0)),), Const(1.0)) if others else Const(1.0)
+            else:
+                cell = Case(((either(own), Const(1.0)),), Const(0.0))
+            made.append(Column(cell))
     return made
+
+
+def _infrequent(estimator: Any, i: int) -> bool:
+    """Tell whether a feature has categories that share a column because they are rare."""
+    return bool(getattr(estimator, "_infrequent_enabled", False)) and estimator._default_to_infrequent_mappings[i] is not None
+
+
+def _groups(estimator: Any, i: int, count: int) -> list[int]:
+    """Return the number of the column that each category goes to."""
+    return [int(of) for of in estimator._default_to_infrequent_mappings[i]] if _infrequent(estimator, i) else list(range(count))
 
 
 def ordinal(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:
     """OrdinalEncoder."""
-    if getattr(estimator, "_infrequent_enabled", False):
-        raise compiler.refusal("infrequent categories")
     compiler.no_infinity([column for column in columns if column.expr.kind == "float"])
     made = []
-    for column, values in zip(columns, estimator.categories_, strict=True):
+    for i, (column, values) in enumerate(zip(columns, estimator.categories_, strict=True)):
         conditions = categories_of(compiler, values, column)
         branches: list[tuple[Expr, Expr]] = []
-        for k, condition in enumerate(conditions):
+        for k, condition in zip(_groups(estimator, i, len(conditions)), conditions, strict=True):
             code = float(estimator.encoded_missing_value) if isinstance(condition, Missing) else float(k)
             branches.append((condition, Const(code)))
         if estimator.handle_unknown == "use_encoded_value":
@@ -75,11 +95,16 @@ def ordinal(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> li
     return made
 
 
-def _known(compiler: Compiler, conditions: Sequence[Expr]) -> None:
+def either(conditions: Sequence[Expr]) -> Expr:
+    """Join conditions by or."""
     found = conditions[0]
     for condition in conditions[1:]:
         found = Binary("or", found, condition)
-    compiler.guard(found)
+    return found
+
+
+def _known(compiler: Compiler, conditions: Sequence[Expr]) -> None:
+    compiler.guard(either(conditions))
 
 
 def is_text(categories: Any) -> bool:

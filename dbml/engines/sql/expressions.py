@@ -1,7 +1,7 @@
 """Expressions: what a compiled model is made of, before it is text.
 
-An expression is a value a row: float (float8, NULL and NaN for a missing value), bool, int or text.  It knows nothing of
-estimators and nothing of SQL's spelling: translators build it, `render` writes it.
+An expression is a value a row: float (float8, NULL and NaN for a missing value), single (float4), bool, int or text.  It knows
+nothing of estimators and nothing of SQL's spelling: translators build it, `render` writes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Kind = Literal["float", "bool", "int", "text"]
+Kind = Literal["float", "single", "bool", "int", "text"]
 
 
 class Expr:
@@ -176,6 +176,18 @@ class Finite(Expr):
         return (self.value,)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Cast(Expr):
+    """A float rounded to float32 (kind single), or a single widened to a float."""
+
+    value: Expr
+    kind: Kind = "float"
+
+    def children(self) -> Sequence[Expr]:
+        """Return the value."""
+        return (self.value,)
+
+
 def lift(value: Expr | float | str | bool) -> Expr:
     """Make a constant of a plain value."""
     if isinstance(value, Expr):
@@ -221,13 +233,21 @@ class Guard:
     condition: Expr
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Where the categories go that a node asks for: left, right, and other_left those that are in neither list."""
+
+    left: tuple[float, ...]
+    right: tuple[float, ...]
+    other_left: bool
+
+
 @dataclass(slots=True)
 class Tree:
     """A binary tree of decisions, in arrays.  Node 0 is the root; a child of -1 makes a leaf.
 
     At an inner node a row goes left where its feature <= threshold (float8, whatever rounding of the feature comes first is
-    in the threshold already), a missing one where missing_left.  categories: for a node that asks for membership instead,
-    the values that go left, and those that are known at all; others count as missing.
+    in the threshold already), a missing one where missing_left.  categories: of a node that asks for membership instead.
     value: (n_nodes, n_outputs), of leaves.
     """
 
@@ -237,25 +257,39 @@ class Tree:
     right: npt.NDArray[Any]
     missing_left: npt.NDArray[Any]
     value: npt.NDArray[Any]
-    categories: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    categories: dict[int, Choice] = field(default_factory=dict)
 
     @property
     def inner(self) -> npt.NDArray[Any]:
         """Return the inner nodes."""
         return np.flatnonzero(self.left >= 0)
 
+    @property
+    def steps(self) -> float:
+        """Return the mean depth of the leaves: about as many comparisons decide a row."""
+        level, depth, total, leaves = np.array([0]), 0, 0, 0
+        while len(level):
+            ends = self.left[level] < 0
+            total += depth * int(ends.sum())
+            leaves += int(ends.sum())
+            inner = level[~ends]
+            level, depth = np.concatenate([self.left[inner], self.right[inner]]), depth + 1
+        return total / leaves
+
 
 @dataclass(slots=True)
 class Forest:
     """Add up the leaves' values of trees into variables, one an output.
 
-    allow_missing: features may be missing; inputs: the features, by the trees' own numbers.
+    allow_missing: features may be missing; inputs: the features, by the trees' own numbers.  starts: for outputs of kind
+    single, what each begins with: they are added up in float32, tree by tree, as the model itself does.
     """
 
     trees: list[Tree]
     inputs: list[Expr]
     outputs: list[Var]
     allow_missing: bool
+    starts: tuple[float, ...] | None = None
 
     @property
     def nodes(self) -> int:
@@ -292,6 +326,11 @@ class Program:
     def forest_nodes(self) -> int:
         """Count the nodes of all trees."""
         return sum(step.nodes for step in self.steps if isinstance(step, Forest))
+
+    @property
+    def forest_steps(self) -> float:
+        """Return how many comparisons decide a row, in all trees."""
+        return sum(tree.steps for step in self.steps if isinstance(step, Forest) for tree in step.trees)
 
 
 def vars_in(expr: Expr) -> Iterator[int]:

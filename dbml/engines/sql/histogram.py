@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dbml.engines.sql.boosting import classified
 from dbml.engines.sql.compiler import Column, Compiler, Prediction
-from dbml.engines.sql.expressions import Expr, Tree, call
+from dbml.engines.sql.expressions import Choice, Expr, Tree, call
 
 
 def _members(bits: npt.NDArray[np.uint32]) -> tuple[float, ...]:
@@ -27,7 +27,8 @@ def _read(compiler: Compiler, predictor: Any, known: Any, of_feature: Any) -> Tr
     for node in np.flatnonzero(~leaf & nodes["is_categorical"].astype(bool)):
         all_known = _members(known[of_feature[nodes["feature_idx"][node]]])
         goes_left = _members(predictor.raw_left_cat_bitsets[nodes["bitset_idx"][node]])
-        categories[int(node)] = (goes_left, tuple(sorted({*all_known, *goes_left})))
+        others = tuple(sorted({*all_known} - {*goes_left}))
+        categories[int(node)] = Choice(goes_left, others, bool(nodes["missing_go_to_left"][node]))  # unknown ones as missing
     compiler.check(len(categories) * 10)
     threshold = np.where(leaf, 0.0, nodes["num_threshold"].astype(float))
     return Tree(

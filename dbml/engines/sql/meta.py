@@ -52,13 +52,35 @@ def _mean(compiler: Compiler, values: Sequence[Expr], weights: Any) -> Expr:
 
 
 def voting_classifier(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
-    """VotingClassifier by probabilities (soft)."""
+    """VotingClassifier: by probabilities (soft), or by counting votes (hard)."""
     if estimator.voting != "soft":
-        raise compiler.refusal("voting='hard'")
+        return _counted(compiler, estimator, columns)
     labels = compiler.labels(estimator.classes_)
     each = [_probabilities(compiler, member, columns) for member in estimator.estimators_]
     proba = [_mean(compiler, [one[k] for one in each], estimator._weights_not_none) for k in range(len(labels))]
     return Prediction(compiler.choose(labels, proba, TIE), proba=proba, classes=labels)
+
+
+def _counted(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
+    labels = compiler.labels(estimator.classes_)
+    weights = estimator._weights_not_none
+    given = np.ones(len(estimator.estimators_)) if weights is None else np.asarray(weights, dtype=float)
+    votes: list[Expr] = []  # numbers of classes
+    for member in estimator.estimators_:
+        vote = compiler.let(_single(compiler, compiler.predict(member, columns)))
+        if vote.kind != "int":
+            raise compiler.refusal(f"a {type(member).__name__} that votes for no number of a class")
+        compiler.guard(vote.equals(vote))  # not true of NULL: a member that does not know leaves the row to the model
+        votes.append(vote)
+    counts: list[Expr] = []
+    for k in range(len(labels)):
+        terms = [
+            Case(((Binary("=", vote, Const(k)), Const(float(one))),), Const(0.0)) for vote, one in zip(votes, given, strict=True)
+        ]
+        counts.append(Sum(tuple(terms)))
+    # Whole numbers add up without rounding, and of two that are equal the first wins.
+    exact = bool((given == np.round(given)).all())
+    return Prediction(compiler.choose(labels, counts, None if exact else TIE), classes=labels)
 
 
 def _probabilities(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Expr]:
@@ -69,19 +91,26 @@ def _probabilities(compiler: Compiler, estimator: Any, columns: Sequence[Column]
 
 
 def calibrated(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> Prediction:
-    """CalibratedClassifierCV, by sigmoid."""
+    """CalibratedClassifierCV, by sigmoid or isotonic."""
     labels = compiler.labels(estimator.classes_)
     members: list[list[Expr]] = []
     for member in estimator.calibrated_classifiers_:
-        if member.method != "sigmoid":
+        if member.method not in ("sigmoid", "isotonic"):
             raise compiler.refusal(f"method={member.method!r}")
         inner = compiler.predict(member.estimator, columns)
-        scores = inner.scores
-        if scores is None or not hasattr(member.estimator, "decision_function"):
-            raise compiler.refusal(f"a {type(member.estimator).__name__} without a decision function")
+        if hasattr(member.estimator, "decision_function"):
+            scores = inner.scores
+        else:
+            scores = inner.proba if inner.proba is None or len(inner.proba) != 2 else inner.proba[1:]
+        if scores is None:
+            raise compiler.refusal(f"a {type(member.estimator).__name__} whose scores have no translator")
         curves: list[Expr] = []
         for calibrator, score in zip(member.calibrators, scores, strict=True):
-            curves.append(compiler.let(compiler.sigmoid(-(score * float(calibrator.a_) + float(calibrator.b_)))))
+            if member.method == "sigmoid":
+                curve = compiler.sigmoid(-(score * float(calibrator.a_) + float(calibrator.b_)))
+            else:
+                curve = _steps(compiler, calibrator, compiler.let(score))
+            curves.append(compiler.let(curve))
         if len(labels) == 2:
             members.append([compiler.let(Const(1.0) - curves[0]), curves[0]])
         else:
@@ -90,6 +119,21 @@ def calibrated(compiler: Compiler, estimator: Any, columns: Sequence[Column]) ->
             members.append([compiler.let(Case(((whole.equals(0.0), uniform),), curve / whole)) for curve in curves])
     proba = [_mean(compiler, [member[k] for member in members], None) for k in range(len(labels))]
     return Prediction(compiler.choose(labels, proba, TIE), proba=proba, classes=labels)
+
+
+def _steps(compiler: Compiler, isotonic: Any, score: Expr) -> Expr:
+    """Return an IsotonicRegression's answer: straight lines between its points, level beyond them."""
+    xs, ys = np.asarray(isotonic.X_thresholds_, dtype=float), np.asarray(isotonic.y_thresholds_, dtype=float)
+    if isotonic.out_of_bounds != "clip":
+        raise compiler.refusal(f"out_of_bounds={isotonic.out_of_bounds!r}")
+    compiler.check(4 * len(xs))
+    branches: list[tuple[Expr, Expr]] = [(score <= float(xs[0]), Const(float(ys[0])))]
+    for low, high, from_, to in zip(xs[:-1], xs[1:], ys[:-1], ys[1:], strict=True):
+        line: Expr = Const(float(from_))
+        if to != from_:
+            line = (score - float(low)) * float((to - from_) / (high - low)) + float(from_)
+        branches.append((score <= float(high), line))
+    return Case(tuple(branches), Const(float(ys[-1])))
 
 
 def _stacked(compiler: Compiler, estimator: Any, columns: Sequence[Column]) -> list[Column]:

@@ -229,13 +229,14 @@ def _answer(
     """Score rows; returns whether that went well."""
     if start < stop:
         try:
-            found[start:stop] = list(engine.score(method, _frame(engine, probes, kinds, start, stop)))
+            found[start:stop] = list(engine.score(method, frame(engine, probes, kinds, start, stop)))
         except errors.DbmlError:
             return False
     return True
 
 
-def _frame(engine: PythonEngine, probes: Probes, kinds: Sequence[Kind], start: int, stop: int) -> Any:
+def frame(engine: PythonEngine, probes: Probes, kinds: Sequence[Kind], start: int, stop: int) -> Any:
+    """Return some of the probes as the engine takes rows."""
     columns = [column[start:stop] for column in probes.columns]
     if all(kind == "float" for kind in kinds):
         return np.array([[np.nan if v is None else v for v in column] for column in columns], dtype=np.float64).T

@@ -18,6 +18,7 @@ from dbml.engines.sql import (
     glm,
     histogram,
     imputers,
+    lightgbm,
     linear,
     meta,
     neighbours,
@@ -25,6 +26,7 @@ from dbml.engines.sql import (
     projection,
     scalers,
     trees,
+    xgboost,
 )
 from dbml.engines.sql.compiler import Column, Compiler
 
@@ -37,6 +39,7 @@ TRANSFORMERS: Mapping[str, Translator] = {
 PREDICTORS: Mapping[str, Translator] = {
     **composition.PREDICTORS, **linear.PREDICTORS, **glm.PREDICTORS, **trees.PREDICTORS, **boosting.PREDICTORS,
     **histogram.PREDICTORS, **bayes.PREDICTORS, **neighbours.PREDICTORS, **networks.PREDICTORS, **meta.PREDICTORS,
+    **xgboost.PREDICTORS, **lightgbm.PREDICTORS,
 }  # fmt: skip
 
 

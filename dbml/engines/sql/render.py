@@ -18,6 +18,8 @@ from dbml.engines.sql.expressions import (
     Binary,
     Call,
     Case,
+    Cast,
+    Choice,
     Const,
     Expr,
     Finite,
@@ -36,7 +38,7 @@ from dbml.engines.sql.expressions import (
 SUM_WIDTH = 60  # terms in a row: PostgreSQL's parser and executor go one level deeper for each
 FLAT_NODES = 4000  # of trees in one expression: the planner reads them anew for every query
 NAN = "'NaN'::float8"
-_TYPES = {"float": "float8", "bool": "boolean", "int": "bigint", "text": "text"}
+_TYPES = {"float": "float8", "single": "float4", "bool": "boolean", "int": "bigint", "text": "text"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Body:
 def number(value: float) -> str:
     """Write a float so that PostgreSQL reads the same float."""
     return f"'{value!r}'::float8" if value == value and abs(value) != float("inf") else f"'{_special(value)}'::float8"
+
+
+def single(value: float) -> str:
+    """Write a float32 so that PostgreSQL reads the same one."""
+    return f"'{np.float32(value)!s}'::float4"
 
 
 def _special(value: float) -> str:
@@ -117,6 +124,8 @@ class Renderer:
             case Missing(value):
                 text = self.expr(value)
                 return f"({text} is null or {text} = {NAN})" if value.kind == "float" else f"({text} is null)"
+            case Cast(value, kind):
+                return f"({self.expr(value)})::{_TYPES[kind]}"
             case Finite(value):
                 return f"({self.expr(value)} * '0'::float8 = '0'::float8)"
             case _:
@@ -177,7 +186,16 @@ class Renderer:
     def _cases(self, forest: Forest) -> list[str]:
         """Write each tree as a nested CASE."""
         if len(forest.outputs) == 1:
-            return [f"v{forest.outputs[0].number} := {self._total(forest)};"]
+            name = f"v{forest.outputs[0].number}"
+            if forest.starts is None:
+                return [f"{name} := {self._total(forest)};"]
+            # From the left, in the order of the model: float32 rounds at each term.
+            terms = self._terms(forest)
+            parts = [terms[i : i + SUM_WIDTH] for i in range(0, len(terms), SUM_WIDTH)] or [[]]
+            return [
+                f"{name} := {' + '.join([single(forest.starts[0]) if k == 0 else name, *part])};" for k, part in enumerate(parts)
+            ]
+        assert forest.starts is None
         inputs = [self.expr(expr) for expr in forest.inputs]
         # Several values a leaf: find the leaf once, then take its values from an array.
         self._declared["n"] = "int"
@@ -194,11 +212,17 @@ class Renderer:
 
     def _total(self, forest: Forest) -> str:
         """Write the sum of what trees of one output answer."""
+        if forest.starts is None:
+            return self._sum(self._terms(forest))
+        return f"({' + '.join([single(forest.starts[0]), *self._terms(forest)])})"
+
+    def _terms(self, forest: Forest) -> list[str]:
         inputs = [self.expr(expr) for expr in forest.inputs]
-        terms = []
-        for tree in forest.trees:
-            terms.append(_case(tree, inputs, [number(float(value)) for value in tree.value[:, 0]], forest.allow_missing))
-        return self._sum(terms)
+        write = number if forest.starts is None else single
+        return [
+            _case(tree, inputs, [write(float(value)) for value in tree.value[:, 0]], forest.allow_missing)
+            for tree in forest.trees
+        ]
 
     def _walker(self, forest: Forest) -> list[str]:
         """Walk over arrays: a body of bounded size, whose every step costs the same however large the trees are."""
@@ -228,7 +252,8 @@ class Renderer:
         self._declared |= {"x": "float8[]", "n": "int", "t": "int"}
         inputs = [self.expr(forest.inputs[f]) for f in used]
         lines = [f"x := array[{', '.join(inputs)}]::float8[];"]
-        lines += [f"v{var.number} := '0'::float8;" for var in forest.outputs]
+        starts = [number(0.0)] * len(forest.outputs) if forest.starts is None else [single(start) for start in forest.starts]
+        lines += [f"v{var.number} := {start};" for var, start in zip(forest.outputs, starts, strict=True)]
         feature_, left_, right_ = (_integers(numbers) for numbers in (feature, left, right))
         goes_left = f"x[({feature_})[n]] <= ({_floats(threshold)})[n]"
         if forest.allow_missing and any(missing):
@@ -243,7 +268,8 @@ class Renderer:
         ]
         table = np.asarray(values, dtype=float)
         for k, var in enumerate(forest.outputs):
-            lines.append(f"v{var.number} := v{var.number} + ({_floats(table[:, k])})[-n];")
+            floats = _floats(table[:, k]) if forest.starts is None else _floats(table[:, k].astype(np.float32), "float4")
+            lines.append(f"v{var.number} := v{var.number} + ({floats})[-n];")
         return [*lines, "end loop;"]
 
 
@@ -261,7 +287,7 @@ def _case(tree: Tree, inputs: Sequence[str], leaves: Sequence[str], allow_missin
             continue
         x, low, high = inputs[tree.feature[node]], int(tree.left[node]), int(tree.right[node])
         if node in tree.categories:
-            parts.append(f"case when {_membership(x, *tree.categories[node], bool(tree.missing_left[node]))} then ")
+            parts.append(f"case when {_membership(x, tree.categories[node], bool(tree.missing_left[node]))} then ")
             stack += [" end", high, " else ", low]
         elif allow_missing and tree.missing_left[node]:
             # NULL is not greater, and NaN, which PostgreSQL puts above everything, is not smaller than itself.
@@ -273,13 +299,13 @@ def _case(tree: Tree, inputs: Sequence[str], leaves: Sequence[str], allow_missin
     return "".join(parts)
 
 
-def _membership(x: str, goes_left: Sequence[float], known: Sequence[float], missing_left: bool) -> str:
-    """Write whether a category goes left; one that is not known, and NULL, counts as missing."""
-    chosen = [value for value in known if value not in goes_left] if missing_left else goes_left
-    if not chosen:
-        return "true" if missing_left else "false"
-    listed = f"({x} in ({', '.join(number(float(value)) for value in chosen)}))"
-    return f"({listed} is not true)" if missing_left else listed
+def _membership(x: str, choice: Choice, missing_left: bool) -> str:
+    """Write whether a category goes left; a list is not true of NULL, and holds no NaN."""
+    listed = choice.right if choice.other_left else choice.left
+    there = f"{x} in ({', '.join(number(float(value)) for value in listed)})" if listed else "false"
+    if choice.other_left:
+        return f"(({there}) is not true)" if missing_left else f"(({there}) is not true and {x} < {NAN})"
+    return f"({there} or {x} is null or {x} = {NAN})" if missing_left else f"({there})"
 
 
 def _constant(value: Any) -> str:
@@ -290,9 +316,9 @@ def _constant(value: Any) -> str:
     return number(value) if isinstance(value, float) else quoted(value)
 
 
-def _floats(values: Any) -> str:
+def _floats(values: Any, type_: str = "float8") -> str:
     texts = (repr(v) if v == v and abs(v) != float("inf") else _special(v) for v in map(float, values))
-    return "'{" + ",".join(texts) + "}'::float8[]"
+    return "'{" + ",".join(texts) + "}'::" + type_ + "[]"
 
 
 def _integers(values: Sequence[int]) -> str:

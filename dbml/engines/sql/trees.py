@@ -77,6 +77,16 @@ def open_columns(compiler: Compiler, columns: Sequence[Column], *, missing: bool
     compiler.check(2 * len(columns))
 
 
+def whole_codes(compiler: Compiler, columns: Sequence[Column], trees: Sequence[Tree]) -> None:
+    """Leave rows to the model in which a category is no whole number: each library cuts it off in a way of its own."""
+    asked = sorted({int(tree.feature[node]) for tree in trees for node in tree.categories})
+    for feature in asked:
+        value = columns[feature].expr
+        value = value if isinstance(value, Input) else compiler.let(value)
+        whole = Binary("and", call("floor", value).equals(value), Binary("<", Call("abs", (value,)), Const(2.0**31)))
+        compiler.guard(Binary("or", Missing(value), whole))
+
+
 def grown(compiler: Compiler, estimator: Any, trees: Sequence[Any], columns: Sequence[Column], classes: Any) -> list[Expr]:
     """Return the mean of what trees answer, one an output or a class."""
     missing = takes_missing(estimator, len(columns))

@@ -113,3 +113,8 @@ def inspect(connection: Connection, workspace: str, reference: str) -> list[Row]
 def export_sql(connection: Connection, reference: str, name: str | None, workspace: str | None) -> str:
     """Return a model as SQL functions; name: of the function, by default the model's."""
     return str(call(connection, "export_sql", model=reference, name=name, workspace=workspace))
+
+
+def export_onnx(connection: Connection, reference: str, workspace: str | None) -> bytes:
+    """Return a model as an ONNX file."""
+    return bytes(call(connection, "export_onnx", model=reference, workspace=workspace))
