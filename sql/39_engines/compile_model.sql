@@ -162,6 +162,7 @@ begin
             detail = jsonb_build_object('model', model, 'engine', 'sql', 'why', c.reason),
             hint = format('SELECT * FROM dbml.explain_predict(%L)', model);
     end if;
+    perform dbml_channel._recompiled(lent.model_id);
     return 'sql';
 end
 $$;
