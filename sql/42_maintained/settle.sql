@@ -7,6 +7,7 @@ as $$
 declare
     lent record;
     answer record;
+    predicted text;
     state text; said text;
 begin
     select v.name, v.version, v.digest, v.signature, v.format,
@@ -38,16 +39,17 @@ begin
             raise exception 'no scorer keeps model "%" long enough to score with it', lent.name using errcode = 'ML024',
                 hint = 'repeat the call; the worker''s log says more';
         end if;
+        predicted := answer.body_;
     exception when query_canceled or others then
         get stacked diagnostics state = returned_sqlstate, said = message_text;
         perform dbml_channel.abandon(state, said);
         if state not in ('ML021', 'ML023') then
             raise;
         end if;
-        answer := null;   -- the model refuses such a row
+        predicted := null;   -- the model refuses such a row
     end;
     perform dbml_channel.nest(-1);
-    return case when answer is not null then answer.body_ end;
+    return predicted;
 end
 $$;
 comment on function dbml_channel._ask_model(bigint, text) is
