@@ -5,7 +5,7 @@ set search_path = pg_catalog, pg_temp
 -- Definer: drops what the owner keeps, for whom it is kept and for who may write the model.
 as $$
 declare
-    kept_id constant bigint := dbml_channel.find_maintained(end_maintained.target, workspace, 'delete');
+    kept_id constant bigint := (dbml_channel.find_maintained(end_maintained.target, workspace, 'delete')).kept_id;
 begin
     perform pg_advisory_xact_lock(hashtextextended('dbml maintained ' || kept_id, 0));
     delete from dbml._maintained k where k.maintained_id = kept_id;
@@ -20,21 +20,19 @@ language plpgsql volatile parallel unsafe security invoker
 -- Invoker: triggers and the view go with the caller's rights; what is not the caller's stays, and does nothing any more.
 as $$
 declare
-    kept_id bigint := dbml_channel.find_maintained(target, workspace, 'delete');
+    kept constant record := dbml_channel.find_maintained(target, workspace, 'delete');
     trigger_ record;
-    place text;
 begin
     for trigger_ in select t.tgname, t.tgrelid::regclass as of_table, pg_has_role(c.relowner, 'usage') as is_mine
                     from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
-                    where t.tgfoid = 'dbml_channel.follow_source()'::regprocedure and t.tgparentid = 0 and t.tgname ~ ('^dbml_' || kept_id || '_')
+                    where t.tgfoid = 'dbml_channel.follow_source()'::regprocedure and t.tgparentid = 0 and t.tgname ~ ('^dbml_' || kept.kept_id || '_')
                     order by c.relkind = 'p' desc, t.tgrelid, t.tgname loop
         if trigger_.is_mine then
             execute format('drop trigger %I on %s', trigger_.tgname, trigger_.of_table);
         end if;
     end loop;
-    select string_agg(quote_ident(part), '.') into place from unnest(parse_ident(target)) part;
-    if exists (select from pg_catalog.pg_class c where c.oid = to_regclass(place) and c.relkind = 'v' and pg_has_role(c.relowner, 'usage')) then
-        execute format('drop view %s', place);   -- refused where something of the caller's depends on it
+    if exists (select from pg_catalog.pg_class c where c.oid = kept.view_ and pg_has_role(c.relowner, 'usage')) then
+        execute format('drop view %s', kept.view_);   -- refused where something of the caller's depends on it
     end if;
     perform dbml_channel.end_maintained(target, workspace);
     return true;

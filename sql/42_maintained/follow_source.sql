@@ -54,9 +54,9 @@ begin
             detail = jsonb_build_object('target', m.target_name, 'role', m.maintainer, 'source', m.source_name, 'model', m.model),
             hint = format('SELECT dbml.delete_maintained_predictions(%L), or as the owner of the table: DROP TRIGGER %I ON %s', m.target_name, tg_name, tg_relid::regclass);
     end if;
-    if certified is not true then
-        m.statements := m.statements || '{"function": null}';   -- the model itself scores, until it is compiled again
-    end if;
+    -- In memory from here on, and not read from where long values are kept each time that it is asked.  What is not certified now
+    -- the model itself scores, until it is compiled again.
+    m.statements := m.statements || case when certified then '{}' else '{"function": null}' end::jsonb;
     if what = 'delete' then
         begin
             execute m.statements ->> 'types' into types using old;

@@ -22,8 +22,7 @@ end
 $$;
 comment on function dbml_channel.begin_refresh(bigint) is 'Empty kept predictions, for the caller to fill anew.';
 
-create or replace function dbml_channel.find_maintained(target text, workspace text, wanted text)
-returns bigint
+create or replace function dbml_channel.find_maintained(target text, workspace text, wanted text, out kept_id bigint, out view_ regclass)
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: reads a private table; found by whom it is kept for, or to be deleted by who may write the model.
@@ -31,10 +30,9 @@ as $$
 declare
     home constant bigint := (dbml_channel.find_workspace(workspace, 'use')).id;
     place text;
-    kept_id bigint;
 begin
     select string_agg(quote_ident(part), '.') into place from unnest(parse_ident(target)) part;
-    select k.maintained_id into kept_id
+    select k.maintained_id, (select c.oid from pg_class c where c.oid = k.target) into kept_id, view_
     from dbml._maintained k join dbml._models m using (model_id)
     where k.workspace_id = home and (k.target::text = place or k.target::text = 'public.' || place or k.target_name = place)
       and (pg_has_role(dbml_channel.caller(), k.maintainer, 'usage')
@@ -44,7 +42,6 @@ begin
         raise exception 'no predictions are kept as %', coalesce(quote_literal(target), 'NULL') using errcode = 'ML055',
             detail = jsonb_build_object('target', target), hint = 'SELECT target, source, model FROM dbml.maintained_predictions';
     end if;
-    return kept_id;
 end
 $$;
 comment on function dbml_channel.find_maintained(text, text, text) is 'The kept predictions that a target names, if the caller may refresh or delete them.';
@@ -55,7 +52,7 @@ language plpgsql volatile parallel unsafe security invoker
 -- Invoker: the source is read as the caller.
 as $$
 declare
-    kept_id bigint := dbml_channel.find_maintained(target, workspace, 'refresh');
+    kept_id constant bigint := (dbml_channel.find_maintained(target, workspace, 'refresh')).kept_id;
     k record;
 begin
     k := dbml_channel.kept_columns(kept_id);
