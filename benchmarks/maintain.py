@@ -19,7 +19,8 @@ from sklearn.linear_model import Ridge
 
 from benchmarks.bench import FEATURES, Report, arguments, connect, make_rows, served, timed
 
-SWEEP = f"""select count(*) from given g full join scored s using (id) where g.id is null or s.id is null or s.model_version is null
+SWEEP = f"""select count(*) from given g full join scored s using (id)
+    where g.id is null or s.id is null or s.model_version is null
     or abs(s.prediction - s.model_version * ({" + ".join(FEATURES)})) > 1e-6"""
 
 
@@ -39,7 +40,10 @@ def main() -> None:
             make_rows(connection, "given", size)
             connection.execute("alter table given add primary key (id)")
             plain = writes(connection, changed, rounds)
-            report.times(f"{size:,} rows: begin to keep", [timed(lambda: connection.execute("select dbml.maintain_predictions('m@now', 'given', 'scored')"))])
+            report.times(
+                f"{size:,} rows: begin to keep",
+                [timed(lambda: connection.execute("select dbml.maintain_predictions('m@now', 'given', 'scored')"))],
+            )
             for what, taken in writes(connection, changed, rounds).items():
                 cost[what, size] = max(min(taken) - min(plain[what]), 1e-9)
                 report.times(f"{size:,} rows: {what} of {changed:,}", taken)
@@ -48,7 +52,9 @@ def main() -> None:
                 break
             connection.execute("select dbml.delete_maintained_predictions('scored')")
         for what in ("insert", "update", "delete"):
-            report.ratio(f"{what}: cost at {rows:,} rows / at {rows // 10:,}", cost[what, rows] / cost[what, rows // 10], at_most=2)
+            report.ratio(
+                f"{what}: cost at {rows:,} rows / at {rows // 10:,}", cost[what, rows] / cost[what, rows // 10], at_most=2
+            )
         moves = [timed(lambda v=v: connection.execute("select dbml.set_model_alias(%s, 'now')", [f"m:{v}"])) for v in (2, 1)]  # type: ignore[misc]
         report.times(f"the alias moves, {rows:,} rows", moves)
         report.note("rows scored a second by a move", f"{rows / min(moves):,.0f}")
@@ -83,7 +89,9 @@ def load(report: Report, dsn: str, seconds: float) -> None:
                 back = bool(random.random() < 0.3)
                 with connection.transaction(force_rollback=back):
                     for statement in text.split(";"):
-                        connection.execute(statement.format(key=int(random.integers(1, 1000)), version=int(random.integers(1, 3))))  # type: ignore[arg-type]
+                        connection.execute(
+                            statement.format(key=int(random.integers(1, 1000)), version=int(random.integers(1, 3)))
+                        )  # type: ignore[arg-type]
                 counts["rolled back" if back else what] += 1
 
     def sweep() -> None:

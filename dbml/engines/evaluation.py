@@ -33,7 +33,9 @@ def evaluate(
     Raises: InvalidArgument where target is no column, or no row has one; MissingFeature; what the model raises.
     """
     if target not in frame.columns:
-        raise errors.InvalidArgument(f'target must be a column of the query, got "{target}"', detail={"columns": list(frame.columns)})
+        raise errors.InvalidArgument(
+            f'target must be a column of the query, got "{target}"', detail={"columns": list(frame.columns)}
+        )
     known = frame[target].notna().to_numpy()
     rows = frame[known]
     if len(rows) == 0:
@@ -80,7 +82,9 @@ def _as_labels(truth: npt.NDArray[Any], answer: npt.NDArray[Any]) -> npt.NDArray
     try:
         return truth.astype(answer.dtype)
     except (TypeError, ValueError):
-        raise errors.InvalidArgument(f"the model predicts {answer.dtype} labels, and the target holds others, as {truth[0]!r}") from None
+        raise errors.InvalidArgument(
+            f"the model predicts {answer.dtype} labels, and the target holds others, as {truth[0]!r}"
+        ) from None
 
 
 def _regression(truth: npt.NDArray[np.float64], answer: npt.NDArray[np.float64]) -> Iterator[Row]:
@@ -96,7 +100,11 @@ def _regression(truth: npt.NDArray[np.float64], answer: npt.NDArray[np.float64])
 def _classification(
     engine: PythonEngine, given: Any, truth: npt.NDArray[Any], answer: npt.NDArray[Any], classes: Any
 ) -> Iterator[Row]:
-    labels = list(dict.fromkeys([*(np.asarray(classes).tolist() if classes is not None else []), *sorted({*truth.tolist(), *answer.tolist()})]))
+    labels = list(
+        dict.fromkeys(
+            [*(np.asarray(classes).tolist() if classes is not None else []), *sorted({*truth.tolist(), *answer.tolist()})]
+        )
+    )
     if answer.dtype.kind in "OUS":
         labels, answer = [str(label) for label in labels], np.array([str(label) for label in answer], dtype=object)
     yield "accuracy", float(np.mean(truth == answer)), None
@@ -152,7 +160,9 @@ def _draw(found: Sequence[Row], truth: npt.NDArray[Any], answer: npt.NDArray[Any
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    cells = [(details["actual"], details["predicted"], value) for metric, value, details in found if metric == "confusion" and details]
+    cells = [
+        (details["actual"], details["predicted"], value) for metric, value, details in found if metric == "confusion" and details
+    ]
     curve = [(details["predicted"], value) for metric, value, details in found if metric == "calibration" and details]
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.5), num="evaluation")
     if cells:

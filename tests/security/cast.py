@@ -166,7 +166,9 @@ def staged(connection: Connection) -> Iterator[Cast]:
             [image, workspace],
         )  # fmt: skip
         made = [workspace]
-        yield Cast(mark, workspace, str(run_id), environment, str(client), snapshot=snapshot, upload=str(upload), kept=kept, roles=roles)
+        yield Cast(
+            mark, workspace, str(run_id), environment, str(client), snapshot=snapshot, upload=str(upload), kept=kept, roles=roles
+        )
     finally:
         connection.execute("reset role")
         for workspace in made:

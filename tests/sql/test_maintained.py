@@ -105,7 +105,8 @@ def test_moving_the_alias_scores_all_in_the_same_transaction(db: Db, kept: str, 
     with pytest.raises(errors.InvalidArgument, match="must keep no predictions"):
         db.execute("select dbml.delete_model(%s)", [f"{kept}:2"])
     with pytest.raises(errors.InvalidArgument, match="READ COMMITTED"), db.transaction():
-        db.execute("set transaction isolation level repeatable read; select dbml.set_model_alias(%s, 'now')", [f"{kept}:1"])
+        db.execute("set transaction isolation level repeatable read")
+        db.execute("select dbml.set_model_alias(%s, 'now')", [f"{kept}:1"])
 
 
 def test_the_latest_version_is_followed_where_it_can(db: Db, mark: str) -> None:
@@ -165,14 +166,13 @@ def test_partitions_and_children_are_followed(db: Db, mark: str, kind: str) -> N
 def test_names_of_all_kinds(db: Db, mark: str) -> None:
     name = f"{mark} Ωé"
     db.execute("select dbml.register_model(%s, %s, alias => 'it''s')", [name, pickle.dumps(linear(1))])
-    db.execute('create table "Gi\'v ""en" ("K ""ey" text, "prediction" int, "x y" float8, "Ü" float8, primary key ("K ""ey", "x y"))')
-    db.execute("insert into \"Gi'v \"\"en\" values ('ä', 1, 2, 3)")
+    db.execute('create table "Gi\'v ""en" ("K ""ey" text, "prediction" int, "x y" float8, "Ü" float8, primary key ("K ""ey"))')
+    db.execute('insert into "Gi\'v ""en" values (\'ä\', 1, 2, 3)')
     with pytest.raises(errors.InvalidArgument, match="features"):
         db.execute("select dbml.maintain_predictions(%s, %s, 'scored')", [f"{name}@it's", '"Gi\'v ""en"'])
-    db.execute('alter table "Gi\'v ""en" drop constraint "Gi\'v ""en_pkey", add primary key ("K ""ey")')
     db.execute('alter table "Gi\'v ""en" drop column prediction')
     db.execute("select dbml.maintain_predictions(%s, %s, %s)", [f"{name}@it's", '"Gi\'v ""en"', f'{mark}."Sc,ör\'ed"'])
-    db.execute("insert into \"Gi'v \"\"en\" values ('\\', 1, 1)")
+    db.execute('insert into "Gi\'v ""en" values (\'\\\', 1, 1)')
     found = db.execute('select "K ""ey", round(prediction), model_version from "Sc,ör\'ed" order by 1').fetchall()
     assert sorted(found) == [("\\", 3, 1), ("ä", 8, 1)]
     with db.transaction(force_rollback=True):
@@ -203,12 +203,14 @@ def test_what_cannot_be_kept_is_refused(db: Db, mark: str) -> None:
             db.execute(setup)  # type: ignore[arg-type]
             with pytest.raises(error, match=said), db.transaction():
                 db.execute("select dbml.maintain_predictions(%s, %s, 'scored')", [f"{mark}@now", source])
-    assert db.execute("select count(*) from dbml._maintained k join dbml._models m using (model_id) where m.name = %s", [mark]).fetchone() == (0,)
+    assert db.execute(
+        "select count(*) from dbml._maintained k join dbml._models m using (model_id) where m.name = %s", [mark]
+    ).fetchone() == (0,)
 
 
 def test_columns_stay_or_the_writer_is_told(db: Db, kept: str) -> None:
     for statement in ("alter table given drop column a", "alter table given alter column b type text"):
-        with pytest.raises(psycopg.Error, match="depend|trigger"):
+        with pytest.raises(psycopg.Error, match=r"depend|trigger"):
             db.execute(statement)  # type: ignore[arg-type]
     with pytest.raises(psycopg.Error, match="trigger"):
         db.execute("create table parent (like given including all); alter table given inherit parent")
@@ -245,7 +247,7 @@ def test_rights_are_those_of_whom_they_are_kept_for(db: Db, mark: str, role: str
         db.execute(f"set role {role}")  # type: ignore[arg-type]
         db.execute(keep)
         for statement in ("insert into scored values (5, 5)", "insert into dbml_predictions.p1 values (1)"):
-            with pytest.raises(psycopg.Error, match="permission|not exist|cannot"):
+            with pytest.raises(psycopg.Error, match=r"permission|not exist|cannot"):
                 db.execute(statement)  # type: ignore[arg-type]
         db.execute("reset role; insert into given values (2, 2, 2)")
         assert wrong(db) == 0
@@ -264,7 +266,9 @@ def test_rights_are_those_of_whom_they_are_kept_for(db: Db, mark: str, role: str
         # A trigger of one's own for another's predictions does nothing for another table.
         (kept_id,) = db.execute("select max(maintained_id) from dbml._maintained").fetchone()  # type: ignore[misc]
         db.execute("create table other (id int primary key, a float8, b float8)")
-        db.execute(f"create trigger t after insert on other for each row execute function dbml_channel.follow_source({kept_id}, insert)")  # type: ignore[arg-type]
+        db.execute(
+            f"create trigger t after insert on other for each row execute function dbml_channel.follow_source({kept_id}, insert)"
+        )  # type: ignore[arg-type]
         with pytest.raises(errors.InvalidArgument, match="are kept of table"):
             db.execute("insert into other values (1, 1, 1)")
         with pytest.raises(errors.NothingFound):
@@ -310,7 +314,9 @@ def test_under_load_every_commit_is_true(db: Db, kept: str, connect: Callable[[]
     def write(connection: Db, random: np.random.Generator) -> None:
         key = int(random.integers(1000, 2000)) + 10_000 * int(threading.get_ident() % 1000)
         with connection.transaction(force_rollback=random.random() < 0.3):
-            connection.execute("insert into given values (%s, %s, 1) on conflict (id) do update set a = 2", [key, random.random()])
+            connection.execute(
+                "insert into given values (%s, %s, 1) on conflict (id) do update set a = 2", [key, random.random()]
+            )
             connection.execute("update given set a = a + 1 where id = %s", [int(random.integers(1, 30))])
             connection.execute("update given set id = -id where id = %s", [key])
             connection.execute("delete from given where id = %s", [int(random.integers(-2000, -1000))])

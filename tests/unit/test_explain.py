@@ -105,7 +105,10 @@ def worth(tree: trees.Tree, row: np.ndarray, known: set[int], players: list[int]
     if players[tree.feature[node]] in known:
         goes_left = np.float32(row[tree.feature[node]]) <= tree.threshold[node]
         return worth(tree, row, known, players, left if goes_left else right)
-    parts = (tree.cover[left] * worth(tree, row, known, players, left), tree.cover[right] * worth(tree, row, known, players, right))
+    parts = (
+        tree.cover[left] * worth(tree, row, known, players, left),
+        tree.cover[right] * worth(tree, row, known, players, right),
+    )
     return float(sum(parts) / tree.cover[node])
 
 

@@ -18,11 +18,16 @@ _LOG = ("PoissonRegressor", "GammaRegressor", "TweedieRegressor")
 def explainer(estimator: Any) -> Explain | None:
     """Return the function that explains a fitted linear model; None where it is none."""
     module, name = type(estimator).__module__, type(estimator).__name__
-    of_linear = module.startswith(("sklearn.linear_model.", "sklearn.discriminant_analysis")) or name in ("LinearSVC", "LinearSVR")
+    of_linear = module.startswith(("sklearn.linear_model.", "sklearn.discriminant_analysis")) or name in (
+        "LinearSVC",
+        "LinearSVR",
+    )
     if not of_linear or not hasattr(estimator, "coef_") or name == "QuadraticDiscriminantAnalysis":
         return None
     classes = getattr(estimator, "classes_", None)
-    coefficients = np.atleast_2d(np.asarray(estimator.coef_.toarray() if hasattr(estimator.coef_, "toarray") else estimator.coef_))
+    coefficients = np.atleast_2d(
+        np.asarray(estimator.coef_.toarray() if hasattr(estimator.coef_, "toarray") else estimator.coef_)
+    )
     if classes is None and coefficients.shape[0] > 1:
         return None  # several targets
     intercept = np.broadcast_to(np.ravel(estimator.intercept_), coefficients.shape[0])

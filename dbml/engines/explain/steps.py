@@ -77,7 +77,7 @@ def _bins(step: Any, players: Sequence[int | None]) -> Players:
 def _powers(step: Any, players: Sequence[int | None]) -> Players:
     made: Players = []
     for powers in step.powers_:
-        used = {players[i] for i in np.flatnonzero(powers)} - {None}
+        used = {players[int(i)] for i in np.flatnonzero(powers)} - {None}
         if len(used) > 1:
             raise NotTraceable("PolynomialFeatures multiplies columns with each other")
         made.append(used.pop() if used else None)

@@ -3,8 +3,8 @@
 What a set S of known columns is worth in a tree is the expectation over its leaves, where a split by a column that is not known
 sends a row both ways, in the shares of the training rows that went there (path-dependent, as TreeSHAP has it: Lundberg,
 Erion, Lee, 2018, arXiv:1802.03888, algorithm 1).  A leaf of value v under splits by the columns 1..p is then worth the product of
-o_j for j in S (1 where the row goes that way at all splits by j, else 0) and z_j for the others (the product of the shares), times v.
-Its Shapley value for i is v (o_i - z_i) times the integral over t from 0 to 1 of the product over j other than i of
+o_j for j in S (1 where the row goes that way at all splits by j, else 0) and z_j for the others (the product of the shares),
+times v.  Its Shapley value for i is v (o_i - z_i) times the integral over t from 0 to 1 of the product over j other than i of
 (z_j (1 - t) + o_j t): a polynomial of degree p - 1, which ceil(p / 2) Gauss-Legendre nodes integrate exactly.  All columns that a
 pipeline has made of one input (one-hot) are one player, so that what an input contributes is exact too, not a sum over its parts.
 """
@@ -71,10 +71,10 @@ def _add(tree: Tree, values: Matrix, players: Sequence[int | None], contribution
     inner = np.flatnonzero(tree.left >= 0)
     goes_left = np.zeros((len(tree.left), len(values)), dtype=bool)
     with np.errstate(over="ignore"):
-        for node in inner:
-            column = values[:, tree.feature[node]]
+        for split in inner:
+            column = values[:, tree.feature[split]]
             compared = column.astype(np.float32) if tree.single else column
-            goes_left[node] = np.where(np.isnan(column), tree.missing_left[node], compared <= tree.threshold[node])
+            goes_left[split] = np.where(np.isnan(column), tree.missing_left[split], compared <= tree.threshold[split])
     stack: list[tuple[int, dict[int | None, tuple[float, Any]]]] = [(0, {})]
     while stack:
         node, path = stack.pop()
@@ -168,7 +168,9 @@ def _histogram(estimator: Any) -> tuple[list[Tree], Matrix, str]:
             ))  # fmt: skip
     classifies = hasattr(estimator, "classes_")
     link = type(estimator._loss.link).__name__
-    return _per_class(members, np.ravel(estimator._baseline_prediction).astype(float), classifies, "log" if link == "LogLink" else "prediction")
+    return _per_class(
+        members, np.ravel(estimator._baseline_prediction).astype(float), classifies, "log" if link == "LogLink" else "prediction"
+    )
 
 
 def _per_class(members: list[Tree], start: Matrix, classifies: bool, scale: str) -> tuple[list[Tree], Matrix, str]:
