@@ -51,6 +51,7 @@ declare
     n integer; inserts text; updates text; same_key text;
     compiled text[] := array_fill(null::text, array[3]);   -- the call over $1, over a row of those inserted, over what is kept
     place integer; kind text; ways text[]; arguments text[];
+    of_row text;   -- the form for single rows: a large set's form would be planned with each row, as long as it is
 begin
     select * into m from dbml._maintained k where k.maintained_id = kept_id;
     select d.name::text as name, d.version, d.signature, w.name::text as workspace into v
@@ -94,6 +95,7 @@ begin
     end if;
     n := cardinality(m.columns);
     if e.name is not null then
+        select s.functions -> 'predict' ->> 'row' into of_row from dbml._certificates s where s.model_id = of_model and s.engine = 'sql';
         ways := array['($1).%I', '(g.r).%I', 'c%s'];
         for way in 1 .. 3 loop
             arguments := '{}';
@@ -103,7 +105,8 @@ begin
                 arguments := arguments || case when kind = 'text' then value || '::text' when bases[place] = 'bool'::regtype then value || '::integer::float8'
                     else value || '::float8' end;
             end loop;
-            compiled[way] := format(case when is_array then 'dbml_models.%I(array[%s]::float8[])' else 'dbml_models.%I(%s)' end, e.name, array_to_string(arguments, ', '));
+            compiled[way] := format(case when is_array or way = 1 and of_row is not null then 'dbml_models.%I(array[%s]::float8[])' else 'dbml_models.%I(%s)' end,
+                case when way = 1 then coalesce(of_row, e.name) else e.name end, array_to_string(arguments, ', '));
         end loop;
     else
         compiled := array_fill('null::' || predicted, array[3]);
