@@ -96,12 +96,12 @@ begin
     n := cardinality(m.columns);
     if e.name is not null then
         select s.functions -> 'predict' ->> 'row' into of_row from dbml._certificates s where s.model_id = of_model and s.engine = 'sql';
-        ways := array['($1).%I', '(g.r).%I', 'c%s'];
+        ways := array['($1).%I', 'g.c%s', 'c%s'];
         for way in 1 .. 3 loop
             arguments := '{}';
             for i in 1 .. cardinality(places) loop
                 place := places[i]; kind := e.kinds[i];
-                value := case way when 3 then format(ways[3], place) else format(ways[way], m.columns[place]) || '::' || bases[place]::text end;
+                value := case way when 1 then format(ways[way], m.columns[place]) || '::' || bases[place]::text else format(ways[way], place) end;
                 arguments := arguments || case when kind = 'text' then value || '::text' when bases[place] = 'bool'::regtype then value || '::integer::float8'
                     else value || '::float8' end;
             end loop;
@@ -122,18 +122,19 @@ begin
         'function', e.name, 'version', v.version,
         -- The types of what comes, asked of the values themselves: nothing is cast that is not of PostgreSQL's own types.
         'types', (select format('select array[%s]::oid[]', string_agg(format('pg_typeof(($1).%I)', c), ', ' order by o)) from unnest(m.columns) with ordinality u(c, o)),
-        'types_of_set', (select format('select array[%s]::oid[] from (select i as r from inserted i limit 1) g', string_agg(format('pg_typeof((g.r).%I)', c), ', ' order by o))
+        -- By column, not by (row).column: of a table with a dropped column PostgreSQL finds others there.
+        'types_of_set', (select format('select array[%s]::oid[] from inserted i limit 1', string_agg(format('pg_typeof(i.%I)', c), ', ' order by o))
                          from unnest(m.columns) with ordinality u(c, o)),
         'score', format('select case when %s then p%s end from (select %s as p offset 0) g', answered,
                         case when predicted in ('double precision', 'double precision[]') then '' else '::text' end, compiled[1]),
         'write', format('insert into %s (%s) select %s, $2, %s, $6 %s', kept, inserts,
             (select string_agg(format('($1).%I::%s', m.columns[i], bases[i]), ', ' order by i) from generate_series(1, n) i),
             case predicted when 'double precision' then '$3' when 'double precision[]' then '$4' else '$5::' || predicted end, updates),
-        'write_set', format('insert into %s (%s) select %s, null, case when %s then p end, case when %s then $1 end from (select g.r, %s as p from (select i as r from inserted i offset 0) g offset 0) g %s',
-            kept, inserts, (select string_agg(format('(g.r).%I::%s', m.columns[i], bases[i]), ', ' order by i) from generate_series(1, n) i),
-            answered, answered, compiled[2], updates),
-        'write_set_unscored', format('insert into %s (%s) select %s, null, null, null from (select i as r from inserted i) g %s',
-            kept, inserts, (select string_agg(format('(g.r).%I::%s', m.columns[i], bases[i]), ', ' order by i) from generate_series(1, n) i), updates),
+        'write_set', format('insert into %s (%s) select %s, null, case when %s then p end, case when %s then $1 end from (select g.*, %s as p from (select %s from inserted i offset 0) g offset 0) g %s',
+            kept, inserts, (select string_agg('g.c' || i, ', ' order by i) from generate_series(1, n) i), answered, answered, compiled[2],
+            (select string_agg(format('i.%I::%s as c%s', m.columns[i], bases[i], i), ', ' order by i) from generate_series(1, n) i), updates),
+        'write_set_unscored', format('insert into %s (%s) select %s, null, null, null from inserted i %s',
+            kept, inserts, (select string_agg(format('i.%I::%s', m.columns[i], bases[i]), ', ' order by i) from generate_series(1, n) i), updates),
         'delete', format('delete from %s where %s', kept, same_key),
         'rescore', format('update %s set prediction = %s, model_version = %s', kept, compiled[3], v.version),
         'unscore', format('update %s set prediction = null, model_version = null', kept),

@@ -174,8 +174,9 @@ def test_names_of_all_kinds(db: Db, mark: str) -> None:
     db.execute('alter table "Gi\'v ""en" drop column prediction')
     db.execute("select dbml.maintain_predictions(%s, %s, %s)", [f"{name}@it's", '"Gi\'v ""en"', f'{mark}."Sc,ör\'ed"'])
     db.execute('insert into "Gi\'v ""en" values (\'\\\', 1, 1)')
+    db.execute('update "Gi\'v ""en" set "Ü" = 4 where "K ""ey" = \'ä\'')
     found = db.execute('select "K ""ey", round(prediction), model_version from "Sc,ör\'ed" order by 1').fetchall()
-    assert sorted(found) == [("\\", 3, 1), ("ä", 8, 1)]
+    assert sorted(found) == [("\\", 3, 1), ("ä", 10, 1)]
     with db.transaction(force_rollback=True):
         db.execute("select dbml.delete_maintained_predictions(%s)", ['"Sc,ör\'ed"'])
         assert db.execute("select to_regclass(%s)", ['"Sc,ör\'ed"']).fetchone() == (None,)
