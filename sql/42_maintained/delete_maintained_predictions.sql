@@ -20,7 +20,8 @@ language plpgsql volatile parallel unsafe security invoker
 -- Invoker: triggers and the view go with the caller's rights; what is not the caller's stays, and does nothing any more.
 as $$
 declare
-    kept constant record := dbml_channel.find_maintained(target, workspace, 'delete');
+    named constant text := dbml_channel.named_view(target);
+    kept constant record := dbml_channel.find_maintained(named, workspace, 'delete');
     trigger_ record;
 begin
     for trigger_ in select t.tgname, t.tgrelid::regclass as of_table, pg_has_role(c.relowner, 'usage') as is_mine
@@ -34,7 +35,7 @@ begin
     if exists (select from pg_catalog.pg_class c where c.oid = kept.view_ and pg_has_role(c.relowner, 'usage')) then
         execute format('drop view %s', kept.view_);   -- refused where something of the caller's depends on it
     end if;
-    perform dbml_channel.end_maintained(target, workspace);
+    perform dbml_channel.end_maintained(named, workspace);
     return true;
 end
 $$;

@@ -96,6 +96,8 @@ begin
     select * into m from dbml._maintained k where k.maintained_id = kept_id;
     if m.maintainer is distinct from quote_ident(dbml_channel.caller())::regrole then
         raise insufficient_privilege using message = format('predictions %s are kept by another role', kept_id);
+    elsif not exists (select from pg_class c where c.oid = coalesce(finish_maintained.target, m.target) and c.relkind = 'v' and c.relowner = m.maintainer::oid) then
+        raise exception 'target must be a view of role %, got %', m.maintainer, finish_maintained.target using errcode = 'ML009';
     end if;
     execute format('revoke insert on dbml_predictions.p%s from %s', kept_id, m.maintainer);
     update dbml._maintained k set target = coalesce(finish_maintained.target, k.target) where k.maintained_id = kept_id;

@@ -31,13 +31,15 @@ declare
     home constant bigint := (dbml_channel.find_workspace(workspace, 'use')).id;
     place text;
 begin
-    select string_agg(quote_ident(part), '.') into place from unnest(parse_ident(target)) part;
+    if target !~ '^[0-9]+$' then   -- else the view's own number, which named_view has found
+        select string_agg(quote_ident(part), '.') into place from unnest(parse_ident(target)) part;
+    end if;
     select k.maintained_id, (select c.oid from pg_class c where c.oid = k.target) into kept_id, view_
     from dbml._maintained k join dbml._models m using (model_id)
-    where k.workspace_id = home and (k.target::text = place or k.target::text = 'public.' || place or k.target_name = place)
+    where k.workspace_id = home and (k.target::oid::text = find_maintained.target or k.target_name = place)
       and (pg_has_role(dbml_channel.caller(), k.maintainer, 'usage')
            or wanted = 'delete' and dbml_channel.may_use_model(k.workspace_id, m.name, 'write'))
-    order by k.target::text = place desc, k.maintained_id desc limit 1;
+    order by k.maintained_id desc limit 1;
     if kept_id is null then
         raise exception 'no predictions are kept as %', coalesce(quote_literal(target), 'NULL') using errcode = 'ML055',
             detail = jsonb_build_object('target', target), hint = 'SELECT target, source, model FROM dbml.maintained_predictions';
@@ -46,13 +48,29 @@ end
 $$;
 comment on function dbml_channel.find_maintained(text, text, text) is 'The kept predictions that a target names, if the caller may refresh or delete them.';
 
+create or replace function dbml_channel.named_view(target text)
+returns text
+language plpgsql stable parallel safe security invoker
+-- Invoker: by the caller's search path.
+as $$
+declare
+    place text;
+begin
+    select string_agg(quote_ident(part), '.') into place from unnest(parse_ident(target)) part;
+    return coalesce(to_regclass(place)::oid::text, place);
+exception when insufficient_privilege then
+    return place;   -- a schema that the caller may not look into
+end
+$$;
+comment on function dbml_channel.named_view(text) is 'The number of the view that a target names, or the name where it is gone.';
+
 create or replace function dbml.refresh_predictions(target text, workspace text default null)
 returns bigint
 language plpgsql volatile parallel unsafe security invoker
 -- Invoker: the source is read as the caller.
 as $$
 declare
-    kept_id constant bigint := (dbml_channel.find_maintained(target, workspace, 'refresh')).kept_id;
+    kept_id constant bigint := (dbml_channel.find_maintained(dbml_channel.named_view(target), workspace, 'refresh')).kept_id;
     k record;
 begin
     k := dbml_channel.kept_columns(kept_id);
