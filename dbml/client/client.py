@@ -119,6 +119,25 @@ class Client:
         with self._connection.session() as session, frames.many_lent(session, {"data": data}) as queries:
             return frames.read(session, scripts.predict_query(session, model, queries["data"]))
 
+    def explain(self, model: str, data: str | pd.DataFrame) -> pd.DataFrame:
+        """Return what each column has contributed to the predictions for rows: a row a row and feature.
+
+        data: a query or a frame.  Columns: those of SQL's dbml.explain_prediction.
+        Raises: ModelNotFound; MissingFeature.
+        """
+        with self._connection.session() as session, frames.many_lent(session, {"data": data}) as queries:
+            return frames.read(session, sql.SQL("select * from dbml.explain_prediction(%s, %s::text)"), (model, queries["data"]))
+
+    def evaluate(self, model: str, data: str | pd.DataFrame, target: str, experiment: str = "evaluations") -> pd.DataFrame:
+        """Compare a model's predictions with a column that holds the answers, as a run: metric, value and details a row.
+
+        data: a query or a frame; target: the column.
+        Raises: ModelNotFound; InvalidArgument where target is no column; MissingFeature.
+        """
+        with self._connection.session() as session, frames.many_lent(session, {"data": data}) as queries:
+            text = sql.SQL("select * from dbml.evaluate(%s, %s, %s, experiment => %s)")
+            return frames.read(session, text, (model, queries["data"], target, experiment))
+
     def register_model(
         self, name: str, model: Any, *, tags: Mapping[str, Any] | None = None, properties: Mapping[str, Any] | None = None,
         description: str | None = None, framework: str | None = None, framework_version: str | None = None,

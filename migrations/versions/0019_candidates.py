@@ -1,7 +1,7 @@
 """Remember what a service served, and keep a second version of it beside the one that answers.
 
 Revision ID: 0019
-Revises: 0015
+Revises: X
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0019"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

@@ -1,7 +1,7 @@
 """Let a model be an ONNX file, keep the ONNX form of others with their certificates, and drop functions that gain arguments.
 
 Revision ID: 0020
-Revises: 0015
+Revises: X
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0020"
-down_revision = "0015"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

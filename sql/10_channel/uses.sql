@@ -15,8 +15,8 @@ begin atomic
         _routines_for.use = 'run'
         or n.nspname = 'dbml_channel' and (_routines_for.use = 'stored' or p.proname not in ('receive_model', 'run_call', 'keep_script'))
         or n.nspname = 'dbml' and case _routines_for.use
-            when 'predict' then p.proname ~ '^predict|^explain_predict$'
-            when 'read' then p.proname ~ '^predict' or p.proname in (
+            when 'predict' then p.proname ~ '^predict|^explain_predict$|_predictions$'
+            when 'read' then p.proname ~ '^predict|_predictions$' or p.proname in (
                 'explain_predict', 'export_sql',
                 'model_bytes', 'model_part', 'inspect_model', 'artifact_bytes', 'artifact_part', 'run_output',
                 'run_log', 'wait_for_run', 'snapshot_bytes', 'snapshot_part', 'lineage',

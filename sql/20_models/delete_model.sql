@@ -26,6 +26,11 @@ begin
         raise exception 'a model must serve nothing to be deleted, "%:%" serves %', gone.name, gone.version, held
             using errcode = 'ML009', hint = 'SELECT dbml.delete_service(''...'') first';
     end if;
+    select string_agg(k.target_name, ', ' order by k.target_name) into held from dbml._maintained k where k.model_id = gone.model_id;
+    if held is not null then
+        raise exception 'a model must keep no predictions to be deleted, "%:%" keeps %', gone.name, gone.version, held
+            using errcode = 'ML009', hint = 'SELECT dbml.delete_maintained_predictions(''...'') first, or move the alias';
+    end if;
     select coalesce(array_agg(distinct f.digest), '{}') into its_files from dbml._model_files f where f.model_id = gone.model_id;
     its_files := its_files || array(select c.pair from dbml._certificates c where c.model_id = gone.model_id and c.pair is not null);
     delete from dbml._models m where m.model_id = gone.model_id;
@@ -43,5 +48,5 @@ comment on function dbml.delete_model(text, text) is
 
 model: ''name'' means the latest version. Aliases of that version go too.
 The deletion belongs to the transaction: rolled back, the model is there again.
-Errors: ML020 no such model; ML009 an image has it.
+Errors: ML020 no such model; ML009 an image has it, a service or kept predictions.
 Example: BEGIN; SELECT dbml.delete_model(''demo-iris:1''); ROLLBACK;';

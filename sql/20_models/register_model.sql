@@ -53,6 +53,7 @@ begin
     from dbml._workspaces w where w.workspace_id = workspace;
     perform dbml_channel._admit_model(model_name, blob, coalesce(about ->> 'format', 'pickle'), policy);
     perform dbml_channel._compile_quietly(made_id);
+    perform dbml_channel._follow_model(workspace, model_name);
     return made;
 end
 $$;

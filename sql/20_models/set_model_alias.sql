@@ -15,6 +15,7 @@ begin
     insert into dbml._model_aliases (workspace_id, name, alias, version)
     values (found_model.workspace_id, found_model.name, set_model_alias.alias, found_model.version)
     on conflict on constraint _model_aliases_pkey do update set version = excluded.version, set_at = now();
+    perform dbml_channel._follow_model(found_model.workspace_id, found_model.name);
     return found_model.version;
 end
 $$;
@@ -22,5 +23,6 @@ comment on function dbml.set_model_alias(text, text, text) is
 'Let an alias mean this version of a model: predict(''demo-iris@champion'', ...) uses it from the next statement on.
 
 Returns the version. The former meaning of the alias is replaced.
-Errors: ML020 no such model; ML009 an alias that is not plain.
+Predictions that are kept by the alias (dbml.maintain_predictions) are scored again at once, in the same transaction.
+Errors: ML020 no such model; ML009 an alias that is not plain; ML021 kept predictions lack a feature of that version.
 Example: SELECT dbml.set_model_alias(''demo-iris:1'', ''champion'');';

@@ -239,6 +239,7 @@ begin
     for c in select s.* from dbml._certificates s where s.model_id = lent.model_id and s.engine in (wanted, coalesce(compile_model.engine, 'onnx'))
              order by s.engine = wanted desc loop
         if c.status = 'certified' then
+            perform dbml_channel._recompiled(lent.model_id);
             return c.engine;
         end if;
     end loop;

@@ -18,6 +18,10 @@ begin
         raise exception 'a workspace must have no runs that go on to be deleted, "%" has', home.name using errcode = 'ML009',
             hint = format('SELECT run_id, status FROM dbml.runs WHERE workspace = %L AND status IN (''queued'', ''running'')', home.name);
     end if;
+    if exists (select from dbml._maintained k where k.workspace_id = home.id) then
+        raise exception 'a workspace must keep no predictions to be deleted, "%" does', home.name using errcode = 'ML009',
+            hint = format('SELECT dbml.delete_maintained_predictions(target, %L) FROM dbml.maintained_predictions WHERE workspace = %L', home.name, home.name);
+    end if;
     select array_agg(distinct d.digest) into digests from (
         select m.digest from dbml._models m where m.workspace_id = home.id
         union select f.digest from dbml._model_files f join dbml._models m using (model_id) where m.workspace_id = home.id

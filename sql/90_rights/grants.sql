@@ -26,7 +26,7 @@ begin
         use := case wanted when 'dbml_predictor' then 'predict' when 'dbml_reader' then 'read' else 'run' end;
         execute format('grant usage on schema dbml, dbml_channel to %I', wanted);
         for given in select f.routine from dbml_channel._routines_for(use) f(routine)
-                     where wanted <> 'dbml_reader' or f.routine::text !~ '^dbml\.predict' loop
+                     where wanted <> 'dbml_reader' or f.routine::text !~ '^dbml\.(predict|\w+_predictions)' loop
             execute format('grant execute on routine %s to %I', given, wanted);
         end loop;
         if use = 'run' then   -- who submits a script makes functions that hold its queries

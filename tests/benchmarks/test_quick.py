@@ -24,6 +24,7 @@ PLPYTHON = Path("/usr/lib/postgresql/15/lib/plpython3.so")
         "predict_one",
         "predict_into",
         "engines",
+        "maintain",
         "memory",
         "pieces",
         "streaming",

@@ -35,7 +35,7 @@ class Cast:
     """mark: a word that stands in every row of the workspace, and nowhere else.  roles: by relation.
 
     run_id: of a run that is over; client: of one that the owner's program has begun; queued: see submitted().  upload: one
-    that the owner has begun.
+    that the owner has begun.  kept: predictions that the owner keeps, of the table t in the schema of the mark.
     """
 
     mark: str
@@ -45,6 +45,7 @@ class Cast:
     client: str
     snapshot: str
     upload: str
+    kept: int
     queued: str | None = None
     roles: dict[str, str] = field(default_factory=dict)
 
@@ -53,7 +54,7 @@ class Cast:
         """Return what statements are formatted with."""
         return {
             "w": self.mark, "id": self.workspace_id, "run": self.run_id, "env": self.environment_id,
-            "client": self.client, "queued": self.queued, "snapshot": self.snapshot, "upload": self.upload,
+            "client": self.client, "queued": self.queued, "snapshot": self.snapshot, "upload": self.upload, "kept": self.kept,
             "hex": MODEL.hex(), **self.roles,
         }  # fmt: skip
 
@@ -114,6 +115,7 @@ def staged(connection: Connection) -> Iterator[Cast]:
             connection.execute("select dbml.register_datastore(%s, 'local', '/nowhere', workspace => %s)", [mark, mark])
             connection.execute("select dbml.link_dataset(%s, %s, 'mark', %s)", [run_id, mark, mark])
             connection.execute("select dbml.create_compute(%s, workspace => %s)", [mark, mark])
+            connection.execute("select dbml_channel.keep_calibration(%s, 0.9, 1, 9, %s)", [mark, mark])
             snapshot, client, upload = (
                 connection.execute(statement, values).fetchone()[0]  # type: ignore[index]
                 for statement, values in (
@@ -126,6 +128,16 @@ def staged(connection: Connection) -> Iterator[Cast]:
                 "select dbml.log_metrics(%s, '{\"mark\": 1}', writer => gen_random_uuid(), sequence => 1)", [client]
             )
             connection.execute("select dbml.upload_part(%s, 0, 'x')", [upload])
+        connection.execute(
+            sql.SQL(
+                "create schema {0} authorization {1}; create table {0}.t (id int primary key, x float8); alter table {0}.t owner to {1}"
+            ).format(sql.Identifier(mark), sql.Identifier(roles["owner"]))
+        )
+        with acting(connection, roles["owner"]):
+            connection.execute("select dbml.maintain_predictions(%s, %s || '.t', %s || '.kept', %s)", [mark] * 4)
+        (kept,) = connection.execute(  # type: ignore[misc]
+            "select maintained_id from dbml._maintained where workspace_id = %s", [workspace]
+        ).fetchone()
         (environment,) = connection.execute(  # type: ignore[misc]
             "insert into dbml._environments (workspace_id, name, version, format, spec, python_version, lock, lock_sha256)"
             " values (%s, %s, 1, 'requirements', 'joblib', '3.11', %s, %s) returning environment_id",
@@ -164,7 +176,9 @@ def staged(connection: Connection) -> Iterator[Cast]:
             [image, workspace],
         )  # fmt: skip
         made = [workspace]
-        yield Cast(mark, workspace, str(run_id), environment, str(client), snapshot=snapshot, upload=str(upload), roles=roles)
+        yield Cast(
+            mark, workspace, str(run_id), environment, str(client), snapshot=snapshot, upload=str(upload), kept=kept, roles=roles
+        )
     finally:
         connection.execute("reset role")
         for workspace in made:

@@ -154,6 +154,36 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.export_sql(text,text,text)": ("select dbml.export_sql('{w}', workspace => '{w}')", MODEL_READERS),
     "dbml.export_onnx(text,text)": ("select dbml.export_onnx('{w}', '{w}')", MODEL_READERS),
     "dbml.set_model_engine(text,text,text)": ("select dbml.set_model_engine('{w}', 'python', '{w}')", MODEL_WRITERS),
+    # Kept predictions, explanations, intervals.
+    "dbml.maintain_predictions(text,text,text,text)": (
+        "select dbml.maintain_predictions('{w}', 'pg_catalog.pg_am', '{w}_kept', '{w}')", PREDICTORS),
+    "dbml.refresh_predictions(text,text)": ("select dbml.refresh_predictions('{w}.kept', '{w}')", OWNERS),
+    "dbml.delete_maintained_predictions(text,text)": (
+        "select dbml.delete_maintained_predictions('{w}.kept', '{w}')", MODEL_WRITERS),
+    "dbml.explain_prediction(text,text,text)": (
+        "select * from dbml.explain_prediction('{w}', 'select 1.0::float8 as x', '{w}')", WRITERS),
+    "dbml.explain_prediction(text,anyelement,text)": (
+        "select * from dbml.explain_prediction('{w}', jsonb_build_object('x', 1.0), '{w}')", WRITERS),
+    "dbml.evaluate(text,text,text,text,text)": (
+        "select * from dbml.evaluate('{w}', 'select 1.0::float8 as x, 2.0::float8 as y', 'y', workspace => '{w}')", WRITERS),
+    "dbml.calibrate(text,text,text,double precision,text)": (
+        "select * from dbml.calibrate('{w}', 'select 1.0::float8 as x, 2.0::float8 as y', 'y', 0.5, '{w}')", MODEL_WRITERS),
+    "dbml.predict_interval(text,double precision[],double precision)": (
+        "select * from dbml.predict_interval('{w}', array[1.0])", PREDICTORS),
+    "dbml_channel.begin_maintained(text,text,regclass,text,text)": (
+        "select dbml_channel.begin_maintained('{w}', '{w}', 'pg_catalog.pg_am', 'new', current_user::text)", PREDICTORS),
+    "dbml_channel.finish_maintained(bigint,regclass)": ("select dbml_channel.finish_maintained({kept}, null)", OWNERS),
+    "dbml_channel.kept_columns(bigint)": ("select (dbml_channel.kept_columns({kept})).keys", OWNERS),
+    "dbml_channel.begin_refresh(bigint)": ("select dbml_channel.begin_refresh({kept}) is not null", OWNERS),
+    "dbml_channel.find_maintained(text,text,text)": (
+        "select (dbml_channel.find_maintained('{w}.kept', '{w}', 'refresh')).kept_id", OWNERS),
+    "dbml_channel.end_maintained(text,text)": ("select dbml_channel.end_maintained('{w}.kept', '{w}')", MODEL_WRITERS),
+    "dbml_channel.maintained_rows(bigint)": ("select dbml_channel.maintained_rows({kept})", READERS),
+    "dbml_channel.follow_source()": ("select dbml_channel.follow_source()", EVERYBODY),  # a trigger: nobody calls it
+    "dbml_channel.features_of(text,text)": ("select dbml_channel.features_of('{w}', '{w}')", MODEL_READERS),
+    "dbml_channel.keep_calibration(text,double precision,double precision,bigint,text)": (
+        "select dbml_channel.keep_calibration('{w}', 0.5, 1, 9, '{w}')", MODEL_WRITERS),
+    "dbml_channel.calibration_of(text,double precision)": ("select dbml_channel.calibration_of('{w}', 0.9)", PREDICTORS),
     # Submitted runs.
     "dbml.create_snapshot(jsonb,bytea,text,text)": (
         """select dbml.create_snapshot('{{"a.py": "x"}}', workspace => '{w}')""", WRITERS),
