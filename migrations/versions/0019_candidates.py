@@ -1,7 +1,7 @@
 """Remember what a service served, and keep a second version of it beside the one that answers.
 
 Revision ID: 0019
-Revises: X
+Revises: 0016
 """
 
 from __future__ import annotations

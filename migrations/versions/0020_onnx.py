@@ -1,7 +1,7 @@
 """Let a model be an ONNX file, keep the ONNX form of others with their certificates, and drop functions that gain arguments.
 
 Revision ID: 0020
-Revises: X
+Revises: 0019
 """
 
 from __future__ import annotations

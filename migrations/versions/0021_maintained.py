@@ -1,7 +1,7 @@
 """Keep predictions of tables true, and remember how far models are off.
 
 Revision ID: 0021
-Revises: X
+Revises: 0020
 """
 
 from __future__ import annotations
