@@ -165,6 +165,23 @@ def test_a_short_secret_is_not_recorded_and_not_masked(db: Db, mark: str) -> Non
     assert run["params"] == {"p": {"$secret": True}} and run["log"] == "a word\n"
 
 
+def test_names_and_tables_have_no_secret(db: Db, mark: str) -> None:
+    script = f"""# {mark}
+run.log(password, 1)
+run.log_table('t', {{'who': [password]}})
+run.tag(password, 'x')
+open('f', 'w').write('x')
+run.upload_file(password, 'f')
+run.outputs[password] = [1]"""
+    db.execute(
+        "SELECT * FROM dbml.run_script(%s, params => %s) AS t(n int)", (script, Jsonb({"password": {"$secret": "correct-horse"}}))
+    )
+    run = str(run_of(db, mark)["run_id"])
+    for view, named in (("metrics", 1), ("artifacts", 2), ("outputs", 1), ("runs", 1)):
+        told = db.execute(f"SELECT v::text FROM dbml.{view} v WHERE run_id = %s", (run,)).fetchall()  # type: ignore[arg-type]
+        assert len(told) >= named and "***" in str(told) and "horse" not in str(told), view
+
+
 def test_a_secret_at_the_cut_of_a_long_log(db: Db, mark: str) -> None:
     script = f"# {mark}\nimport sys\nfor n in range(60): print('x' * 9990 + password)"
     secret = "0123456789abcdef"
