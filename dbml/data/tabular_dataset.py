@@ -15,7 +15,7 @@ from dbml.data.abstract_dataset import AbstractDataset
 from dbml.data.definition import columns as named
 from dbml.data.definition import sources
 from dbml.data.expressions import Column, Condition
-from dbml.exceptions import UserErrorException
+from dbml.exceptions import DatasetTimestampMissingError, UserErrorException
 from dbml.store.client import datasets
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class TabularDataset(AbstractDataset):
     def _during(self, start: _Moment | None, end: _Moment | None, include_boundary: bool, validate: bool) -> Self:
         column = self.timestamp_columns[0]
         if column is None:
-            raise UserErrorException(
+            raise DatasetTimestampMissingError(
                 "a dataset must have a timestamp column for that", hint="dataset.with_timestamp_columns('day')"
             )
         step: dict[str, Any] = {"step": "time", "column": column, "include_boundary": include_boundary}
