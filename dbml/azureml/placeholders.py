@@ -32,7 +32,7 @@ class Missing(metaclass=_Meta):
 
 
 def placeholder(name: str) -> type:
-    """Return a class in the place of azureml.a.b.Name; of an error's name an exception, which can be caught and is never raised."""
+    """Return a class in the place of azureml.a.b.Name; of an error's name an exception, which is never raised."""
     REPORT.lacks(name, instead_of(name))
     if name.endswith(("Error", "Exception")):
         return type(name.rpartition(".")[2], (Exception,), {"__module__": name.rpartition(".")[0]})
