@@ -4,6 +4,7 @@
     ├── UserErrorException               an argument or a file that breaks a rule
     │   ├── WorkspaceException           no such workspace, or it exists
     │   ├── RunConfigurationException
+    │   ├── DatasetTimestampMissingError
     │   └── DatastoreNotFoundException
     ├── ModelPathNotFoundException
     ├── WebserviceException
@@ -40,6 +41,10 @@ class WorkspaceException(UserErrorException):
 
 class RunConfigurationException(UserErrorException):
     """A run's configuration breaks a rule."""
+
+
+class DatasetTimestampMissingError(UserErrorException):
+    """A dataset is asked for a time, and has no column that is known to have it."""
 
 
 class DatastoreNotFoundException(UserErrorException):

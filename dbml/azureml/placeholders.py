@@ -32,8 +32,10 @@ class Missing(metaclass=_Meta):
 
 
 def placeholder(name: str) -> type:
-    """Return a class in the place of azureml.a.b.Name."""
+    """Return a class in the place of azureml.a.b.Name; of an error's name an exception, which is never raised."""
     REPORT.lacks(name, instead_of(name))
+    if name.endswith(("Error", "Exception")):
+        return type(name.rpartition(".")[2], (Exception,), {"__module__": name.rpartition(".")[0]})
     return _Meta(name.rpartition(".")[2], (Missing,), {"__module__": name.rpartition(".")[0], "__qualname__": name})
 
 

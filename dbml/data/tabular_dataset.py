@@ -15,7 +15,7 @@ from dbml.data.abstract_dataset import AbstractDataset
 from dbml.data.definition import columns as named
 from dbml.data.definition import sources
 from dbml.data.expressions import Column, Condition
-from dbml.exceptions import UserErrorException
+from dbml.exceptions import DatasetTimestampMissingError, UserErrorException
 from dbml.store.client import datasets
 
 if TYPE_CHECKING:
@@ -115,14 +115,19 @@ class TabularDataset(AbstractDataset):
 
     @property
     def timestamp_columns(self) -> tuple[str | None, str | None]:
-        """Return the timestamp column and the one of partitions."""
+        """Return the timestamp column and the one of partitions; None for one that a later step has left out."""
         named = self._definition.body.get("timestamps", {})
-        return named.get("timestamp"), named.get("partition_timestamp")
+        found = [named.get("timestamp"), named.get("partition_timestamp")]
+        for step in self._definition.steps:
+            if step["step"] in ("keep_columns", "drop_columns"):
+                kept = step["step"] == "keep_columns"
+                found = [name if (name in step["columns"]) is kept else None for name in found]
+        return found[0], found[1]
 
     def _during(self, start: _Moment | None, end: _Moment | None, include_boundary: bool, validate: bool) -> Self:
         column = self.timestamp_columns[0]
         if column is None:
-            raise UserErrorException(
+            raise DatasetTimestampMissingError(
                 "a dataset must have a timestamp column for that", hint="dataset.with_timestamp_columns('day')"
             )
         step: dict[str, Any] = {"step": "time", "column": column, "include_boundary": include_boundary}

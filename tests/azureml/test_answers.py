@@ -128,10 +128,12 @@ def test_an_error_in_a_notebook_names_its_cell_and_line(dsn: str, tmp_path: Path
 def test_an_import_at_the_top_does_the_same(dsn: str, tmp_path: Path) -> None:
     file = tmp_path / "s.py"
     file.write_text(
-        "import dbml.azureml\nfrom azureml.core import Dataset\nimport azureml.nothing.at.all\nprint(Dataset.Tabular is not None)\n"
+        "import dbml.azureml\nimport azureml.core\nfrom azureml.core import Dataset\nimport azureml.nothing.at.all\n"
+        "from azureml.exceptions import NobodyKnowsThisError\ntry:\n    1 / 0\nexcept (NobodyKnowsThisError, ZeroDivisionError):\n"
+        "    print(Dataset.Tabular is not None, azureml.data.__version__ == dbml.__version__)\n"
     )
     done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
     assert "azureml.core.Dataset" in done.stderr and "azureml.nothing.at.all" in done.stderr
 
 

@@ -6,7 +6,6 @@ The workspace is that of tests/security/cast.py, with one of everything in it, n
 from __future__ import annotations
 
 import io
-import pickle
 import tempfile
 import types
 import uuid
@@ -38,7 +37,7 @@ from dbml.data.database_datastore import DatabaseDatastore
 from dbml.data.file_dataset import FileDataset
 from dbml.data.tabular_dataset import TabularDataset
 
-from ..security.cast import Cast
+from ..security.cast import MODEL, Cast
 
 ANY, READ, WRITE, OWN = "stranger", "reader", "contributor", "owner"  # who is the least to be let in
 CLASSES: tuple[type, ...] = (
@@ -52,11 +51,11 @@ class Called:
 
     def __init__(self, ws: Workspace, cast: Cast, dsn: str) -> None:
         self.ws, self.cast, self.dsn, self.mark = ws, cast, dsn, cast.mark
-        self.folder = Path(tempfile.mkdtemp(prefix="dbml-rights-"))
+        self.folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
         (self.folder / "code").mkdir()
         (self.folder / "code/a.py").write_text("print(1)")
         self.file = self.folder / "m.pkl"
-        self.file.write_bytes(pickle.dumps(LinearRegression().fit([[0.0], [1.0]], [0.0, 2.0])))
+        self.file.write_bytes(MODEL)
 
     run = property(lambda self: Run.get(self.ws, self.cast.run_id))
     client_run = property(lambda self: Run.get(self.ws, self.cast.client))

@@ -66,6 +66,7 @@ from dbml.exceptions import (
     AuthenticationException,
     AzureMLException,
     ComputeTargetException,
+    DatasetTimestampMissingError,
     DatastoreNotFoundException,
     ExperimentExecutionException,
     ModelNotFoundException,
@@ -137,7 +138,8 @@ Logins = type[AbstractAuthentication | ArmTokenAuthentication | TokenAuthenticat
 Stores = DatabaseDatastore | FileSystemDatastore | AzureBlobDatastore
 InScripts = RegisteredModel | ScriptExperiment | ScriptFiles | ScriptInput | ScriptWorkspace
 FAILURES: tuple[type[Exception], ...] = (
-    ActivityFailedException, AuthenticationException, AzureMLException, DatastoreNotFoundException, ExperimentExecutionException,
+    ActivityFailedException, AuthenticationException, AzureMLException, DatasetTimestampMissingError,
+    DatastoreNotFoundException, ExperimentExecutionException,
     ModelPathNotFoundException, ProjectSystemException, RunConfigurationException, RunEnvironmentException, ServiceException,
     SnapshotException, TrainingException, UserErrorException, WebserviceException,
 )  # fmt: skip

@@ -230,6 +230,9 @@ def test_steps_one_after_the_other(ws: Workspace) -> None:
             call()
     with pytest.raises(UserErrorException, match="must have a timestamp column"):
         data.time_before(datetime.datetime(2020, 1, 1))
+    timed = data.with_timestamp_columns("n")
+    assert timed.keep_columns(["n"]).timestamp_columns == ("n", None)
+    assert timed.drop_columns("n").timestamp_columns == timed.keep_columns([]).timestamp_columns == (None, None)
     with pytest.raises(TypeError, match="combine conditions"):
         bool(data["n"] > 1)
 

@@ -40,6 +40,7 @@ NOT_THERE = (
 )  # fmt: skip
 
 
+@pytest.mark.timeout(400)
 def test_every_function_lets_in_whom_the_workspace_lets_in(
     db: psycopg.Connection[Any], dsn: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,8 +56,10 @@ def test_every_function_lets_in_whom_the_workspace_lets_in(
             to = make_uri({**parse(dsn), "options": f"-c role={cast.roles[role]} -c dbml.workspace={cast.mark}"})
             known = Workspace.get(cast.mark, dsn=dsn)._row
             ws = Workspace._of(Connection(to), known)
+            monkeypatch.chdir(tempfile.mkdtemp(dir=place))
             for name, (operation, least) in OPERATIONS.items():
-                monkeypatch.chdir(tempfile.mkdtemp(dir=place))
+                if role == "contributor" and least in ("stranger", "reader"):
+                    continue  # as the reader
                 got = _attempt(Called(ws, cast, to), operation)
                 if got is not (ROLES.index(role) >= ROLES.index(least)):
                     wrong.append(f"{role} {'may' if got else 'may not'} {name}")
