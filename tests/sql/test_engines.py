@@ -275,7 +275,13 @@ def test_every_estimator_answers_as_its_pickle_does(db: psycopg.Connection[Any],
 
 
 @hypothesis.given(st.data())
-@hypothesis.settings(max_examples=40, derandomize=True, database=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(
+    max_examples=40,
+    derandomize=True,
+    database=None,
+    phases=[hypothesis.Phase.generate],
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
 def test_random_pipelines_answer_as_their_pickles_do(db: psycopg.Connection[Any], data: st.DataObject) -> None:
     """Of all kinds of steps: numbers with gaps, or text and numbers with gaps; to a number, or to labels of any type."""
     text, numeric = data.draw(st.booleans()), data.draw(st.booleans())
