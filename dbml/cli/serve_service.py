@@ -13,9 +13,14 @@ import typer
 from dbml import errors
 from dbml.cli.confinement import confinement
 from dbml.cli.output import DsnOption
+from dbml.cli.worker import FindLinksOption, NoIndexOption, absolute_links
 from dbml.dsn import find_dsn
 from dbml.temporary import SCRATCH, temporary_directory
 
+PythonImageOption = Annotated[
+    str | None,
+    typer.Option(help="What images are built on; by default python:3.x-slim.", envvar="DBML_PYTHON_IMAGE", show_default=False),
+]
 WorkspaceOption = Annotated[str, typer.Option(help="Its workspace.")]
 
 
@@ -28,13 +33,17 @@ def serve_service(
         typer.Option(help="Where environments are kept; by default dbml in the user's cache directory.", envvar="DBML_CACHE"),
     ] = None,
     confined: Annotated[bool, typer.Option("--confined", help="Refuse to serve where bubblewrap cannot be used.")] = False,
+    python_image: PythonImageOption = None,
+    find_links: FindLinksOption = None,
+    no_index: NoIndexOption = False,
 ) -> None:
-    """Serve a web service from this machine until it is deleted: keep its scoring app up, update it, say how it is.
+    """Serve a web service from this machine until it is deleted: keep it up as its target says, update it, say how it is.
 
     dbml deploy starts one in the background. Where that is gone, this brings the service back.
 
     Example: dbml serve-service diabetes
     """
+    from dbml.serving.runner.contract import Machine
     from dbml.serving.runner.runner import Runner
     from dbml.worker.sandbox import conceal
 
@@ -48,7 +57,10 @@ def serve_service(
             raise errors.SandboxMissing(
                 f"service {name!r} must be confined, and this machine cannot", hint="apt-get install bubblewrap"
             )
-        runner = Runner(found, workspace, name, cache=kept, confine=confine, say=typer.echo)
+        machine = Machine(
+            kept.absolute(), confine, python_image=python_image, find_links=absolute_links(find_links), no_index=no_index
+        )
+        runner = Runner(found, workspace, name, machine=machine, say=typer.echo)
 
         def stop(number: int, frame: FrameType | None) -> None:
             runner.stop()

@@ -44,7 +44,7 @@ begin
         where c.service_id = known.service_id and c.identity = e.identity and c.ended_at is null;
     end if;
     return jsonb_build_object('generation', known.generation, 'models', known.models, 'image', known.image, 'target', known.target,
-                              'config', known.config, 'scoring_uri', known.scoring_uri, 'tags', known.tags,
+                              'config', known.config, 'created_at', known.created_at, 'scoring_uri', known.scoring_uri, 'tags', known.tags,
                               'keys', case when known.auth_enabled then jsonb_build_array(known.primary_key, known.secondary_key) end);
 end
 $$;

@@ -180,7 +180,7 @@ def test_a_script_that_does_not_load_fails_with_its_log(ws: Workspace) -> None:
 @pytest.mark.usefixtures("deployed")
 def test_keys_on_and_off(ws: Workspace) -> None:
     service = Model.deploy(
-        ws, "locked", [constant(ws, 4.0)], deployment_config=AksWebservice.deploy_configuration(num_replicas=1)
+        ws, "locked", [constant(ws, 4.0)], deployment_config=AksWebservice.deploy_configuration(num_replicas=1, target="process")
     )
     assert type(service) is AksWebservice and service.auth_enabled
     assert service.run(ROWS) == [4.0]

@@ -14,7 +14,14 @@ from dbml.store.client import services
 
 
 class Gone(Exception):
-    """The service is deleted, or this runner may not serve it any more."""
+    """The service is deleted, or this runner may not serve it any more.
+
+    served: it is there, and another's.
+    """
+
+    def __init__(self, text: str, *, served: bool = False) -> None:
+        super().__init__(text)
+        self.served = served
 
 
 class Reports:
@@ -26,6 +33,13 @@ class Reports:
         self._node = socket.gethostname()
         self._session: psycopg.Connection[Any] | None = None
         self._unsaid: dict[str, Any] = {}
+
+    @property
+    def database(self) -> str:
+        """Return which database it is, as a text."""
+        assert self._session is not None
+        info = self._session.info
+        return f"{info.host}:{info.port}/{info.dbname}"
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open a session."""
@@ -51,7 +65,7 @@ class Reports:
         except (errors.ServiceNotFound, errors.WorkspaceNotFound):
             raise Gone("the service is deleted") from None
         except psycopg.errors.InsufficientPrivilege as error:
-            raise Gone(str(error.diag.message_primary)) from None
+            raise Gone(str(error.diag.message_primary), served=True) from None
         except psycopg.DataError:  # the database's encoding lacks a character of the log
             for key in ("log", "error"):
                 if isinstance(self._unsaid.get(key), str):
