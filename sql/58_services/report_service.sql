@@ -27,7 +27,8 @@ begin
             error = case when report ? 'error' then report ->> 'error' else s.error end,
             log = coalesce(report ->> 'log', s.log), restarts = s.restarts + coalesce((report ->> 'restarts')::integer, 0),
             seen_at = now(),
-            claim = case when report ? 'release' then null else s.claim end
+            claim = case when report ? 'release' then null else s.claim end,
+            node = case when report ? 'release' then null else s.node end
         where s.service_id = known.service_id;
     end if;
     if report ? 'started' then

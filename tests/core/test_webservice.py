@@ -29,7 +29,7 @@ from dbml.core import Dataset, Datastore, Experiment, Model, Webservice, Workspa
 from dbml.core.model import InferenceConfig
 from dbml.core.resource_configuration import ResourceConfiguration
 from dbml.core.webservice import AciWebservice, AksWebservice, LocalWebservice
-from dbml.errors import InvalidArgument, NotSupportedYet
+from dbml.errors import InvalidArgument
 from dbml.exceptions import WebserviceException
 
 ROWS = json.dumps({"data": [[0.0]], "method": "predict"})
@@ -211,8 +211,6 @@ def test_what_sql_asks_for_is_served_where_somebody_looks(ws: Workspace, db: psy
         looking.terminate()
         assert looking.wait(60) == 0
     assert Webservice(ws, "from-sql").state == "Unhealthy", "its runner ends with who started it"
-    with pytest.raises(NotSupportedYet):
-        db.execute("SELECT dbml.deploy('m', 'other', target => 'docker', workspace => %s)", [ws.name])
 
 
 @pytest.mark.usefixtures("deployed")

@@ -267,13 +267,12 @@ class Webservice:
     def _serve(self) -> None:
         """Start a runner here, where none serves it."""
         row = self._row
-        served = row["seen_at"] is not None and row["state"] != "Unhealthy" and row["node"] is not None
+        served = row["node"] is not None and row["state"] != "Unhealthy"
         if served:
             return
         connection = self.workspace._connection
-        if self.target == "process" and connection.do_again(
-            services.call_who_looks, runners.place(), self.workspace.name, self.name
-        ):
+        call = (services.call_who_looks, runners.place(), self.workspace.name, self.name)
+        if self.target == "process" and connection.do_again(*call):
             self._called_at = time.monotonic()
             return
         runners.start(connection.dsn, self.workspace.name, self.name)

@@ -79,9 +79,8 @@ class Composing(Target):
             service["environment"]["DBML_KEYS"] = "/run/dbml/keys"
             service["volumes"] = ["./keys:/run/dbml:ro"]
         service["labels"] = {"dbml.generation": str(generation), "dbml.service": self._service.name}
-        text = f"# Made by dbml for {plan.name} version {plan.version}.\n" + yaml.safe_dump(
-            document, sort_keys=False, allow_unicode=True
-        )
+        head = f"# Made by dbml for {plan.name} version {plan.version}.\n"
+        text = head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         (folder / FILE).write_text(text, encoding="utf-8")
         self._service.say(f"{folder / FILE} is written")
         if self._tool is None:

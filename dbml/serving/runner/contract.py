@@ -33,7 +33,7 @@ class Machine:
     """What the runner's machine gives to targets.
 
     cache: where environments and written folders are kept.  confine: of processes; None: they run as any of this user.
-    python_image: what images are built on instead of python:3.x-slim.  find_links, no_index: where the packages of images come from.
+    python_image: what images are built on instead of python:3.x-slim.  find_links, no_index: where their packages come from.
     """
 
     cache: Path

@@ -24,7 +24,8 @@ def plan_of(
 ) -> Plan:  # fmt: skip
     """Return the plan of a service: an image that is kept, or models with their score.py and the packages that are here.
 
-    wanted: what `report_service` says.  locked: models become an image of the service's name, with a lock, which is kept.  What the plan's files hold is read from the connection when they are written.
+    wanted: what `report_service` says.  locked: models become an image of the service's name, with a lock, which is kept.
+    What the plan's files hold is read from the connection when they are written.
     Raises: DbmlError where that is not enough to serve by.
     """
 

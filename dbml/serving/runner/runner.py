@@ -115,10 +115,8 @@ class Runner:
             target.listen(host, port, urlsplit(wanted["scoring_uri"] or "").port)
             return target
         except OSError as error:
-            text, hint = (
-                f"port {port} of {host} must be free to be listened at: {error.strerror}",
-                "dbml deploy --port 0 takes any that is free",
-            )
+            text = f"port {port} of {host} must be free to be listened at: {error.strerror}"
+            hint = "dbml deploy --port 0 takes any that is free"
         except NotHere as error:
             text = str(error)
         except errors.DbmlError as error:
@@ -198,6 +196,7 @@ class Runner:
 
     def _announce(self) -> None:
         """Say which generation answers, once no other takes a new connection."""
+        assert self._target is not None
         if self._current is None or any(not (one.is_draining or one.ended()) for one in self._draining):
             return
         self._announces = False
