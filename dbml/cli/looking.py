@@ -7,14 +7,17 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from dbml import errors
+from dbml.cli.confinement import confinement
 
 LOOK_S = 1.0
 ABLE_S = 60.0  # after which a target is looked for again
@@ -142,7 +145,8 @@ class _Session:
 class _Able:
     """Which targets this machine has; asked again after a while."""
 
-    def __init__(self) -> None:
+    def __init__(self, unconfined: bool, say: Callable[[str], None]) -> None:
+        self._unconfined, self._say = unconfined, say
         self._known: dict[str, tuple[bool, float]] = {}
 
     def __call__(self, kind: str) -> bool:
@@ -150,14 +154,27 @@ class _Able:
 
         known, at = self._known.get(kind, (False, float("-inf")))
         if time.monotonic() - at > ABLE_S:
-            known = able(kind)
+            known = able(kind) and (kind != "process" or self._unconfined or _confines(self._say))
             self._known[kind] = (known, time.monotonic())
         return known
 
 
+def _confines(say: Callable[[str], None]) -> bool:
+    """Tell whether a process can be confined here, and say why not."""
+    with tempfile.TemporaryDirectory(prefix="dbml-view-") as folder:
+        said: list[str] = []
+        if confinement(Path(folder), said.append) is None:
+            say(f"processes are not served: {said[-1]}")
+            return False
+    return True
+
+
 def look(dsn: str, stopping: threading.Event, *, unconfined: bool, say: Callable[[str], None]) -> None:
-    """Start a runner for each service that has none, until `stopping` is set; then end them all."""
-    session, able = _Session(dsn), _Able()
+    """Start a runner for each service that has none, until `stopping` is set; then end them all.
+
+    unconfined: processes too where bubblewrap cannot be used; else they are left to another machine.
+    """
+    session, able = _Session(dsn), _Able(unconfined, say)
     running: dict[Key, subprocess.Popen[bytes]] = {}
     confined = [] if unconfined else ["--confined"]
     try:

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from dbml import errors
 from dbml.cli.confinement import confinement
 from dbml.cli.output import DsnOption
 from dbml.cli.worker import FindLinksOption, NoIndexOption, absolute_links
@@ -32,7 +31,9 @@ def serve_service(
         Path | None,
         typer.Option(help="Where environments are kept; by default dbml in the user's cache directory.", envvar="DBML_CACHE"),
     ] = None,
-    confined: Annotated[bool, typer.Option("--confined", help="Refuse to serve where bubblewrap cannot be used.")] = False,
+    confined: Annotated[
+        bool, typer.Option("--confined", help="Serve what may be a stranger's: no process without bubblewrap.")
+    ] = False,
     python_image: PythonImageOption = None,
     find_links: FindLinksOption = None,
     no_index: NoIndexOption = False,
@@ -53,12 +54,13 @@ def serve_service(
     with temporary_directory(SCRATCH) as folder:
         folder.chmod(0o711)
         confine = confinement(folder, typer.echo)
-        if confine is None and confined:
-            raise errors.SandboxMissing(
-                f"service {name!r} must be confined, and this machine cannot", hint="apt-get install bubblewrap"
-            )
         machine = Machine(
-            kept.absolute(), confine, python_image=python_image, find_links=absolute_links(find_links), no_index=no_index
+            kept.absolute(),
+            confine,
+            confined,
+            python_image=python_image,
+            find_links=absolute_links(find_links),
+            no_index=no_index,
         )
         runner = Runner(found, workspace, name, machine=machine, say=typer.echo)
 

@@ -303,6 +303,7 @@ class Webservice:
             self.update_deployment_state()
             row = self._row
             if row["serving_generation"] == row["generation"] and row["state"] == "Healthy":
+                self._called_at = None
                 break
             if self._called_at is not None and time.monotonic() - self._called_at > CALLED_S:
                 self._called_at = None

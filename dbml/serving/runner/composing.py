@@ -207,6 +207,8 @@ def folder_of(service: Service, machine: Machine, config: Mapping[str, Any], kin
     Raises: NotHere where what was named holds other files.
     """
     given = config.get("folder")
+    if given and machine.confined:
+        raise NotHere(f"a folder is named by who starts the runner alone, got {given}: dbml serve-service {service.name}")
     folder = Path(given) if given else machine.cache / "targets" / kind / slug(service.workspace) / slug(service.name)
     if not folder.is_absolute():
         raise NotHere(f"the folder of a service must be an absolute path, got {given}")

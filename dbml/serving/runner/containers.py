@@ -147,7 +147,11 @@ class Containers(Target):
 
     def prepare(self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool) -> Serving:
         """Build the image, where it is not there."""
-        made = build(client(), plan, self._service, self._machine)
+        engine = client()  # another thread's than the loop's
+        try:
+            made = build(engine, plan, self._service, self._machine)
+        finally:
+            engine.close()
         return Serving(generation, self._service.scratch, config, keyed, made, plan)
 
     def start(self, serving: Serving) -> Running:
@@ -312,6 +316,8 @@ class Running(Instance):
         """Return how it ended; None while it runs."""
         if self._ended is None and self._kill_at is not None and time.monotonic() > self._kill_at:
             self.kill()
+            if time.monotonic() > self._kill_at + REMOVE_S:
+                self._ended = "the engine has not ended it"
         return self._ended
 
     def _look(self) -> None:
@@ -348,9 +354,8 @@ class Running(Instance):
     def _read(self) -> None:
         import docker
 
-        since: Any = {}
         with contextlib.suppress(docker.errors.DockerException, OSError, ValueError):
-            for line in _lines(self.container.logs(stream=True, follow=True, **since)):
+            for line in _lines(self.container.logs(stream=True, follow=True)):
                 self._service.tail.add(line)
 
     def stop(self, drain_s: float) -> None:

@@ -33,11 +33,13 @@ class Machine:
     """What the runner's machine gives to targets.
 
     cache: where environments and written folders are kept.  confine: of processes; None: they run as any of this user.
+    confined: what is served may be a stranger's: a process must be confined, and none says where files are written.
     python_image: what images are built on instead of python:3.x-slim.  find_links, no_index: where their packages come from.
     """
 
     cache: Path
     confine: Confine | None = None
+    confined: bool = False
     python_image: str | None = None
     find_links: Sequence[str] = ()
     no_index: bool = False

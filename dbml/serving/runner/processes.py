@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dbml import errors
 from dbml.serving.export.folder import write
 from dbml.serving.export.plan import Plan
 from dbml.serving.runner.contract import OPTIONS, STOP_S, Confine, Instance, Machine, Service, Serving, Target
@@ -76,6 +77,10 @@ class Processes(Target):
 
     def __init__(self, service: Service, machine: Machine) -> None:
         require_app()
+        if machine.confined and machine.confine is None:
+            raise errors.SandboxMissing(
+                f"service {service.name!r} must be confined, and this machine cannot", hint="apt-get install bubblewrap"
+            )
         self._service, self._machine = service, machine
         self._keys = service.scratch / "keys" / "keys"
 
