@@ -55,13 +55,9 @@ def serve_service(
         folder.chmod(0o711)
         confine = confinement(folder, typer.echo)
         machine = Machine(
-            kept.absolute(),
-            confine,
-            confined,
-            python_image=python_image,
-            find_links=absolute_links(find_links),
-            no_index=no_index,
-        )
+            cache=kept.absolute(), confine=confine, confined=confined, python_image=python_image,
+            find_links=absolute_links(find_links), no_index=no_index,
+        )  # fmt: skip
         runner = Runner(found, workspace, name, machine=machine, say=typer.echo)
 
         def stop(number: int, frame: FrameType | None) -> None:
