@@ -288,7 +288,7 @@ def test_kubernetes_without_a_cluster_says_how_to_apply(
     ws: Workspace, ridge: Model, house: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no engine and no cluster anywhere near: an image is kept, its manifests are written, and the state says what to do."""
-    for name, value in (("DOCKER_HOST", "unix:///nowhere"), ("KUBECONFIG", "/nowhere")):
+    for name, value in (("DOCKER_HOST", "tcp://127.0.0.1:1"), ("KUBECONFIG", "/nowhere")):
         monkeypatch.setenv(name, value)
     config = AksWebservice.deploy_configuration(cpu_cores=2, memory_gb=0.5, num_replicas=2)
     config.config |= {"folder": str(place / "manifests"), "namespace": "scoring"}
