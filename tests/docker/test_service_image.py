@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -248,19 +251,38 @@ def told(engine: Engine, container: str, what: str) -> Any:
     return json.loads(engine.docker("inspect", "--format", f"{{{{json {what}}}}}", container))
 
 
+def ask(uri: str, stop: threading.Event, answers: set[int | str]) -> None:
+    """Ask without a key, each time on a connection of its own."""
+    place = urlsplit(uri)
+    while not stop.is_set():
+        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+        try:
+            connection.request("POST", "/score", PAYLOAD, {"Content-Type": "application/json"})
+            answers.add(connection.getresponse().status)
+        except (OSError, http.client.HTTPException) as error:
+            answers.add(repr(error))
+        finally:
+            connection.close()
+
+
 @pytest.mark.usefixtures("place")
 def test_the_walk_through_on_docker(engine: Engine, built: Built, capsys: pytest.CaptureFixture[str]) -> None:
     ws, model, service = walk("docker-walk", capsys)
     assert service.target == "docker" and service.state == "Healthy" and "answers at" in service.get_logs()
     with psycopg.connect(built.dsn, autocommit=True) as db:
-        query = "SELECT identity FROM dbml.containers WHERE kind = 'docker' AND ended_at IS NULL"
-        (first,) = db.execute(query).fetchone()  # type: ignore[misc]
+        query = "SELECT identity FROM dbml.containers WHERE kind = 'docker' AND generation = %s AND ended_at IS NULL"
+        (first,) = db.execute(query, [1]).fetchone()  # type: ignore[misc]
         assert engine.docker("ps", "--quiet", "--filter", "label=dbml.service=my-sklearn-service") == first
-        # With limits, keys and another policy, and without a request that fails between.
+        # With limits and keys; whoever asks without one meanwhile gets an answer, and in the end a refusal.
+        stop, answers = threading.Event(), set()
+        asking = threading.Thread(target=ask, args=(service.scoring_uri, stop, answers))
+        asking.start()
         service.update(cpu_cores=0.5, memory_gb=0.5, auth_enabled=True)
-        while service.state != "Healthy" or service._row["serving_generation"] != 2:
-            assert service.run(PAYLOAD) == pytest.approx([24718.712200131304])
-        (second,) = db.execute(query).fetchone()  # type: ignore[misc]
+        service.wait_for_deployment()
+        stop.set()
+        asking.join()
+        assert {200} <= answers <= {200, 401}
+        (second,) = db.execute(query, [2]).fetchone()  # type: ignore[misc]
         host, state = told(engine, second, ".HostConfig"), told(engine, second, ".Config")
         assert (host["Memory"], host["NanoCpus"], host["ReadonlyRootfs"]) == (1 << 29, 500_000_000, True)
         assert host["CapDrop"] == ["ALL"] and host["RestartPolicy"]["Name"] == "unless-stopped" and state["User"] == "10001:10001"
