@@ -17,7 +17,11 @@ begin
             using errcode = 'ML009', hint = 'SELECT dbml.delete_image(''...'') first';
     end if;
     select string_agg(quote_literal(s.name), ', ' order by s.name) into held
-    from dbml._services s where s.workspace_id = gone.workspace_id and gone.name || ':' || gone.version = any (s.models);
+    from dbml._services s
+    where s.workspace_id = gone.workspace_id
+      and (gone.name || ':' || gone.version = any (s.models)
+           or exists (select from dbml._service_candidates c join dbml._service_versions v using (service_id, generation)
+                      where c.service_id = s.service_id and gone.name || ':' || gone.version = any (v.models)));
     if held is not null then
         raise exception 'a model must serve nothing to be deleted, "%:%" serves %', gone.name, gone.version, held
             using errcode = 'ML009', hint = 'SELECT dbml.delete_service(''...'') first';

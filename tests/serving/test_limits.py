@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ def post(served: Served, seconds: float) -> httpx.Response:
 def test_a_full_queue_is_503_and_when_to_come_again(serve: Callable[..., Served]) -> None:
     served = serve(SLOW, "--queue", "2")
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: post(served, 0.5), range(8)))
+        answers = list(pool.map(lambda _: post(served, 2), range(8)))
     refused = [answer for answer in answers if answer.status_code == 503]
     assert {answer.status_code for answer in answers} == {200, 503}
     assert refused[0].headers["retry-after"] == "1"
@@ -65,6 +66,20 @@ def test_a_body_over_the_limit_is_413(serve: Callable[..., Served]) -> None:
         answer = httpx.post(served.url + "/score", content=content)  # type: ignore[arg-type]
         assert answer.status_code == 413
         assert "104857 bytes at most" in answer.json()["message"]
+
+
+def test_a_body_that_does_not_come_is_408_and_a_client_that_goes_is_no_error(serve: Callable[..., Served]) -> None:
+    served = serve(SLOW, "--timeout-s", "2")
+    host, port = served.url.removeprefix("http://").split(":")
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with socket.create_connection((host, int(port)), timeout=60) as slow:
+        slow.sendall(head)
+        answer = b"".join(iter(lambda: slow.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 408") and b"the body must come within 2 s" in answer
+    with socket.create_connection((host, int(port)), timeout=60) as gone:
+        gone.sendall(head)
+    until(lambda: any(line.get("status") == 499 for line in served.lines))
+    assert not any("traceback" in line for line in served.lines)
 
 
 def test_either_key_opens_and_keys_can_be_replaced(serve: Callable[..., Served], tmp_path: Path) -> None:

@@ -86,7 +86,10 @@ def make_app(
     if peer is not None:
         timeout_s = service.scoring.limits.timeout_s
         app = drain.split = Split(app, file=peer, answer=problem_response, measures=measures, timeout_s=timeout_s)
-    return Front(app, keys=keys, measures=measures, drain=drain, max_body_bytes=max_body_bytes, answer=problem_response)
+    return Front(
+        app, keys=keys, measures=measures, drain=drain, max_body_bytes=max_body_bytes, body_s=service.scoring.limits.timeout_s,
+        answer=problem_response,
+    )  # fmt: skip
 
 
 def problem_response(scope: Scope, problem: Problem) -> Any:

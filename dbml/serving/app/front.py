@@ -6,6 +6,7 @@ raises as a Problem is answered in that dialect's own form.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -19,7 +20,7 @@ from typing import Any
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from dbml.serving.app.problems import KeyMissing, KeyWrong, Problem, TooLarge
+from dbml.serving.app.problems import KeyMissing, KeyWrong, Problem, TooLarge, TooSlow
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -122,6 +123,10 @@ class Drain:
     split: Any = None
 
 
+class _ClientGone(Exception):
+    """Nobody is there to be answered any more; 499 in the log and the measures."""
+
+
 class Front:
     """An ASGI app around the dialects."""
 
@@ -133,6 +138,7 @@ class Front:
         measures: Measures,
         drain: Drain,
         max_body_bytes: int,
+        body_s: float,
         answer: Callable[[Scope, Problem], Any],
     ) -> None:
         self._app = app
@@ -140,6 +146,7 @@ class Front:
         self._measures = measures
         self._drain = drain
         self._max_body_bytes = max_body_bytes
+        self._body_s = body_s
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -173,10 +180,12 @@ class Front:
             if scope["path"] not in _OPEN:
                 self._keys.check(headers)
             scope["dbml.headers"] = headers
-            scope["dbml.body"] = await self._body(headers, receive) if scope["method"] in ("POST", "PUT", "PATCH") else b""
+            scope["dbml.body"] = await self._whole(headers, receive) if scope["method"] in ("POST", "PUT", "PATCH") else b""
             await self._app(scope, receive, send_on)
         except Problem as problem:
             await self._answer(scope, problem)(scope, receive, send_on)
+        except _ClientGone:
+            status = 499
         finally:
             self._measures.running.dec()
             seconds = time.perf_counter() - began
@@ -188,6 +197,13 @@ class Front:
                     "ms": round(seconds * 1000, 3), "bytes": length, "client": (scope.get("client") or ("",))[0],
                 })  # fmt: skip
 
+    async def _whole(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(self._body_s):
+                return await self._body(headers, receive)
+        except TimeoutError:
+            raise TooSlow(f"the body must come within {self._body_s:g} s", limit="timeout_s", value=self._body_s) from None
+
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         most = self._max_body_bytes
         declared = headers.get(b"content-length", b"")
@@ -198,7 +214,7 @@ class Front:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ConnectionResetError("the client went away")
+                raise _ClientGone
             part = message.get("body", b"")
             count += len(part)
             if count > most:

@@ -5,6 +5,7 @@ Problem
 ├── KeyMissing            401
 ├── KeyWrong              403
 ├── UnknownModel          404
+├── TooSlow               408  the body does not come
 ├── TooLarge              413
 ├── UnsupportedMediaType  415
 ├── ScriptFailed          500  score.py raised
@@ -51,6 +52,13 @@ class UnknownModel(Problem):
     """The service has no model of that name or version."""
 
     status = 404
+
+
+class TooSlow(Problem):
+    """The body does not come within the time for an answer."""
+
+    status = 408
+    headers = (("connection", "close"),)
 
 
 class TooLarge(Problem):

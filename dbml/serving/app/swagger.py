@@ -227,7 +227,7 @@ def openapi(service: Service) -> Schema:
     ):  # fmt: skip
         missing = [404] if prefix else []
         score = _answers(
-            "ServiceOutput", "ErrorResponse", 400, 401, 403, *missing, 413, 415, 500, 503, tables=script.is_generated
+            "ServiceOutput", "ErrorResponse", 400, 401, 403, *missing, 408, 413, 415, 500, 503, tables=script.is_generated
         )
         paths[f"{prefix}/score"] = {
             "post": _operation(
@@ -242,7 +242,7 @@ def openapi(service: Service) -> Schema:
         paths[f"{prefix}/invocations"] = {
             "post": _operation(
                 f"invocations{which}", "Score rows as MLflow's clients send them.",
-                _answers("Predictions", "MlflowError", 400, 401, 403, *missing, 413, 415, 500, 503, tables=True),
+                _answers("Predictions", "MlflowError", 400, 401, 403, *missing, 408, 413, 415, 500, 503, tables=True),
                 body="Invocation", tables=True, parameters=parameters,
             )
         }  # fmt: skip
@@ -262,7 +262,7 @@ def openapi(service: Service) -> Schema:
         paths[f"/v2{prefix}/infer"] = {
             "post": _operation(
                 f"infer{which}", "Score tensors.",
-                _answers("InferenceResponse", "InferenceError", 400, 401, 403, 404, 413, 500, 503), body="InferenceRequest",
+                _answers("InferenceResponse", "InferenceError", 400, 401, 403, 404, 408, 413, 500, 503), body="InferenceRequest",
                 parameters=parameters,
             )
         }  # fmt: skip
@@ -322,6 +322,7 @@ def _refused(bad: str, *statuses: int) -> Schema:
 _WHY = {
     400: "The body is not what is asked for: the message names the column, or what else.", 401: "A key is missing.",
     403: "The key is not one of the service's.", 404: "No such model, version or path.", 405: "Another verb is meant.",
+    408: "The body does not come.",
     413: "The body is too large.", 415: "The content type is not one of those.", 431: "A request id is too long.",
     500: "score.py raised: the log says what.", 503: "Too many requests wait, or it took too long: come again after Retry-After.",
 }  # fmt: skip

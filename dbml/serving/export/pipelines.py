@@ -158,17 +158,16 @@ def github(pipeline: Pipeline) -> dict[str, str]:
 
 def azure(pipeline: Pipeline) -> dict[str, str]:
     """Return the files of an Azure pipeline; the secret variable DBML_DSN tells the database."""
-    secret = {"DBML_DSN": "$(DBML_DSN)"}
     steps: list[dict[str, Any]] = [
         {"task": "UsePythonVersion@0", "inputs": {"versionSpec": "3.12"}},
         {"script": _install(pipeline), "displayName": "install dbml"},
-        *({"script": command, "displayName": name, "env": secret} for name, command in _calls(pipeline)),
+        *({"script": command, "displayName": name, "env": {"DBML_DSN": "$(DBML_DSN)"}} for name, command in _calls(pipeline)),
         {"task": "PublishPipelineArtifact@1", "inputs": {"targetPath": "build", "artifact": pipeline.slug}},
     ]
     told = {
         "trigger": {"branches": {"include": ["main"]}, "paths": {"include": [pipeline.folder]}},
         "schedules": [
-            {"cron": pipeline.schedule, "displayName": "retrain", "branches": {"include": ["main"]}, "always": True}
+            {"cron": pipeline.schedule, "displayName": "retrain", "branches": {"include": ["main"]}, "always": "true"}
         ],
         "pool": {"vmImage": "ubuntu-latest"}, "steps": steps,
     }  # fmt: skip
