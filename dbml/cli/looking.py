@@ -63,7 +63,7 @@ class LookingProcess:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        with contextlib.suppress(ValueError):  # closed at this moment
+        with process.stdout:  # until the last runner of it has ended too
             for line in process.stdout:
                 self._log("services", line.rstrip("\n"))
 
@@ -84,11 +84,9 @@ class LookingProcess:
         self._bury()
 
     def _bury(self) -> None:
-        if self._process is not None:
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream:
-                    with contextlib.suppress(OSError):
-                        stream.close()
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
 
 
 def can_serve() -> bool:

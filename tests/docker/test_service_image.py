@@ -24,7 +24,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
 from dbml.core import Model, Webservice, Workspace
-from dbml.core.webservice import LocalWebservice
+from dbml.core.webservice import AciWebservice
 from dbml.serving.export.plan import packages
 from dbml.serving.export.score import ARROW, NEEDED
 from dbml.worker.environments.resolver import NEEDED as OF_THE_WORKER
@@ -101,6 +101,7 @@ def built(
         server.drop(name)
         if not engine.own:
             engine.docker("image", "rm", "--force", tag)
+            engine.docker("image", "prune", "--all", "--force", "--filter", f"label=dbml.base={python_image}")
 
 
 @dataclass(frozen=True)
@@ -309,10 +310,9 @@ def test_the_walk_through_on_docker(engine: Engine, built: Built, capsys: pytest
 def test_a_project_of_compose(engine: Engine, built: Built, place: Path) -> None:
     find_compose(engine)
     ws = Workspace.get("default")
-    service = Model.deploy(
-        ws, "composed", [Model(ws, "diabetes")],
-        deployment_config=LocalWebservice.deploy_configuration(target="compose", folder=str(place / "composed"), auth_enabled=True),
-    )  # fmt: skip
+    config = AciWebservice.deploy_configuration(auth_enabled=True, memory_gb=0.5, target="compose")
+    config.config["folder"] = str(place / "composed")
+    service = Model.deploy(ws, "composed", [Model(ws, "diabetes")], deployment_config=config)
     service.wait_for_deployment()
     assert service.run(PAYLOAD) == pytest.approx([24718.712200131304])
     written = (place / "composed" / "docker-compose.yml").read_text()

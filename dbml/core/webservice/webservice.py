@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 KEYS_S = 5.0  # in which what runs has read a new key
 DELETE_S = 30.0
-CALLED_S = 15.0  # in which who looks after services here takes one that it is called for
+CALLED_S = 30.0  # in which who looks after services here takes one that it is called for
 
 
 class Webservice:
@@ -307,7 +307,7 @@ class Webservice:
                 break
             if self._called_at is not None and time.monotonic() - self._called_at > CALLED_S:
                 self._called_at = None
-                if row["state"] not in ("Healthy", "Failed", "Unschedulable"):
+                if row["node"] is None and row["state"] not in ("Failed", "Unschedulable"):
                     runners.start(self.workspace._connection.dsn, self.workspace.name, self.name)
             said = runners.ended(self.workspace._connection.dsn, self.workspace.name, self.name)
             if said is not None and row["state"] in ("Healthy", "Transitioning") and row["node"] is not None:

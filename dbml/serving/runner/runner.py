@@ -353,7 +353,10 @@ class Runner:
     def _end_all(self) -> None:
         running = [one for one in (self._current, self._next) if one is not None]
         for one in running:
-            one.stop(self._drain_s)
+            if one.is_ready:
+                one.stop(self._drain_s)
+            else:  # it has begun nothing
+                one.kill()
         running += self._beside.end(self._drain_s)
         running += self._draining
         while any(one.ended() is None for one in running):
