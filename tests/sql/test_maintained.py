@@ -163,10 +163,8 @@ def test_labels_several_targets_text_and_booleans(db: Db, mark: str) -> None:
         )
         frame = pd.DataFrame(kept.fetchall(), columns=["id", "city", "flag", "x", "prediction"])
         wanted = model.predict(frame[["city", "flag", "x"]].astype({"x": float}))
-        assert (
-            (len(frame) == 29
-            and np.array_equal(np.array(frame.prediction.tolist()), wanted))
-            or np.allclose(frame.prediction.tolist(), wanted)
+        assert (len(frame) == 29 and np.array_equal(np.array(frame.prediction.tolist()), wanted)) or np.allclose(
+            frame.prediction.tolist(), wanted
         )
         (nothing,) = db.execute(sql.SQL("select prediction from {} where id = 5").format(sql.Identifier(kind))).fetchone()  # type: ignore[misc]
         assert nothing is None if kind == "pair" else nothing is not None
