@@ -139,7 +139,7 @@ class Server:
         worker = WorkerProcess(dsn, folder, options=options)
         worker.start()
         try:
-            worker.wait_ready(timeout_s=180)
+            worker.wait_ready()
         except BaseException:
             worker.stop()
             raise

@@ -144,7 +144,7 @@ class WorkerProcess:
         """Return its exit status, None while it runs."""
         return self._process.poll() if self._process else -1
 
-    def wait_ready(self, *, timeout_s: float = 60) -> None:
+    def wait_ready(self, *, timeout_s: float = 180) -> None:
         """Wait until this very process answers a call of the database, and is warm.
 
         Raises: WorkerUnreachable with the last thing it said.
