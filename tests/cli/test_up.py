@@ -19,6 +19,8 @@ from sklearn.dummy import DummyRegressor
 from dbml.core import Model, Workspace
 from dbml.home import Home
 
+pytestmark = pytest.mark.once
+
 PING = "select (dbml_channel.ping() ->> 'pid')::int"
 
 

@@ -23,6 +23,8 @@ from dbml.exceptions import WebserviceException
 
 from .test_webservice import ROWS, constant
 
+pytestmark = pytest.mark.once
+
 DEADLINE_S = 90
 
 

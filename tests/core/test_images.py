@@ -32,6 +32,8 @@ from dbml.serving.plans.models import find, look, planned
 
 from ..serving.services import start_ours, wait
 
+pytestmark = pytest.mark.once
+
 ROW = [1, 2, 3, 4, 5, 4, 3, 2, 9, 187]
 SCORE = """
 import json, os, pickle

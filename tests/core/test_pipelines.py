@@ -17,6 +17,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from dbml.core import Workspace
 from dbml.serving.export.pipelines import STEPS
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def dbml_here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

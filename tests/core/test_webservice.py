@@ -31,6 +31,8 @@ from dbml.exceptions import WebserviceException
 
 from ..walk_through import walk
 
+pytestmark = pytest.mark.once
+
 ROWS = json.dumps({"data": [[0.0]], "method": "predict"})
 
 
