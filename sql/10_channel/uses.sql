@@ -17,7 +17,7 @@ begin atomic
         or n.nspname = 'dbml' and case _routines_for.use
             when 'predict' then p.proname ~ '^predict|^explain_predict$|_predictions$'
             when 'read' then p.proname ~ '^predict|_predictions$' or p.proname in (
-                'explain_predict', 'export_sql',
+                'explain_predict', 'export_sql', 'export_onnx',
                 'model_bytes', 'model_part', 'inspect_model', 'artifact_bytes', 'artifact_part', 'run_output',
                 'run_log', 'wait_for_run', 'snapshot_bytes', 'snapshot_part', 'lineage',
                 'image_part', 'read_file', 'read_file_part', 'dataset_query', 'profile', 'data_drift')

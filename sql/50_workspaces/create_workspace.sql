@@ -42,4 +42,4 @@ comment on function dbml.create_workspace(text, text, text, text, text, jsonb, b
 It is its creator''s alone, and of those who administer dbml, until dbml.grant_workspace lets others in.
 Use it with SET dbml.workspace = ''name'', or the argument workspace of every function.
 Errors: ML009 where it exists (unless exist_ok, and the caller may read it) or the name is not plain.
-Example: SELECT dbml.create_workspace(''churn'', resource_group => ''marketing'', location => ''office'');';
+Example: BEGIN; SELECT dbml.create_workspace(''churn'', resource_group => ''marketing'', location => ''office''); ROLLBACK;';
