@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from zlib import crc32
 
 import hypothesis
 import psycopg
@@ -56,9 +57,21 @@ def _parameters() -> list[str]:
     return [f"pg{major}" for major in WANTED if FOUND[major] or IN_CI or major == WANTED[0]]
 
 
+def _is_second(item: pytest.Item) -> bool:
+    """Tell whether a test that does not depend on the server's version is to run on another one, told by its file's name."""
+    server = getattr(item, "callspec", None) and item.callspec.params.get("server")  # type: ignore[attr-defined]
+    if server is None or item.get_closest_marker("once") is None:
+        return False
+    servers = _parameters()
+    return server != servers[crc32(item.path.name.encode()) % len(servers)]
+
+
 @pytest.hookimpl(tryfirst=True)  # before the hook of xdist that reads the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep together what shares a server or an engine where several processes test (`pytest -n 2 --dist loadgroup`)."""
+    """Run once what is marked so; keep together what shares a server or an engine (`pytest -n 2 --dist loadgroup`)."""
+    twice = [item for item in items if _is_second(item)]
+    items[:] = [item for item in items if item not in set(twice)]
+    config.hook.pytest_deselected(items=twice)
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
@@ -139,7 +152,7 @@ class Server:
         worker = WorkerProcess(dsn, folder, options=options)
         worker.start()
         try:
-            worker.wait_ready(timeout_s=180)
+            worker.wait_ready()
         except BaseException:
             worker.stop()
             raise

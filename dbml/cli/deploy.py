@@ -17,7 +17,14 @@ def deploy(
     service: Annotated[str | None, typer.Option(help="The service's name; by default the model's.")] = None,
     dsn: DsnOption = None,
     image: Annotated[str | None, typer.Option(help="An image instead of a model: name:version.")] = None,
-    target: Annotated[str, typer.Option(help="What it runs as: process.")] = "process",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What it runs as: process, docker, compose or kubernetes; by default docker where an engine can build here,"
+            " else process.",
+            show_default=False,
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(help="The port of 127.0.0.1; 0: any that is free.", min=0, max=65535)] = 0,
     auth: Annotated[bool, typer.Option("--auth", help="Ask for a key; dbml services keys NAME shows them.")] = False,
     config: Annotated[str, typer.Option(help="More of its configuration, a JSON object.")] = "{}",
@@ -33,6 +40,7 @@ def deploy(
     Example: dbml deploy demo-diabetes --service diabetes
     """
     from dbml.core.connection import Connection
+    from dbml.core.webservice.choice import target_for
     from dbml.core.webservice.webservice import Webservice
     from dbml.core.workspace import Workspace
     from dbml.store.client import services
@@ -47,8 +55,9 @@ def deploy(
         ws._connection.do(services.update, ws.name, name, model=model, image=image, config=settings, auth_enabled=auth or None)
     else:
         ws._connection.do(
-            services.deploy, ws.name, name, model=model, image=image, target=target, config=settings, auth_enabled=auth
-        )
+            services.deploy, ws.name, name, model=model, image=image, target=target or target_for("Local"), config=settings,
+            auth_enabled=auth,
+        )  # fmt: skip
     found = Webservice(ws, name)
     if serve:
         found._serve()

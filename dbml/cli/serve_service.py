@@ -10,12 +10,16 @@ from typing import Annotated
 
 import typer
 
-from dbml import errors
 from dbml.cli.confinement import confinement
 from dbml.cli.output import DsnOption
+from dbml.cli.worker import FindLinksOption, NoIndexOption, absolute_links
 from dbml.dsn import find_dsn
 from dbml.temporary import SCRATCH, temporary_directory
 
+PythonImageOption = Annotated[
+    str | None,
+    typer.Option(help="What images are built on; by default python:3.x-slim.", envvar="DBML_PYTHON_IMAGE", show_default=False),
+]
 WorkspaceOption = Annotated[str, typer.Option(help="Its workspace.")]
 
 
@@ -27,14 +31,20 @@ def serve_service(
         Path | None,
         typer.Option(help="Where environments are kept; by default dbml in the user's cache directory.", envvar="DBML_CACHE"),
     ] = None,
-    confined: Annotated[bool, typer.Option("--confined", help="Refuse to serve where bubblewrap cannot be used.")] = False,
+    confined: Annotated[
+        bool, typer.Option("--confined", help="Serve what may be a stranger's: no process without bubblewrap.")
+    ] = False,
+    python_image: PythonImageOption = None,
+    find_links: FindLinksOption = None,
+    no_index: NoIndexOption = False,
 ) -> None:
-    """Serve a web service from this machine until it is deleted: keep its scoring app up, update it, say how it is.
+    """Serve a web service from this machine until it is deleted: keep it up as its target says, update it, say how it is.
 
     dbml deploy starts one in the background. Where that is gone, this brings the service back.
 
     Example: dbml serve-service diabetes
     """
+    from dbml.serving.runner.contract import Machine
     from dbml.serving.runner.runner import Runner
     from dbml.worker.sandbox import conceal
 
@@ -44,11 +54,11 @@ def serve_service(
     with temporary_directory(SCRATCH) as folder:
         folder.chmod(0o711)
         confine = confinement(folder, typer.echo)
-        if confine is None and confined:
-            raise errors.SandboxMissing(
-                f"service {name!r} must be confined, and this machine cannot", hint="apt-get install bubblewrap"
-            )
-        runner = Runner(found, workspace, name, cache=kept, confine=confine, say=typer.echo)
+        machine = Machine(
+            cache=kept.absolute(), confine=confine, confined=confined, python_image=python_image,
+            find_links=absolute_links(find_links), no_index=no_index,
+        )  # fmt: skip
+        runner = Runner(found, workspace, name, machine=machine, say=typer.echo)
 
         def stop(number: int, frame: FrameType | None) -> None:
             runner.stop()

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
-import psycopg
 import typer
 
 from dbml.cli.output import DsnOption, JsonOption, print_json, print_table
 from dbml.cli.serve_service import WorkspaceOption
+from dbml.cli.worker import stop_at_eof
 from dbml.dsn import find_dsn
 
 if TYPE_CHECKING:
@@ -28,7 +25,6 @@ services = typer.Typer(
     "Example: dbml services list",
 )
 NameArgument = Annotated[str, typer.Argument(help="The service.")]
-LOOK_S = 2.0
 _SHOWN = ("name", "state", "models", "image", "target", "scoring_uri", "error")
 
 
@@ -58,14 +54,18 @@ def list_(dsn: DsnOption = None, workspace: WorkspaceOption = "default", json: J
 def serve(
     dsn: DsnOption = None,
     unconfined: Annotated[bool, typer.Option("--unconfined", help="Serve also where bubblewrap cannot be used.")] = False,
+    until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
     """Serve on this machine every service that nobody serves, as dbml.deploy leaves them, until it is stopped.
 
+    dbml up runs this, dbml worker --services too.
+
     Example: dbml services serve
     """
-    from dbml.store.client import services as stored
+    from dbml.cli.looking import look
 
-    found = find_dsn(dsn)
+    if until_eof:
+        threading.Thread(target=stop_at_eof, daemon=True).start()
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -73,28 +73,7 @@ def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
-    running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
-    confined = [] if unconfined else ["--confined"]
-    try:
-        while not stopping.wait(LOOK_S):
-            running = {key: process for key, process in running.items() if process.poll() is None}
-            try:
-                with psycopg.connect(found, autocommit=True, client_encoding="utf8", connect_timeout=10) as connection:
-                    wanted = stored.unserved(connection)
-            except psycopg.OperationalError:
-                continue  # the database comes back
-            for workspace, name in wanted:
-                if (workspace, name) not in running:
-                    typer.echo(f"serving {name} of workspace {workspace}")
-                    running[workspace, name] = subprocess.Popen(
-                        [sys.executable, "-m", "dbml.cli", "serve-service", name, "--workspace", workspace, *confined],
-                        stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, "DBML_DSN": found},
-                    )  # fmt: skip
-    finally:
-        for process in running.values():
-            process.terminate()
-        for process in running.values():
-            process.wait()
+    look(find_dsn(dsn), stopping, unconfined=unconfined, say=typer.echo)
 
 
 @services.command()

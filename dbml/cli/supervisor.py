@@ -24,6 +24,7 @@ from typing import Any
 import psycopg
 
 from dbml import __version__, errors
+from dbml.cli.looking import LookingProcess, can_serve
 from dbml.database.address import listening_place
 from dbml.database.embedded import Cluster
 from dbml.dsn import without_password
@@ -143,7 +144,7 @@ class WorkerProcess:
         """Return its exit status, None while it runs."""
         return self._process.poll() if self._process else -1
 
-    def wait_ready(self, *, timeout_s: float = 60) -> None:
+    def wait_ready(self, *, timeout_s: float = 180) -> None:
         """Wait until this very process answers a call of the database, and is warm.
 
         Raises: WorkerUnreachable with the last thing it said.
@@ -280,12 +281,15 @@ class Orphans:
             self.look(*known)
 
 
-def keep_worker(worker: WorkerProcess, log: Log) -> int:
+def keep_worker(worker: WorkerProcess, log: Log, looking: LookingProcess | None = None) -> int:
     """Run a worker and start it again whenever it dies, until a signal of `STOPPING`; returns the exit code.
+
+    looking: what looks for services, kept up beside it.
 
     One that ends by itself before it was ever ready has said why: that is the end, and its exit code ours.
     """
     revival = _revival(worker, log)
+    beside = _looking_revival(looking, log) if looking is not None else revival
     previous = {number: signal.signal(number, _interrupt) for number in STOPPING}
     orphans = Orphans()
     served = False
@@ -293,17 +297,23 @@ def keep_worker(worker: WorkerProcess, log: Log) -> int:
         worker.start()
         while True:
             time.sleep(LOOK_S)
+            if looking is not None and worker.is_ready and not served:
+                looking.start()
             served = served or worker.is_ready
             status = worker.poll()
             if status is not None and status >= 0 and not served:
                 return status
             revival.look()
-            orphans.look(worker.pid)
+            if looking is not None and served:
+                beside.look()
+            orphans.look(worker.pid, looking.pid if looking else None)
     except KeyboardInterrupt:
         return 0
     finally:
         for number in previous:
             signal.signal(number, signal.SIG_IGN)
+        if looking is not None:
+            looking.stop()
         worker.stop(timeout_s=STOP_S)
         orphans.end()
         for number, handler in previous.items():
@@ -316,6 +326,14 @@ def _revival(worker: WorkerProcess, log: Log) -> Revival:
         return None if status is None else _exit_text(status)
 
     return Revival("the worker", gone=gone, ready=lambda: worker.is_ready, start=worker.restart, log=log)
+
+
+def _looking_revival(looking: LookingProcess, log: Log) -> Revival:
+    def gone() -> str | None:
+        status = looking.poll()
+        return None if status is None else _exit_text(status)
+
+    return Revival("what looks for services", gone=gone, ready=lambda: looking.has_lasted, start=looking.start, log=log)
 
 
 class Supervisor:
@@ -343,6 +361,7 @@ class Supervisor:
         self._listen = listen
         self._advertise = advertise
         self._worker: WorkerProcess | None = None
+        self._looking: LookingProcess | None = None
         self._tail: LogTail | None = None
         self._serves = True  # the server, when it was started last
 
@@ -407,6 +426,7 @@ class Supervisor:
             "pid": os.getpid(),
             "started_at": time.time(),
             "worker": {"pid": self._worker.pid if self._worker else None},
+            "services": {"pid": self._looking.pid if self._looking else None},
             "database": None,
         }
         if self.cluster:
@@ -423,6 +443,12 @@ class Supervisor:
         """Start again what dies."""
         assert self._worker is not None
         revivals = [_revival(self._worker, self.log)]
+        if can_serve():
+            # A server of our own is its user's alone; on another one services come from everybody who may deploy.
+            self._looking = LookingProcess(self._worker.dsn, unconfined=self.cluster is not None, log=self.log)
+            self._looking.start()
+            self._write_state(self._worker.dsn)
+            revivals.append(_looking_revival(self._looking, self.log))
         if self.cluster:
             name = "the PostgreSQL server"
             start = self._start_server
@@ -434,7 +460,7 @@ class Supervisor:
             if any([revival.look() for revival in revivals]):  # noqa: C419 - each of them
                 self._write_state(self._worker.dsn)
             running = self.cluster.status() if self.cluster else None
-            orphans.look(self._worker.pid, running.pid if running else None)
+            orphans.look(self._worker.pid, running.pid if running else None, self._looking.pid if self._looking else None)
 
     def _server_gone(self) -> str | None:
         return "it does not run" if self.cluster and self.cluster.status() is None else None
@@ -447,6 +473,8 @@ class Supervisor:
 
     def _stop(self) -> None:
         self.home.clear_state()
+        if self._looking:
+            self._looking.stop()
         if self._worker:
             self._worker.stop()
         if self.cluster:

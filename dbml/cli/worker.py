@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from dbml import cli, errors
+from dbml.cli.looking import LookingProcess
 from dbml.cli.output import DsnOption
 from dbml.cli.supervisor import READY, WARM, WorkerProcess, keep_worker, require_worker
 from dbml.database.address import listening_place
@@ -138,6 +139,14 @@ def worker(
             envvar="DBML_SUPERVISE",
         ),
     ] = True,
+    services: Annotated[
+        bool,
+        typer.Option(
+            "--services",
+            help="Serve web services too, as dbml services serve does: those that this login may write to.",
+            envvar="DBML_SERVICES",
+        ),
+    ] = False,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
     """Run a worker in the foreground, for a server that it does not start itself.
@@ -155,12 +164,15 @@ def worker(
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     require_worker()
     if until_eof:
-        threading.Thread(target=_stop_at_eof, daemon=True).start()
+        threading.Thread(target=stop_at_eof, daemon=True).start()
     wait_for_server(found, wait_for_database, log.warning)
     if supervise and not until_eof:
-        options = given_options(context, leave_out=("dsn", "listen", "advertise", "supervise", "until_eof"))
+        options = given_options(context, leave_out=("dsn", "listen", "advertise", "supervise", "services", "until_eof"))
         process = WorkerProcess(found, None, listen=listen, advertise=advertise, options=options, log=_pass_on)
-        raise typer.Exit(keep_worker(process, _pass_on))
+        looking = LookingProcess(found, unconfined=unsafe_no_sandbox, log=_pass_on) if services else None
+        raise typer.Exit(keep_worker(process, _pass_on, looking))
+    if services and not until_eof:
+        raise errors.InvalidArgument("--services needs the supervisor, got --no-supervise", hint="dbml services serve")
     from dbml.worker.router import serve
     from dbml.worker.settings import WorkerSettings
     from dbml.worker.spawn import adopt_strays
@@ -228,7 +240,7 @@ def given_options(context: typer.Context, leave_out: Sequence[str]) -> list[str]
 
 def _pass_on(speaker: str, line: str) -> None:
     """Print what the serving process has printed as it is, and what its supervisor says as a log's line."""
-    if speaker == "worker":
+    if speaker != "dbml":
         print(line, file=sys.stderr, flush=True)
     else:
         log.warning("%s", line)
@@ -243,7 +255,7 @@ def _say_warm() -> None:
     print(WARM, flush=True)
 
 
-def _stop_at_eof() -> None:
+def stop_at_eof() -> None:
     """End this process when whoever started it is gone."""
     while os.read(0, 4096):
         pass

@@ -33,4 +33,4 @@ comment on function dbml.export_onnx(text, text) is
 Of a file that dbml has made the first output is the prediction, then come probabilities where there are any; answered, where
 it is an output, says of which rows they are the model''s own.
 Errors: ML020 no such model; 42501 no right to read it; ML027 it has no certified form in ONNX.
-Example: BEGIN; SELECT dbml.compile_model(''demo-diabetes'', engine => ''onnx''), length(dbml.export_onnx(''demo-diabetes'')) > 0; ROLLBACK;';
+Example: BEGIN; SELECT dbml.compile_model(''demo-diabetes'', engine => ''onnx''); SELECT length(dbml.export_onnx(''demo-diabetes'')) > 0; ROLLBACK;';

@@ -32,7 +32,7 @@ comment on function dbml.predict(text, double precision[], text) is
 'Score one row: the features in the model''s order, NULL for a missing value; returns the prediction.
 
 model: ''name'' (latest version), ''name:3'' or ''name@alias'', looked up in the caller''s snapshot. NULL
-features give NULL. engine: ''sql'' or ''python'', by default the fastest that has a certificate. A classifier whose labels are text: use predict_row or the query form.
+features give NULL. engine: ''sql'', ''onnx'' or ''python'', by default the fastest that has a certificate. A classifier whose labels are text: use predict_row or the query form.
 Errors: ML020 no such model; ML009 the number of features; ML022 the bytes do not load; ML023 the model raised; ML027 it has no such
 engine.
 Example: SELECT dbml.predict(''demo-diabetes'', array[59, 2, 32.1, 101, 157, 93.2, 38, 4, 4.86, 87]);';

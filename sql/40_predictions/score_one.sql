@@ -14,6 +14,9 @@ begin
     if lent.policy is not null then
         perform dbml_channel._check_format(lent.name, lent.format, lent.policy);
     end if;
+    if lent.format = 'onnx' and engine <> 'onnx' then   -- which it refuses
+        perform dbml_channel._choose_engine(lent.model_id, model, engine, method, form);
+    end if;
     -- With its ONNX form, the model is another file.
     pair := dbml_channel._onnx_form(lent.model_id, engine, case form when 'row' then 'row' else 'set' end);
     if pair is not null then

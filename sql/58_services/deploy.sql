@@ -24,10 +24,6 @@ begin
     home := dbml_channel.find_workspace(workspace, 'write');
     served := dbml_channel._models_of_service(model, image, config, home.name);
     perform dbml_channel._check_service(config, tags, properties);
-    if target in ('docker', 'compose', 'kubernetes') then
-        raise exception 'a service must be a process for now, got %', quote_literal(target)
-            using errcode = 'ML030', hint = format('dbml export %s --help writes files for the others', coalesce(model, image));
-    end if;
     insert into dbml._services as s (workspace_id, name, models, image, target, compute_type, config, auth_enabled, description, tags,
                                      properties, primary_key, secondary_key, created_by)
     values (home.id, service, served, image, target, compute_type, coalesce(config, '{}'), coalesce(auth_enabled, false),
@@ -56,8 +52,9 @@ comment on function dbml.deploy(text, text, text, text, text, jsonb, boolean, te
 'Ask for a web service of a model; returns its generation, 1 for a new one.
 
 dbml.services tells what becomes of it. A runner serves it: dbml deploy and Model.deploy start one where they run,
-dbml serve-service NAME starts one on any machine that reaches this database.
-Errors: ML030 another target than a process, which dbml export writes files for; ML009 a name, a target or a config that is not valid; ML020 no such model; ML050 no such workspace; ML081 the service exists.
+dbml serve-service NAME starts one on any machine that reaches this database, and what looks for services (dbml up,
+dbml services serve) takes one that nobody serves. target: process, docker, compose or kubernetes.
+Errors: ML009 a name, a target or a config that is not valid; ML020 no such model; ML050 no such workspace; ML081 the service exists.
 Example: BEGIN; SELECT dbml.deploy(''demo-diabetes'', ''my-service''); ROLLBACK;';
 
 create or replace function dbml_channel._models_of_service(model text, image text, config jsonb, workspace text)

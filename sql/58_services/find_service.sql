@@ -28,7 +28,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     known constant text[] := '{port,host,cpu_cores,memory_gb,threads,queue,timeout_s,max_body_mb,batch_rows,batch_delay_ms,drain_s,'
-        'restart,environment_variables,replicas,namespace,folder,gpu_cores,snapshot,entry_script,models}';
+        'restart,environment_variables,replicas,namespace,folder,gpu_cores,registry,probe_s,probe_failures,snapshot,entry_script,models}';
     wrong text;
 begin
     if jsonb_typeof(config) <> 'object' or jsonb_typeof(tags) <> 'object' or jsonb_typeof(properties) <> 'object' then
@@ -40,7 +40,7 @@ begin
         raise exception 'a service''s config must have keys of %, got %', array_to_string(known, ', '), wrong using errcode = 'ML009';
     end if;
     select format('%s=%s', e.key, e.value) into wrong from jsonb_each(config) e
-    where case when e.key in ('host', 'restart', 'namespace', 'folder', 'snapshot', 'entry_script') then jsonb_typeof(e.value) <> 'string'
+    where case when e.key in ('host', 'restart', 'namespace', 'registry', 'folder', 'snapshot', 'entry_script') then jsonb_typeof(e.value) <> 'string'
                when e.key = 'environment_variables' then jsonb_typeof(e.value) <> 'object'
                when e.key = 'models' then jsonb_typeof(e.value) <> 'array'
                else jsonb_typeof(e.value) <> 'number' or (e.value #>> '{}')::numeric < 0 end

@@ -27,7 +27,8 @@ begin
             error = case when report ? 'error' then report ->> 'error' else s.error end,
             log = coalesce(report ->> 'log', s.log), restarts = s.restarts + coalesce((report ->> 'restarts')::integer, 0),
             seen_at = now(),
-            claim = case when report ? 'release' then null else s.claim end
+            claim = case when report ? 'release' then null else s.claim end,
+            node = case when report ? 'release' then null else s.node end
         where s.service_id = known.service_id;
     end if;
     if report ? 'started' then
@@ -44,7 +45,7 @@ begin
         where c.service_id = known.service_id and c.identity = e.identity and c.ended_at is null;
     end if;
     return jsonb_build_object('generation', known.generation, 'models', known.models, 'image', known.image, 'target', known.target,
-                              'config', known.config, 'scoring_uri', known.scoring_uri, 'tags', known.tags,
+                              'config', known.config, 'created_at', known.created_at, 'scoring_uri', known.scoring_uri, 'tags', known.tags,
                               'keys', case when known.auth_enabled then jsonb_build_array(known.primary_key, known.secondary_key) end,
                               'candidate', dbml_channel._note_candidate(known, report));
 end

@@ -18,6 +18,8 @@ from dbml.cli import supervisor
 from dbml.cli.app import app
 from dbml.home import Home
 
+pytestmark = pytest.mark.once
+
 COMMANDS = sorted(get_command(app).commands)
 DEAD = "postgresql://somebody:geheim@127.0.0.1:1/none"
 

@@ -27,6 +27,8 @@ from dbml.exceptions import ModelNotFoundException, WorkspaceException
 
 from ..conftest import Database
 
+pytestmark = pytest.mark.once
+
 Dbml = Callable[..., Any]
 GROUPS = ("model", "run", "dataset", "experiment", "workspace")
 NAME = "größe \"x\" 'y'"

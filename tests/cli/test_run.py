@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from pyarrow import parquet
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TRAIN = """
 from sklearn.linear_model import Ridge

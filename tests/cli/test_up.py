@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,8 +14,12 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from sklearn.dummy import DummyRegressor
 
+from dbml.core import Model, Workspace
 from dbml.home import Home
+
+pytestmark = pytest.mark.once
 
 PING = "select (dbml_channel.ping() ->> 'pid')::int"
 
@@ -203,3 +208,25 @@ def test_a_port_is_opened_on_this_host(project, dbml, status):
     keys = psycopg.conninfo.conninfo_to_dict(status(project)["dsn"])
     keys.update(host="127.0.0.1", port=port)
     assert psycopg.connect(**keys).close() is None
+
+
+def test_services_are_served_beside_the_worker_and_end_with_it(running, dbml, status, monkeypatch):
+    """As in the walk-through: Model.deploy, then wait_for_deployment, and nothing else was started by hand."""
+    monkeypatch.setenv("DBML_DSN", status(running)["dsn"])
+    monkeypatch.setenv("DBML_TARGET", "process")
+    monkeypatch.chdir(running)
+    Path("model.pkl").write_bytes(pickle.dumps(DummyRegressor(strategy="constant", constant=1.0).fit([[0.0]], [1.0])))
+    ws = Workspace.get("default")
+    service = Model.deploy(ws, "beside", [Model.register(ws, "model.pkl", "constant")])
+    service.wait_for_deployment(show_output=True)
+    assert service.run('{"data": [[0.0]]}') == [1.0]
+    looking = Home.of(running).state()["services"]["pid"]
+    served = family(looking)
+    assert len(served) > 2  # it, a runner, the scoring app
+    os.kill(looking, signal.SIGKILL)
+    until(lambda: Home.of(running).state()["services"]["pid"] != looking, seconds=60)
+    until(lambda: gone(served), seconds=60)  # none is left of the former one, and another looks by now
+    again = family(Home.of(running).state()["services"]["pid"])
+    ws._connection.close()
+    dbml(running, "down")
+    assert gone(again)

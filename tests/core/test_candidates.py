@@ -23,6 +23,8 @@ from dbml.exceptions import WebserviceException
 
 from .test_webservice import ROWS, constant
 
+pytestmark = pytest.mark.once
+
 DEADLINE_S = 90
 
 
@@ -96,7 +98,7 @@ def test_a_share_promotion_and_the_way_back_under_load(ws: Workspace, service: W
         dbml(ws, "candidate", "tried", "--traffic-percent", "25")
         until(service, lambda: load.answers[200, "[2.0]"] > 20)
         dbml(ws, "promote", "tried")
-        assert service.candidate is None and service.models[0].version == 2
+        assert service.candidate is None and Webservice(ws, "tried").models[0].version == 2
         dbml(ws, "rollback", "tried")
     assert load.broken == [] and set(load.answers) == {(200, "[1.0]"), (200, "[2.0]")}, (load.broken[:3], load.answers)
     assert asked(service, 3) == [1.0] * 3
@@ -118,7 +120,7 @@ def test_a_share_a_shadow_and_what_cannot_be_a_candidate(ws: Workspace, service:
     service.set_candidate([constant(ws, 1.5)], traffic_percent=20, wait=True)
     assert until(service, lambda: Counter(asked(service, 20)) == {1.0: 16, 1.5: 4}), "exactly every fifth"
     with pytest.raises(InvalidArgument, match="serves 'tried'"):
-        db.execute("SELECT dbml.delete_model('m:2', %s)", [ws.name])
+        db.execute("SELECT dbml.delete_model('m:3', %s)", [ws.name])
     service.set_candidate(traffic_percent=100)
     until(service, lambda: asked(service, 2) == [1.5, 1.5])
 

@@ -15,6 +15,7 @@ import httpx
 import joblib
 import psycopg
 import pytest
+import yaml
 from sklearn.datasets import load_diabetes
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Ridge
@@ -23,12 +24,15 @@ from dbml import errors
 from dbml.core import Image, Model, Workspace
 from dbml.core.image import ContainerImage
 from dbml.core.model import InferenceConfig
+from dbml.core.webservice import AksWebservice
 from dbml.exceptions import UserErrorException, WebserviceException
 from dbml.serving.export.folder import ContentWrong
 from dbml.serving.plans import making, packages
 from dbml.serving.plans.models import find, look, planned
 
 from ..serving.services import start_ours, wait
+
+pytestmark = pytest.mark.once
 
 ROW = [1, 2, 3, 4, 5, 4, 3, 2, 9, 187]
 SCORE = """
@@ -179,7 +183,7 @@ def test_formats(ws: Workspace, house: Path, place: Path, db: psycopg.Connection
     for file in ("a", "b"):
         (place / "two" / file).write_text(file)
     Model.register(ws, place / "two", "two")
-    for names in (["r"], ["two"], ["dumped", "safe"]):
+    for names in (["r"], ["two"]):
         with pytest.raises(errors.InvalidArgument, match=r"needs? a score\.py"):
             making.make(ask, ws.name, making.Wish(names), locked=False)
     with pytest.raises(errors.ModelNotFound):
@@ -268,3 +272,27 @@ def test_the_command_exports_and_serves(ws: Workspace, ridge: Model, house: Path
         assert server.wait(30) == 0
         server.stderr.close()
     assert not [path for path in Path("/tmp").glob("dbml-serve-*") if path.is_dir()]
+
+
+def test_kubernetes_without_a_cluster_says_how_to_apply(
+    ws: Workspace, ridge: Model, house: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no engine and no cluster anywhere near: an image is kept, its manifests are written, and the state says what to do."""
+    for name, value in (("DOCKER_HOST", "tcp://127.0.0.1:1"), ("KUBECONFIG", "/nowhere")):
+        monkeypatch.setenv(name, value)
+    config = AksWebservice.deploy_configuration(cpu_cores=2, memory_gb=0.5, num_replicas=2)
+    config.config |= {"folder": str(place / "manifests"), "namespace": "scoring"}
+    service = Model.deploy(ws, "clustered", [ridge], deployment_config=config)
+    try:
+        assert type(service) is AksWebservice and service.target == "kubernetes"
+        with pytest.raises(WebserviceException, match=r"kubectl apply --filename \S+/manifests/kubernetes\.yaml"):
+            service.wait_for_deployment()
+        assert service.state == "Unschedulable" and "docker build --tag" in (service.error or "")
+        secret, deployment, *_ = yaml.safe_load_all((place / "manifests" / "kubernetes.yaml").read_text())
+        assert secret["stringData"]["keys"].split() == list(service.get_keys()) and deployment["spec"]["replicas"] == 2
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["resources"]["limits"] == {"cpu": "2", "memory": "512Mi"}
+        assert container["env"] == [{"name": "DBML_KEYS", "value": "/run/dbml/keys"}]
+        assert (place / "manifests" / "Dockerfile").is_file() and "clustered" in ws.images
+    finally:
+        service.delete()

@@ -17,6 +17,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from dbml.core import Workspace
 from dbml.serving.export.pipelines import STEPS
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def dbml_here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +58,7 @@ def test_step_by_step_what_is_better_is_registered_and_deployed_and_what_is_not_
     assert list(yaml.safe_load(Path(".github/workflows/points.yml").read_text())["jobs"]) == ["train-and-deploy"]
     step(1)
     assert step(2).startswith("better: score = ")
-    assert step(3) == "points:2 is registered as champion\n"
+    assert step(3) == "points:2\n"
     step(4)
     assert (Path("build/image") / "Dockerfile").is_file()
     assert "waits for a machine" in step(5)

@@ -28,6 +28,8 @@ from dbml.exceptions import (
 
 from ..conftest import Database
 
+pytestmark = pytest.mark.once
+
 # As a notebook of the SDK's users has it, but for the module's name.
 TRAIN = """
 import argparse

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-import warnings
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,16 +21,17 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from sklearn.datasets import load_diabetes
 from sklearn.dummy import DummyRegressor
-from sklearn.linear_model import Ridge
 
-from dbml.core import Dataset, Datastore, Experiment, Model, Webservice, Workspace
+from dbml.core import Model, Webservice, Workspace
 from dbml.core.model import InferenceConfig
-from dbml.core.resource_configuration import ResourceConfiguration
-from dbml.core.webservice import AciWebservice, AksWebservice, LocalWebservice
-from dbml.errors import InvalidArgument, NotSupportedYet
+from dbml.core.webservice import AciWebservice, AksWebservice, LocalWebservice, runners
+from dbml.errors import InvalidArgument
 from dbml.exceptions import WebserviceException
+
+from ..walk_through import walk
+
+pytestmark = pytest.mark.once
 
 ROWS = json.dumps({"data": [[0.0]], "method": "predict"})
 
@@ -50,39 +51,9 @@ def constant(ws: Workspace, value: float, name: str = "m") -> Model:
     return Model.register(ws, path, name)
 
 
-@pytest.mark.usefixtures("deployed")
-def test_the_walk_through_to_its_prediction(place: Path, ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    import numpy as np
-
-    features, labels = load_diabetes(return_X_y=True)
-    np.savetxt("features.csv", features, delimiter=",")
-    np.savetxt("labels.csv", labels, delimiter=",")
-    Path("sklearn_regression_model.pkl").write_bytes(pickle.dumps(Ridge().fit(features, labels)))
-
-    datastore: Datastore = ws.get_default_datastore()
-    datastore.upload_files(files=["./features.csv", "./labels.csv"], target_path="sklearn_regression/", overwrite=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # bare numbers: the first line becomes the header
-        input_dataset = Dataset.Tabular.from_delimited_files(path=[(datastore, "sklearn_regression/features.csv")])
-        output_dataset = Dataset.Tabular.from_delimited_files(path=[(datastore, "sklearn_regression/labels.csv")])
-    with pytest.warns(UserWarning, match=r"0\.19\.1"):
-        model = Model.register(
-            workspace=ws, model_name="my-sklearn-model", model_path="./sklearn_regression_model.pkl",
-            model_framework=Model.Framework.SCIKITLEARN, model_framework_version="0.19.1",
-            sample_input_dataset=input_dataset, sample_output_dataset=output_dataset,
-            resource_configuration=ResourceConfiguration(cpu=1, memory_in_gb=0.5),
-            description="Ridge regression model to predict diabetes progression.",
-            tags={"area": "diabetes", "type": "regression"},
-        )  # fmt: skip
-    service = Model.deploy(ws, "my-sklearn-service", [model])
-    input_payload = json.dumps({"data": [[1, 2, 3, 4, 5, 4, 3, 2, 9, 187]], "method": "predict"})
-    capsys.readouterr()
-    output = service.run(input_payload)  # straight after deploy: it waits
-    print(output)
-    assert capsys.readouterr().out == "[24718.712200131304]\n"
-    run = Experiment(workspace=ws, name="walk").start_logging()
-    run.log("trial", 1)
-    run.complete()
+@pytest.mark.usefixtures("place")
+def test_the_walk_through_to_its_prediction(capsys: pytest.CaptureFixture[str]) -> None:
+    ws, model, service = walk(f"walk-{uuid.uuid4().hex[:8]}", capsys)
     assert type(service) is LocalWebservice and type(Webservice(ws, "my-sklearn-service")) is LocalWebservice
     assert service.state == "Healthy" and service.port == urlsplit(service.scoring_uri or "").port and not service.auth_enabled
     with urllib.request.urlopen(service.swagger_uri or "") as answer:
@@ -96,6 +67,7 @@ def test_the_walk_through_to_its_prediction(place: Path, ws: Workspace, capsys: 
         http.client.HTTPConnection("127.0.0.1", port or 0, timeout=5).request("GET", "/")
     with pytest.raises(WebserviceException, match="no service"):
         Webservice(ws, "my-sklearn-service")
+    ws.delete()
 
 
 @pytest.mark.usefixtures("deployed")
@@ -156,6 +128,36 @@ def test_what_is_killed_is_seen_and_comes_back(ws: Workspace, db: psycopg.Connec
 
 
 @pytest.mark.usefixtures("deployed")
+def test_what_is_hung_is_ended_and_comes_back(ws: Workspace, db: psycopg.Connection[Any]) -> None:
+    config = LocalWebservice.deploy_configuration(target="process", probe_s=2, probe_failures=2)
+    service = Model.deploy(ws, "hung", [constant(ws, 3.0)], deployment_config=config)
+    service.wait_for_deployment()
+    running = "SELECT identity FROM dbml.containers WHERE workspace = %s AND ended_at IS NULL"
+    (pid,) = db.execute(running, [ws.name]).fetchone()  # type: ignore[misc]
+    os.kill(int(pid), signal.SIGSTOP)
+    how = "SELECT ended_by FROM dbml.containers WHERE workspace = %s AND identity = %s AND ended_at IS NOT NULL"
+    until = time.monotonic() + 90
+    while (ended := db.execute(how, [ws.name, pid]).fetchone()) is None:
+        assert time.monotonic() < until, service.get_logs()
+        time.sleep(0.1)
+    assert ended == ("it was hung, and killed by SIGKILL",)
+    assert service.run(ROWS) == [3.0] and "2 health requests in turn" in service.get_logs()
+
+
+@pytest.mark.usefixtures("deployed")
+def test_memory_and_processors_are_limited(ws: Workspace) -> None:
+    Path("score.py").write_text(
+        "import os\n\ndef init():\n    pass\n\ndef run(data):\n    try:\n        got = len(bytearray(1 << 30))\n"
+        "    except MemoryError:\n        got = 'MemoryError'\n    return [got, len(os.sched_getaffinity(0))]\n"
+    )
+    config = AciWebservice.deploy_configuration(cpu_cores=0.5, memory_gb=0.5, target="process")
+    service = Model.deploy(ws, "limited", [constant(ws, 1.0)], InferenceConfig(entry_script="score.py"), config)
+    assert service.run("{}") == ["MemoryError", 1]
+    with pytest.raises(WebserviceException, match="code 400"):
+        service.get_token()
+
+
+@pytest.mark.usefixtures("deployed")
 def test_a_script_that_does_not_load_fails_with_its_log(ws: Workspace) -> None:
     Path("score.py").write_text("def init():\n    raise RuntimeError('no such thing')\n\ndef run(data):\n    return data\n")
     model = constant(ws, 1.0)
@@ -180,7 +182,7 @@ def test_a_script_that_does_not_load_fails_with_its_log(ws: Workspace) -> None:
 @pytest.mark.usefixtures("deployed")
 def test_keys_on_and_off(ws: Workspace) -> None:
     service = Model.deploy(
-        ws, "locked", [constant(ws, 4.0)], deployment_config=AksWebservice.deploy_configuration(num_replicas=1)
+        ws, "locked", [constant(ws, 4.0)], deployment_config=AksWebservice.deploy_configuration(num_replicas=1, target="process")
     )
     assert type(service) is AksWebservice and service.auth_enabled
     assert service.run(ROWS) == [4.0]
@@ -199,7 +201,10 @@ def test_keys_on_and_off(ws: Workspace) -> None:
 
 
 @pytest.mark.usefixtures("deployed")
-def test_what_sql_asks_for_is_served_where_somebody_looks(ws: Workspace, db: psycopg.Connection[Any]) -> None:
+def test_what_sql_asks_for_is_served_where_somebody_looks(
+    ws: Workspace, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbml.core.webservice.webservice.CALLED_S", 600.0)
     constant(ws, 5.0)
     with subprocess.Popen(
         [sys.executable, "-m", "dbml.cli", "services", "serve", "--unconfined"], stdout=subprocess.DEVNULL
@@ -208,11 +213,13 @@ def test_what_sql_asks_for_is_served_where_somebody_looks(ws: Workspace, db: psy
         assert Webservice(ws, "from-sql").run(ROWS) == [5.0]
         with pytest.raises(InvalidArgument, match="serves 'from-sql'"):
             db.execute("SELECT dbml.delete_model('m:1', %s)", [ws.name])
+        # What is deployed where somebody looks is left to them.
+        service = Model.deploy(ws, "left", [constant(ws, 7.0)])
+        assert service.run(ROWS) == [7.0]
+        assert not [key for key in runners._started if key[2] == "left"]
         looking.terminate()
         assert looking.wait(60) == 0
     assert Webservice(ws, "from-sql").state == "Unhealthy", "its runner ends with who started it"
-    with pytest.raises(NotSupportedYet):
-        db.execute("SELECT dbml.deploy('m', 'other', target => 'docker', workspace => %s)", [ws.name])
 
 
 @pytest.mark.usefixtures("deployed")

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
+from dbml.core import Model, Webservice, Workspace
+from dbml.core.webservice import AciWebservice
 from dbml.serving.export.plan import packages
 from dbml.serving.export.score import ARROW, NEEDED
 from dbml.worker.environments.resolver import NEEDED as OF_THE_WORKER
 
 from ..conftest import Servers
+from ..walk_through import PAYLOAD, walk
 from .conftest import ROOT, Engine, cached, command
 from .stack import find_compose
 
@@ -41,6 +47,7 @@ class Built:
     folder: Path
     image: str
     printed: str
+    dsn: str
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +95,13 @@ def built(
             "--wheels", "--no-index", "--find-links", str(links), "--python-image", python_image, "--dsn", dsn, cwd=ROOT,
             environment=engine.environment,
         )  # fmt: skip
-        yield Built(folder, tag, printed)
+        yield Built(folder, tag, printed, dsn)
     finally:
         worker.stop()
         server.drop(name)
         if not engine.own:
             engine.docker("image", "rm", "--force", tag)
+            engine.docker("image", "prune", "--all", "--force", "--filter", f"label=dbml.base={python_image}")
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,106 @@ for program in ('pip', 'setuptools', 'psycopg'):
         capture_output=True, env={**os.environ, **engine.environment},
     )  # fmt: skip
     assert found.returncode != 0
+
+
+@pytest.fixture
+def place(
+    engine: Engine, built: Built, links: Path, python_image: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Path]:
+    """An empty current folder, with what says which engine, base and wheels there are; no container is left."""
+    told = {
+        "DBML_DSN": built.dsn, "DBML_PYTHON_IMAGE": python_image, "DBML_FIND_LINKS": str(links), "DBML_NO_INDEX": "1",
+        "DBML_CACHE": str(tmp_path / "cache"), **engine.environment,
+    }  # fmt: skip
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DBML_RUN_ID", raising=False)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    with psycopg.connect(built.dsn, autocommit=True) as db:
+        for workspace, name in db.execute("SELECT workspace, name FROM dbml.services").fetchall():
+            Webservice(Workspace.get(workspace), name).delete()
+    assert engine.docker("ps", "--all", "--quiet", "--filter", "label=dbml.service") == ""
+
+
+def told(engine: Engine, container: str, what: str) -> Any:
+    return json.loads(engine.docker("inspect", "--format", f"{{{{json {what}}}}}", container))
+
+
+def ask(uri: str, stop: threading.Event, answers: set[int | str]) -> None:
+    """Ask without a key, each time on a connection of its own."""
+    place = urlsplit(uri)
+    while not stop.is_set():
+        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=60)
+        try:
+            connection.request("POST", "/score", PAYLOAD, {"Content-Type": "application/json"})
+            answers.add(connection.getresponse().status)
+        except (OSError, http.client.HTTPException) as error:
+            answers.add(repr(error))
+        finally:
+            connection.close()
+
+
+@pytest.mark.usefixtures("place")
+def test_the_walk_through_on_docker(engine: Engine, built: Built, capsys: pytest.CaptureFixture[str]) -> None:
+    ws, model, service = walk("docker-walk", capsys)
+    assert service.target == "docker" and service.state == "Healthy" and "answers at" in service.get_logs()
+    with psycopg.connect(built.dsn, autocommit=True) as db:
+        query = "SELECT identity FROM dbml.containers WHERE kind = 'docker' AND generation = %s AND ended_at IS NULL"
+        (first,) = db.execute(query, [1]).fetchone()  # type: ignore[misc]
+        assert engine.docker("ps", "--quiet", "--filter", "label=dbml.service=my-sklearn-service") == first
+        # With limits and keys; whoever asks without one meanwhile gets an answer, and in the end a refusal.
+        stop, answers = threading.Event(), set()
+        asking = threading.Thread(target=ask, args=(service.scoring_uri, stop, answers))
+        asking.start()
+        service.update(cpu_cores=0.5, memory_gb=0.5, auth_enabled=True)
+        service.wait_for_deployment()
+        stop.set()
+        asking.join()
+        assert {200} <= answers <= {200, 401}
+        (second,) = db.execute(query, [2]).fetchone()  # type: ignore[misc]
+        host, state = told(engine, second, ".HostConfig"), told(engine, second, ".Config")
+        assert (host["Memory"], host["NanoCpus"], host["ReadonlyRootfs"]) == (1 << 29, 500_000_000, True)
+        assert host["CapDrop"] == ["ALL"] and host["RestartPolicy"]["Name"] == "unless-stopped" and state["User"] == "10001:10001"
+        assert state["Labels"]["dbml.models"] == model.id and state["Labels"]["dbml.workspace"] == ws.name
+        assert service.run(PAYLOAD) == pytest.approx([24718.712200131304])
+        service.regen_key("Primary", "another-key-of-mine")
+        assert service.run(PAYLOAD) == pytest.approx([24718.712200131304]) and service.get_keys()[0] == "another-key-of-mine"
+        # Killed by hand: seen, said, and brought back.
+        engine.docker("kill", second)
+        seen, until = set(), time.monotonic() + 120
+        while not seen >= {"Unhealthy", "Healthy"}:
+            if (state := service.state) == "Unhealthy" or seen:
+                seen.add(state)
+            assert time.monotonic() < until, (seen, service.get_logs())
+            time.sleep(0.05)
+        assert service.run(PAYLOAD) == pytest.approx([24718.712200131304])
+        how = "SELECT ended_by FROM dbml.containers WHERE identity = %s"
+        assert db.execute(how, [second]).fetchone() == ("killed by signal 9",)
+    service.delete()
+    assert engine.docker("ps", "--all", "--quiet", "--filter", "label=dbml.service") == ""
+    assert engine.docker("volume", "ls", "--quiet", "--filter", "label=dbml.service") == ""
+
+
+def test_a_project_of_compose(engine: Engine, built: Built, place: Path) -> None:
+    find_compose(engine)
+    ws = Workspace.get("default")
+    config = AciWebservice.deploy_configuration(auth_enabled=True, memory_gb=0.5, target="compose")
+    config.config["folder"] = str(place / "composed")
+    service = Model.deploy(ws, "composed", [Model(ws, "diabetes")], deployment_config=config)
+    service.wait_for_deployment()
+    assert service.run(PAYLOAD) == pytest.approx([24718.712200131304])
+    written = (place / "composed" / "docker-compose.yml").read_text()
+    assert "read_only: true" in written and "10001:10001" in written
+    (container,) = engine.docker("ps", "--quiet", "--filter", "label=dbml.generation=1").split()
+    engine.docker("rm", "--force", container)
+    until = time.monotonic() + 120
+    while service.state != "Unhealthy" and service._row["restarts"] == 0:
+        assert time.monotonic() < until, service.get_logs()
+    service.wait_for_deployment()
+    assert service.run(PAYLOAD) == pytest.approx([24718.712200131304])
+    service.delete()
+    assert engine.docker("ps", "--all", "--quiet", "--filter", "label=dbml.generation") == ""
 
 
 def test_the_compose_tool_takes_the_file(engine: Engine, built: Built) -> None:

@@ -19,6 +19,8 @@ from dbml.worker.requests import KEEP_S, Verifier
 
 from .conftest import Operated
 
+pytestmark = pytest.mark.once
+
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 SECRET = b"s" * 64
 

@@ -21,6 +21,8 @@ from dbml.temporary import SCRATCH, SOCKETS, sweep, temporary_directory
 
 from .conftest import Operated, family, living, until
 
+pytestmark = pytest.mark.once
+
 ONE = "select * from dbml.run_script('OutputDataSet = [1]') as t(a int)"
 ADDRESS = "select host, port from dbml._worker"
 

@@ -15,6 +15,8 @@ import pytest
 
 from .conftest import Operated, until
 
+pytestmark = pytest.mark.once
+
 UNIT = Path(__file__).parents[2] / "examples" / "systemd" / "dbml-worker.service"
 
 

@@ -74,7 +74,7 @@ class Served:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(20)
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             raise
@@ -101,7 +101,7 @@ def start_ours(folder: Path, *options: str) -> Served:
     return start(command, port, folder / "log")
 
 
-def wait(served: Served, timeout_s: float = 60) -> Served:
+def wait(served: Served, timeout_s: float = 100) -> Served:
     """Wait until a server answers at /."""
     until = time.monotonic() + timeout_s
     while True:

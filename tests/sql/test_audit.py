@@ -227,7 +227,7 @@ def test_no_log_of_the_worker_has_it(server: Any, mark: str) -> None:
     worker = WorkerProcess(dsn, folder, options=("--log-level", "debug"))
     worker.start()
     try:
-        worker.wait_ready(timeout_s=60)
+        worker.wait_ready()
         with psycopg.connect(dsn, autocommit=True) as db:
             for ending in (
                 "raise ValueError(password)",

@@ -19,6 +19,8 @@ from dbml import errors
 
 from .. import wheels
 
+pytestmark = pytest.mark.once
+
 CREATE = "SELECT dbml.create_environment(%s, %s)"
 VERSION = "SELECT * FROM dbml.run_script('import tiny; OutputDataSet = {\"v\": [tiny.VERSION]}', environment => %s) AS t(v text)"
 IN_CI = os.environ.get("CI") == "true"

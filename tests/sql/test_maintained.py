@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psycopg
 import pytest
 from psycopg import sql
+from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
 
 from dbml import errors
 
@@ -132,6 +135,40 @@ def test_what_is_not_compiled_is_scored_by_the_model_itself(db: Db, mark: str) -
     db.execute("update given set id = 9 where id = 2; insert into given values (10, null, 1)")
     found = dict(db.execute("select id, prediction from scored").fetchall())
     assert found == {0: POINTS[0, 0], 1: POINTS[1, 0], 9: POINTS[2, 0], 10: None}
+
+
+def test_labels_several_targets_text_and_booleans(db: Db, mark: str) -> None:
+    rows = pd.DataFrame({"city": ["a", "b", "c"] * 14, "flag": [True, False] * 21, "x": np.arange(42.0)})
+    encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city"]), remainder="passthrough")
+    models = {
+        "text": make_pipeline(encoder, DecisionTreeClassifier(max_depth=4)).fit(
+            rows, np.where(rows.x % 5 < 2, "low", "it's high")
+        ),
+        "whole": make_pipeline(encoder, DecisionTreeClassifier(max_depth=4)).fit(rows, rows.x.astype(int) % 4),
+        "pair": make_pipeline(encoder, LinearRegression()).fit(rows, np.column_stack([rows.x, rows.x * 2])),
+    }
+    db.execute("create domain place as text; create table given (id int primary key, city place, flag boolean, x int, note text)")
+    insert = "insert into given select g, chr(97 + g %% 3), g %% 2 = 0, g from generate_series(%s::int, %s::int) g"
+    db.execute(insert, [1, 20])
+    for kind, model in models.items():
+        db.execute("select dbml.register_model(%s, %s)", [f"{mark}-{kind}", pickle.dumps(model)])
+        db.execute("select dbml.maintain_predictions(%s, 'given', %s)", [f"{mark}-{kind}", kind])
+    db.execute(insert, [21, 30])
+    db.execute("update given set city = 'zz', flag = not flag where id % 3 = 0; update given set x = null where id = 5")
+    for kind, model in models.items():
+        kept = db.execute(
+            sql.SQL("select id, city, flag, x, prediction from given join {} using (id) where x is not null").format(
+                sql.Identifier(kind)
+            )
+        )
+        frame = pd.DataFrame(kept.fetchall(), columns=["id", "city", "flag", "x", "prediction"])
+        wanted = model.predict(frame[["city", "flag", "x"]].astype({"x": float}))
+        assert (len(frame) == 29 and np.array_equal(np.array(frame.prediction.tolist()), wanted)) or np.allclose(
+            frame.prediction.tolist(), wanted
+        )
+        (nothing,) = db.execute(sql.SQL("select prediction from {} where id = 5").format(sql.Identifier(kind))).fetchone()  # type: ignore[misc]
+        assert nothing is None if kind == "pair" else nothing is not None
+    db.execute("delete from dbml._models where name like %s", [f"{mark}-%"])
 
 
 @pytest.mark.parametrize("kind", ["partitioned", "partition", "child"])

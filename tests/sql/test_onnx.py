@@ -147,6 +147,10 @@ def test_a_file_is_a_model_of_its_own(given: psycopg.Connection[Any], dsn: str, 
     np.testing.assert_allclose(proba, model.predict_proba(FLOWERS[:1])[0], rtol=1e-9)
     used = given.execute("SELECT engine FROM dbml.explain_predict(%s) WHERE used_for = '{rows,queries}'", (alone,)).fetchall()
     assert used == [("onnx",)]
+    given.execute("SAVEPOINT here")
+    with pytest.raises(errors.NotCompiled, match="ONNX file"):
+        given.execute("SELECT dbml.predict_proba(%s, %s::float8[], 'python')", (alone, FLOWERS[0].tolist()))
+    given.execute("ROLLBACK TO here")
     with pytest.raises(errors.NotCompiled, match="ONNX file"):
         given.execute("SELECT dbml.predict_json(%s, %s, 'python')", (alone, query_of(GAPS[:1])))
 

@@ -9,7 +9,7 @@ import pytest
 
 from dbml import errors
 
-pytestmark = pytest.mark.needs_r
+pytestmark = [pytest.mark.needs_r, pytest.mark.once]
 
 EXAMPLE = """
 SELECT * FROM dbml.run_script($$OutputDataSet <- transform(InputDataSet, y = x * factor)$$, language => 'r',

@@ -23,7 +23,7 @@ class AciWebservice(Webservice):
     ) -> WebserviceDeploymentConfiguration:  # fmt: skip
         """Return what a service asks for.
 
-        target: process.  cpu_cores, memory_gb: limits of a container.
+        target: docker or process; None: docker where an engine can build here, else process.  cpu_cores, memory_gb: its limits.
         What names a cloud's resources (location, ssl_enabled, dns_name_label, …) is accepted and has no effect.
         """
         return WebserviceDeploymentConfiguration(

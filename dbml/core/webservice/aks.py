@@ -24,6 +24,7 @@ class AksWebservice(Webservice):
     ) -> WebserviceDeploymentConfiguration:  # fmt: skip
         """Return what a service asks for.
 
+        target: None is kubernetes: manifests, applied where kubectl and a cluster are.
         scoring_timeout_ms: milliseconds for an answer.  replica_max_concurrent_requests: calls of score.py at a time.
         What names a cloud's resources is accepted and has no effect.
         """

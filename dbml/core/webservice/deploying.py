@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from dbml.core.workspace import Workspace
 
 _SETTINGS = ("port", "host", "cpu_cores", "memory_gb", "gpu_cores", "threads", "queue", "timeout_s", "max_body_mb", "batch_rows",
-             "batch_delay_ms", "drain_s", "restart", "replicas", "environment_variables")  # fmt: skip
+             "batch_delay_ms", "drain_s", "restart", "replicas", "environment_variables", "namespace", "registry", "folder",
+             "probe_s", "probe_failures")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,12 @@ from typing import Any
 
 from dbml.exceptions import WebserviceException
 
-# What a service is run as, where nothing else is asked for: what every machine has.
-DEFAULT_TARGET = "process"
-
 
 class WebserviceDeploymentConfiguration:
     """What a service asks for.
 
     compute_type: Local, ACI or AKS.  config: as the database keeps it, by `dbml.deploy`; what is None is left out.
+    target: process, docker, compose or kubernetes; None: what `choice.target_for` finds when it is deployed.
     told: what was given and has no effect here.
     """
 
@@ -29,11 +27,11 @@ class WebserviceDeploymentConfiguration:
         self.tags = {str(name): str(value) for name, value in (tags or {}).items()}
         self.properties = {str(name): str(value) for name, value in (properties or {}).items()}
         self.description = description
-        self.target = target or DEFAULT_TARGET
+        self.target = target
         self._told = dict(told or {})
 
     def __repr__(self) -> str:
-        return f"{self.compute_type}: {self.target}, auth_enabled={self.auth_enabled}, {self.config}"
+        return f"{self.compute_type}: {self.target or 'target by machine'}, auth_enabled={self.auth_enabled}, {self.config}"
 
     def __getattr__(self, name: str) -> Any:
         given = self.__dict__.get("config", {}) | self.__dict__.get("_told", {})

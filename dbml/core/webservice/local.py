@@ -19,7 +19,8 @@ class LocalWebservice(Webservice):
     ) -> WebserviceDeploymentConfiguration:
         """Return what a local service asks for.
 
-        port: of 127.0.0.1; None: any that is free.  target: process.  settings: more, by `dbml.deploy`'s config.
+        port: of 127.0.0.1; None: any that is free.  target: docker, process or compose; None: docker where an engine can build
+        here, else process.  settings: more, by `dbml.deploy`'s config.
         """
         return WebserviceDeploymentConfiguration("Local", config={"port": port, **settings}, target=target)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from typing import IO
+
+PAUSE_S = 0.05
 
 # Those of this process, so that one that ends at once is noticed and buried.
 _started: dict[tuple[str, str, str], tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
@@ -51,3 +55,19 @@ def forget(dsn: str, workspace: str, name: str) -> None:
     known = _started.pop((dsn, workspace, name), None)
     if known is not None:
         known[1].close()
+
+
+def place() -> str:
+    """Return this machine and its Python: what is served here has the packages that are here."""
+    return f"{socket.gethostname()} {sys.prefix}"
+
+
+def wait_closed(address: tuple[str, int] | None, timeout_s: float) -> None:
+    """Wait until nobody listens at an address any more."""
+    until = time.monotonic() + timeout_s
+    while address is not None and time.monotonic() < until:
+        try:
+            socket.create_connection(address, timeout=1).close()
+        except OSError:
+            return
+        time.sleep(PAUSE_S)

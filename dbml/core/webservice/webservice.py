@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import builtins
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from dbml import errors
 from dbml.core.webservice import runners
+from dbml.core.webservice.choice import target_for
 from dbml.core.webservice.deployment import WebserviceDeploymentConfiguration, refuse_what_does_not_exist
 from dbml.exceptions import WebserviceException
 from dbml.store.client import services
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 KEYS_S = 5.0  # in which what runs has read a new key
 DELETE_S = 30.0
-LOCAL_TARGETS = frozenset({"process"})
+CALLED_S = 30.0  # in which who looks after services here takes one that it is called for
 
 
 class Webservice:
@@ -38,6 +41,7 @@ class Webservice:
     _compute_type = ""
     workspace: Workspace
     _row: Row
+    _called_at: float | None = None  # when somebody who looks after services was called, rather than a runner started
 
     def __new__(cls, workspace: Workspace, name: str) -> Webservice:  # noqa: D102 - the class says it
         row = workspace._connection.do_again(services.find, workspace.name, name)
@@ -87,6 +91,12 @@ class Webservice:
         if self._row["scoring_uri"] is None:
             self.update_deployment_state()
         return text_of(self._row, "scoring_uri")
+
+    @property
+    def _address(self) -> tuple[str, int] | None:
+        """Return where it listened when it was read last."""
+        place = urlsplit(str(self._row["scoring_uri"] or ""))
+        return (place.hostname, place.port) if place.hostname and place.port else None
 
     @property
     def swagger_uri(self) -> str | None:
@@ -237,9 +247,12 @@ class Webservice:
     ) -> Webservice:  # fmt: skip
         """Ask for a service, and have it served."""
         refuse_what_does_not_exist(deployment_target)
+        target = config.target or target_for(config.compute_type)
+        if overwrite and config.target is None and (known := workspace._connection.do_again(services.find, workspace.name, name)):
+            target = str(known["target"])  # what is replaced stays where it is, unless it is said otherwise
         try:
             workspace._connection.do(
-                services.deploy, workspace.name, name, model=served.model, image=served.image, target=config.target,
+                services.deploy, workspace.name, name, model=served.model, image=served.image, target=target,
                 compute_type=config.compute_type, config={**config.config, **served.config}, auth_enabled=config.auth_enabled,
                 description=config.description, tags=config.tags, properties=config.properties, overwrite=overwrite,
             )  # fmt: skip
@@ -254,9 +267,15 @@ class Webservice:
     def _serve(self) -> None:
         """Start a runner here, where none serves it."""
         row = self._row
-        served = row["seen_at"] is not None and row["state"] != "Unhealthy" and row["node"] is not None
-        if self.target in LOCAL_TARGETS and not served:
-            runners.start(self.workspace._connection.dsn, self.workspace.name, self.name)
+        served = row["node"] is not None and row["state"] != "Unhealthy"
+        if served:
+            return
+        connection = self.workspace._connection
+        call = (services.call_who_looks, runners.place(), self.workspace.name, self.name)
+        if self.target == "process" and connection.do_again(*call):
+            self._called_at = time.monotonic()
+            return
+        runners.start(connection.dsn, self.workspace.name, self.name)
 
     # -- its life ------------------------------------------------------------------------------------------------------
 
@@ -284,7 +303,12 @@ class Webservice:
             self.update_deployment_state()
             row = self._row
             if row["serving_generation"] == row["generation"] and row["state"] == "Healthy":
+                self._called_at = None
                 break
+            if self._called_at is not None and time.monotonic() - self._called_at > CALLED_S:
+                self._called_at = None
+                if row["node"] is None and row["state"] not in ("Failed", "Unschedulable"):
+                    runners.start(self.workspace._connection.dsn, self.workspace.name, self.name)
             said = runners.ended(self.workspace._connection.dsn, self.workspace.name, self.name)
             if said is not None and row["state"] in ("Healthy", "Transitioning") and row["node"] is not None:
                 said = None  # another runner serves it
@@ -315,6 +339,8 @@ class Webservice:
         """Delete it: what it has begun it answers, then it ends."""
         self.workspace._connection.do(services.delete, self.workspace.name, self.name)
         runners.wait(self.workspace._connection.dsn, self.workspace.name, self.name, DELETE_S)
+        if self._row["node"] == socket.gethostname() and self.target in ("process", "docker"):
+            runners.wait_closed(self._address, DELETE_S)
 
     def update(
         self, image: Any = None, tags: Mapping[str, Any] | None = None, properties: Mapping[str, Any] | None = None,
@@ -463,9 +489,12 @@ class Webservice:
     def get_token(self) -> tuple[str, datetime]:
         """Refuse: services ask for keys.
 
-        Raises: NotImplementedError.
+        Raises: WebserviceException, as for a service that was not deployed with tokens.
         """
-        raise NotImplementedError("services ask for keys and not for tokens; get_keys() returns them")
+        raise WebserviceException(
+            f"Received bad response from service {self.name!r}: code 400\nit asks for keys and not for tokens",
+            hint="Webservice.get_keys()",
+        )
 
 
 def _class_of(compute_type: str) -> type[Webservice]:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httptools
-
 LOOK_S = 0.05  # a change of the file is seen within this
 IDLE = 8  # connections that are kept
 
@@ -90,6 +88,8 @@ class Peer:
 
         Raises: PeerLost, where it is not there, breaks off, or takes longer.
         """
+        import httptools  # of uvicorn[standard]; without a peer nobody needs it
+
         lines = [b"%s %s HTTP/1.1\r\nhost: peer\r\ncontent-length: %d\r\n" % (verb, target, len(body))]
         lines += [b"%s: %s\r\n" % pair for pair in headers]
         message = b"".join([*lines, b"\r\n", body])
@@ -107,6 +107,8 @@ class Peer:
             raise PeerLost(f"{type(error).__name__}: {error}") from error
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes) -> Answer:
+        import httptools
+
         heard = _Heard()
         parser = httptools.HttpResponseParser(heard)
         keep = False

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ import psycopg
 
 from dbml import errors
 from dbml.serving.export.folder import ContentWrong
-from dbml.serving.runner.log import Tail
-from dbml.serving.runner.processes import Confine, Process, Serving
+from dbml.serving.runner.contract import Instance, NotHere, Serving
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LEAVE_S = 0.5  # in which the first version has read that there is no other
@@ -32,23 +30,23 @@ Wanted = Mapping[str, Any]
 class Candidate:
     """Makes what runs beside the service what is wanted beside it, by the runner's own thread.
 
-    prepare: makes the folder of what is wanted, in another thread.  file: what the scoring app is given as --peer.
+    prepare: makes what is started, in another thread.  start: starts it at a socket.  file: the scoring app's --peer.
     """
 
     def __init__(
-        self, scratch: Path, prepare: Callable[[dict[str, Any]], Future[Serving]], tail: Tail, confine: Confine | None,
-        say: Callable[[str], None],
+        self, scratch: Path, prepare: Callable[[dict[str, Any]], Future[Serving]],
+        start: Callable[[Serving, socket.socket], Instance], say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._folder = scratch / "peer"
         self._folder.mkdir(mode=0o711)
         self.file = self._folder / "peer.json"
-        self._prepare, self._tail, self._confine, self._say = prepare, tail, confine, say
+        self._prepare, self._start_it, self._say = prepare, start, say
         self._wanted: Wanted | None = None
         self._built: Future[Serving] | None = None
         self._serving: Serving | None = None
-        self._process: Process | None = None
+        self._process: Instance | None = None
         self._held: socket.socket | None = None
-        self._leaving: list[tuple[float, Process]] = []
+        self._leaving: list[tuple[float, Instance]] = []
         self._pause_s, self._again_at = FIRST_PAUSE_S, float("inf")
         self._was_ready = False
         self._told_at = float("-inf")
@@ -108,9 +106,9 @@ class Candidate:
         if self._built is not None and self._built.done():
             built, self._built = self._built, None
             try:
-                self._serving = replace(built.result(), peer=None)
+                self._serving = built.result()
                 self._start()
-            except (errors.DbmlError, psycopg.Error, OSError, ValueError, ContentWrong) as error:
+            except (errors.DbmlError, psycopg.Error, OSError, ValueError, ContentWrong, NotHere) as error:
                 self._state("Failed", str(error))
         if self._process is not None:
             self._look_at(self._process)
@@ -124,7 +122,7 @@ class Candidate:
                 self._leaving.remove((at, process))
         self._pass_on(news, now, behind)
 
-    def _look_at(self, process: Process) -> None:
+    def _look_at(self, process: Instance) -> None:
         if process.is_ready and not self._was_ready:
             self._was_ready, self._pause_s = True, FIRST_PAUSE_S
             self._tell()
@@ -150,7 +148,7 @@ class Candidate:
         self._again_at = float("inf")
         if self._held is None:
             self._held = _listen(self._folder / f"{self._serving.generation}.sock")
-        self._process = Process(self._serving, self._held, self._tail, self._confine)
+        self._process = self._start_it(self._serving, self._held)
         one = {"generation": self._process.generation, "kind": self._process.kind, "identity": self._process.identity}
         self._news.setdefault("started", []).append(one)
 
@@ -158,7 +156,7 @@ class Candidate:
         if self._wanted is not None:
             self._news["candidate"] = {"generation": self._wanted["generation"], "state": state, "error": error}
 
-    def _buried(self, process: Process, how: str) -> None:
+    def _buried(self, process: Instance, how: str) -> None:
         process.close()
         self._news.setdefault("ended", []).append({"identity": process.identity, "ended_by": how})
 
@@ -176,7 +174,7 @@ class Candidate:
             news["candidate"] = {"generation": self._wanted["generation"], **news.get("candidate", {}), **counts}
             news["comparisons"] = rows
 
-    def end(self, drain_s: float) -> list[Process]:
+    def end(self, drain_s: float) -> list[Instance]:
         """Have everything end; returns what still does."""
         if self._wanted is not None:
             self._leave("the candidate ends with the runner")

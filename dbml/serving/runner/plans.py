@@ -19,11 +19,13 @@ LARGEST_FILE = 1 << 30
 
 
 def plan_of(
-    connection: psycopg.Connection[Any], workspace: str, name: str, wanted: Mapping[str, Any], say: Say = lambda _: None
-) -> Plan:
+    connection: psycopg.Connection[Any], workspace: str, name: str, wanted: Mapping[str, Any], say: Say = lambda _: None, *,
+    locked: bool = False,
+) -> Plan:  # fmt: skip
     """Return the plan of a service: an image that is kept, or models with their score.py and the packages that are here.
 
-    wanted: what `report_service` says.  What the plan's files hold is read from the connection when they are written.
+    wanted: what `report_service` says.  locked: models become an image of the service's name, with a lock, which is kept.
+    What the plan's files hold is read from the connection when they are written.
     Raises: DbmlError where that is not enough to serve by.
     """
 
@@ -37,7 +39,8 @@ def plan_of(
     if config.get("snapshot"):
         source, entry = _source(connection, workspace, config["snapshot"]), str(config.get("entry_script", making.GENERATED))
     wish = making.Wish(wanted["models"], source, entry, name=name, version=str(wanted["generation"]))
-    return making.make(ask, workspace, wish, locked=False, say=say).plan
+    made = making.make(ask, workspace, wish, locked=locked, say=say)
+    return making.keep(ask, workspace, made, name=name) if locked else made.plan
 
 
 def _source(connection: psycopg.Connection[Any], workspace: str, snapshot: str) -> dict[str, File]:

@@ -1,10 +1,12 @@
-"""A service as a process: the scoring app on a socket that the runner holds, so that none who connects is refused."""
+"""The target `process`: the scoring app on a socket that the runner holds, so that none who connects is refused."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,40 +14,32 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dbml import errors
+from dbml.serving.export.folder import write
+from dbml.serving.export.plan import Plan
+from dbml.serving.runner.contract import OPTIONS, STOP_S, Confine, Instance, Machine, Service, Serving, Target
+from dbml.serving.runner.interpreters import interpreter, require_app
 from dbml.serving.runner.log import Tail
-
-# Wraps a command so that it sees these paths and nothing else of the machine: the command, what it reads.
-Confine = Callable[[Sequence[str], Sequence[Path]], list[str]]
 
 READY = " answers at http"
 COMPARED = '"logger":"dbml.serving.shadow"'
 DRAINING = '"message": "draining: '
-STOP_S = 15.0
-# PR_SET_PDEATHSIG, which lasts through exec; a parent that has died before is seen.
-_TIED = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9, 0, 0, 0);"
-    " os.getppid() == int(sys.argv[1]) or os._exit(1); os.execvpe(sys.argv[2], sys.argv[2:], os.environ)"
-)
-_OPTIONS = ("threads", "queue", "timeout_s", "max_body_mb", "batch_rows", "batch_delay_ms", "drain_s")
-
-
-@dataclass(frozen=True)
-class Serving:
-    """What is to be served: a folder, by an interpreter, as the service's config says.
-
-    keys: the file with its keys, None where none is asked for.  peer: the file that says where another version runs.
-    """
-
-    generation: int
-    folder: Path
-    python: Path
-    config: Mapping[str, Any]
-    keys: Path | None
-    peer: Path | None = None
+# PR_SET_PDEATHSIG, which lasts through exec; a parent that has died before is seen.  RLIMIT_DATA (2) and the processors too.
+# Source: Linux man-pages, prctl(2), getrlimit(2), sched_setaffinity(2).
+_TIED = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+os.getppid() == int(sys.argv[1]) or os._exit(1)
+if sys.argv[2]:
+    import resource
+    resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[2]),) * 2)
+if sys.argv[3]:
+    os.sched_setaffinity(0, map(int, sys.argv[3].split(",")))
+os.execvpe(sys.argv[4], sys.argv[4:], os.environ)
+"""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -76,14 +70,87 @@ def _child_pid(told: int) -> int | None:
         return None
 
 
-class Process:
+class Processes(Target):
+    """Generations as processes of this machine, which share the listening socket and die with the runner."""
+
+    kind = "process"
+    locked = False
+
+    def __init__(self, service: Service, machine: Machine) -> None:
+        require_app()
+        if machine.confined and machine.confine is None:
+            raise errors.SandboxMissing(
+                f"service {service.name!r} must be confined, and this machine cannot", hint="apt-get install bubblewrap"
+            )
+        self._service, self._machine = service, machine
+        self._keys = service.scratch / "keys" / "keys"
+
+    def listen(self, host: str, port: int, former: int | None) -> None:
+        """Hold the socket."""
+        self._held = listen_at(host, port, former)
+        self.uri = uri_of(host, self._held.getsockname()[1])
+
+    def prepare(self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool) -> Serving:
+        """Write the folder, and find or make the interpreter that its lock wants."""
+        folder = write(plan, self._service.scratch / f"generation-{generation}")
+        python = interpreter(plan.lock, plan.python_version, self._machine.cache, self._service.say)
+        return Serving(generation, folder, config, keyed, str(python), plan)
+
+    def start(self, serving: Serving) -> Process:
+        """Start the scoring app."""
+        service = self._service
+        keys = self._keys if serving.keyed else None
+        return Process(serving, self._held, service.tail, self._machine.confine, keys, service.peer, service.hear)
+
+    def start_beside(self, serving: Serving, held: socket.socket) -> Process:
+        """Start it for the process that serves, which alone can reach it: without keys."""
+        return Process(serving, held, self._service.tail, self._machine.confine, None)
+
+    def take_keys(self, keys: Sequence[str]) -> None:
+        """Write the file that every instance reads."""
+        self._keys.parent.mkdir(mode=0o711, exist_ok=True)
+        partial = self._keys.with_name("partial")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write("".join(f"{key}\n" for key in keys))
+        partial.replace(self._keys)
+
+    @property
+    def probed(self) -> tuple[str, int] | None:
+        """Return the socket's own address: whoever serves answers there."""
+        host, port = self._held.getsockname()[:2]
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104
+
+    def close(self, *, deleted: bool) -> None:
+        """Let go of the socket."""
+        self._held.close()
+
+
+def uri_of(host: str, port: int) -> str:
+    """Return where a service is asked that listens at an address of this machine."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/score"
+
+
+def listen_at(host: str, port: int, former: int | None) -> socket.socket:
+    """Return a listening socket at a port, or, where that is 0, at the former one if it is free, else at any.
+
+    Raises: OSError where the port is taken.
+    """
+    if port == 0 and former is not None:
+        with contextlib.suppress(OSError):
+            return listen(host, former)
+    return listen(host, port)
+
+
+class Process(Instance):
     """The scoring app of one generation; it dies with the runner, and must be started by the thread that lives as long."""
 
     kind = "process"
 
     def __init__(
-        self, serving: Serving, held: socket.socket, tail: Tail, confine: Confine | None,
-        hear: Callable[[int, str], object] = lambda _generation, _line: None,
+        self, serving: Serving, held: socket.socket, tail: Tail, confine: Confine | None, keys: Path | None,
+        peer: Path | None = None, hear: Callable[[int, str], object] = lambda _generation, _line: None,
     ) -> None:  # fmt: skip
         self.generation = serving.generation
         self._ready = threading.Event()
@@ -91,17 +158,17 @@ class Process:
         self._tail = tail
         self._hear = hear
         self._kill_at: float | None = None
-        options = [part for name in _OPTIONS if name in serving.config
+        options = [part for name in OPTIONS if name in serving.config
                    for part in (f"--{name.replace('_', '-')}", f"{serving.config[name]:g}")]  # fmt: skip
-        command = [str(serving.python), "-m", "dbml.serving.app", str(serving.folder), "--fd", str(held.fileno()), *options]
-        if serving.keys is not None:
-            command += ["--keys", str(serving.keys)]
-        if serving.peer is not None:
-            command += ["--peer", str(serving.peer)]
+        command = [serving.made, "-m", "dbml.serving.app", str(serving.folder), "--fd", str(held.fileno()), *options]
+        if keys is not None:
+            command += ["--keys", str(keys)]
+        if peer is not None:
+            command += ["--peer", str(peer)]
         told: int | None = None
         passed = [held.fileno()]
         if confine is not None:
-            readable = [serving.folder, *(file.parent for file in (serving.keys, serving.peer) if file is not None)]
+            readable = [serving.folder, *(file.parent for file in (keys, peer) if file is not None)]
             command = confine(command, readable)
             told, tell = os.pipe()
             passed.append(tell)
@@ -109,7 +176,8 @@ class Process:
             command[1:1] = ["--as-pid-1", "--info-fd", str(tell)]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command], cwd=serving.folder, pass_fds=passed,
+                [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *_limits(serving.config), *command],
+                cwd=serving.folder, pass_fds=passed,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                 start_new_session=True, env=self._environment(serving),
             )  # fmt: skip
@@ -129,7 +197,7 @@ class Process:
         passed = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH") if name in os.environ}
         return {
             "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **passed,
-            "HOME": str(serving.folder), **given, "PYTHONPATH": str(serving.folder / "app"),
+            **_threads(serving.config), "HOME": str(serving.folder), **given, "PYTHONPATH": str(serving.folder / "app"),
         }  # fmt: skip
 
     @property
@@ -190,3 +258,21 @@ class Process:
         self._reader.join(timeout=2)
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+def _limits(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the bytes that a process may write to memory, and the processors that it may run on; empty: no limit.
+
+    A part of a processor cannot be had this way: it is rounded up.
+    """
+    here = sorted(os.sched_getaffinity(0))
+    wanted = math.ceil(float(config.get("cpu_cores") or 0))
+    few = ",".join(map(str, random.sample(here, wanted))) if 0 < wanted < len(here) else ""
+    memory = float(config.get("memory_gb") or 0)
+    return str(int(memory * (1 << 30))) if memory else "", few
+
+
+def _threads(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return how many threads linear algebra is to have, where processors are limited."""
+    wanted = math.ceil(float(config.get("cpu_cores") or 0))
+    return {name: str(wanted) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} if wanted else {}

@@ -14,7 +14,14 @@ from dbml.store.client import services
 
 
 class Gone(Exception):
-    """The service is deleted, or this runner may not serve it any more."""
+    """The service is deleted, or this runner may not serve it any more.
+
+    served: it is there, and another's.
+    """
+
+    def __init__(self, text: str, *, served: bool = False) -> None:
+        super().__init__(text)
+        self.served = served
 
 
 class Reports:
@@ -31,6 +38,13 @@ class Reports:
     def is_behind(self) -> bool:
         """Tell whether there is what could not be said yet."""
         return bool(self._unsaid)
+
+    @property
+    def database(self) -> str:
+        """Return which database it is, as a text."""
+        assert self._session is not None
+        info = self._session.info
+        return f"{info.host}:{info.port}/{info.dbname}"
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open a session."""
@@ -56,7 +70,7 @@ class Reports:
         except (errors.ServiceNotFound, errors.WorkspaceNotFound):
             raise Gone("the service is deleted") from None
         except psycopg.errors.InsufficientPrivilege as error:
-            raise Gone(str(error.diag.message_primary)) from None
+            raise Gone(str(error.diag.message_primary), served=True) from None
         except psycopg.DataError:  # the database's encoding lacks a character of the log
             for key in ("log", "error"):
                 if isinstance(self._unsaid.get(key), str):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from psycopg import sql
 
 from dbml.store.client.rows import Connection, Row, all_rows, call, jsonb, one_row
+
+CALLS = "dbml_services"
+_LOCKS = 1_684_171_116  # "dbml", and what is locked of it
 
 _COLUMNS = sql.SQL(
     "select workspace, name, models, image, target, compute_type, state, scoring_uri, swagger_uri, auth_enabled, error, log,"
@@ -135,11 +139,38 @@ def report(connection: Connection, workspace: str, name: str, said: Mapping[str,
     return dict(row["wanted"])
 
 
-def unserved(connection: Connection) -> list[tuple[str, str]]:
-    """Return the services, (workspace, name), of processes that no runner has been heard of for a while."""
+def unserved(connection: Connection, called: Collection[tuple[str, str]] = ()) -> list[tuple[str, str, str]]:
+    """Return the services, (workspace, name, target), that no runner has been heard of for a while, or those that are called for.
+
+    One that was just deployed is left for a moment to a runner that its deployer may start.
+    """
     query = sql.SQL(
-        "select workspace, name from dbml.services where target = 'process' and state <> 'Failed'"
-        " and coalesce(seen_at, created_at) < now() - case when seen_at is null then interval '5 s' else interval '30 s' end"
+        "select workspace, name, target from dbml.services where state not in ('Failed', 'Unschedulable')"
+        " and (coalesce(seen_at, created_at) < now() - case when seen_at is null then interval '5 s' else interval '30 s' end"
+        " or node is null and (workspace, name) in (select c ->> 0, c ->> 1 from jsonb_array_elements(%s) c))"
         " order by workspace, name"
     )
-    return [(str(row["workspace"]), str(row["name"])) for row in all_rows(connection, query)]
+    rows = all_rows(connection, query, [jsonb([list(one) for one in called])])
+    return [(str(row["workspace"]), str(row["name"]), str(row["target"])) for row in rows]
+
+
+def look_after(connection: Connection, place: str) -> None:
+    """Say, as long as the session lives, that what this role deploys at a place is served by whoever calls this.
+
+    place: a machine and its Python, as a text.  Calls arrive as notifications of `CALLS`.
+    """
+    one_row(connection, sql.SQL("select pg_advisory_lock_shared(%s, hashtext(%s || current_user))"), [_LOCKS, place])
+    connection.execute(sql.SQL("listen {}").format(sql.Identifier(CALLS)))
+
+
+def call_who_looks(connection: Connection, place: str, workspace: str, name: str) -> bool:
+    """Call for who looks after what this role deploys at a place to serve a service; returns whether there is somebody."""
+    # An advisory lock of two numbers; pg_locks shows them as oids.  Source: PostgreSQL documentation, "pg_locks".
+    query = sql.SQL(
+        "select case when exists (select from pg_locks where locktype = 'advisory' and granted and objsubid = 2"
+        " and database = (select oid from pg_database where datname = current_database()) and classid = %s"
+        " and objid::bigint = hashtext(%s || current_user)::bit(32)::bigint)"
+        " then pg_notify(%s, %s) is not null else false end as called"
+    )
+    row = one_row(connection, query, [_LOCKS, place, CALLS, json.dumps([workspace, name])])
+    return row is not None and bool(row["called"])
