@@ -139,6 +139,18 @@ class OfflineRun(RunLogging):
         """Return another offline run."""
         return OfflineRun()
 
+    def create_children(
+        self, count: int | None = None, tag_key: str | None = None, tag_values: Sequence[str] | None = None
+    ) -> list[OfflineRun]:
+        """Return other offline runs, by their number, or one for each value of a tag."""
+        if tag_values is None:
+            return [OfflineRun() for _ in range(count or 0)]
+        children = []
+        for value in tag_values:
+            children.append(OfflineRun())
+            children[-1].tag(str(tag_key), value)
+        return children
+
     def get_children(self, **ignored: Any) -> Iterator[OfflineRun]:
         """Yield nothing."""
         return iter(())

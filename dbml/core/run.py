@@ -182,8 +182,8 @@ class Run(RunLogging, RunFiles):
 
     @property
     def type(self) -> str | None:
-        """Return `script` for a run of the worker, None for one of a client."""
-        return "script" if self._row["source"] == "worker" else None
+        """Return `script` for a run of the worker, None for one of a client and for a part that a script has begun."""
+        return "script" if self._row["source"] == "worker" and self._row["script"] is not None else None
 
     @property
     def parent(self) -> Run | None:
@@ -283,7 +283,14 @@ class Run(RunLogging, RunFiles):
         self._finish("failed", ": ".join(part for part in (error_code, said) if part) or None)
 
     def cancel(self) -> None:
-        """End it as cancelled: a run of a client by a note in its record, one of a script by stopping the script."""
+        """End it as cancelled: a run of a client by a note in its record, one of a script by stopping the script.
+
+        Raises: InvalidArgument for a part that a script has begun.
+        """
+        if self._row["source"] == "worker" and self._row["script"] is None:
+            raise errors.InvalidArgument(
+                f"run {self.id} is a part of a script's run and ends with it", hint="run.parent.cancel()"
+            )
         if self._row["source"] == "worker":
             self._connection.do(runs.stop_script, self._id)
         else:

@@ -14,13 +14,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from dbml import current_run
 from dbml.core import metric_values
 from dbml.core.snapshot import MANIFEST
 from dbml.exceptions import ModelPathNotFoundException, RunEnvironmentException
 from dbml.store.client.rows import Row
+
+if TYPE_CHECKING:
+    from dbml.core.script_child import ScriptChild
 
 MOST_REMEMBERED = 100_000  # values, for get_metrics
 
@@ -119,21 +122,25 @@ def _given_inputs(frames: Mapping[str, Any], here: Path) -> tuple[dict[str, Any]
 class ScriptRun:
     """The run that a script in the worker belongs to; `Run.get_context()` returns it.
 
-    run: the object `run` of scripts, which speaks with the worker.
+    run: the object `run` of scripts, which speaks with the worker.  parent: of a part of it (dbml.core.script_child).
     """
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any, parent: ScriptRun | None = None) -> None:
         self._run = run
         self._logged: list[Row] = []
         self._tags: dict[str, Any] = {}
         self._properties: dict[str, Any] = {}
-        self._here = Path.cwd()
-        self.input_datasets, self._datasets = _given_inputs(run.inputs, self._here)
         self.output_datasets: dict[str, Any] = {}
-        self.parent: None = None
+        self.parent = parent
+        self._children: list[ScriptChild] = []
+        if parent is None:
+            self._here = Path.cwd()
+            self.input_datasets, self._datasets = _given_inputs(run.inputs, self._here)
+        else:
+            self._here, self.input_datasets, self._datasets = parent._here, parent.input_datasets, parent._datasets
 
     def __repr__(self) -> str:
-        return f"ScriptRun(Id: {self.id}, Experiment: {self._run.experiment})"
+        return f"{type(self).__name__}(Id: {self.id}, Experiment: {self._run.experiment})"
 
     def __enter__(self) -> ScriptRun:
         return self
@@ -212,8 +219,9 @@ class ScriptRun:
         del self._logged[:-MOST_REMEMBERED]
 
     def get_metrics(self, name: str | None = None, recursive: bool = False, **ignored: Any) -> dict[str, Any]:
-        """Return what the script has logged through this object."""
-        rows = [{"value": None, "data": None, **row} for row in self._logged if name in (None, row["name"])]
+        """Return what the script has logged through this object; recursive: and through its children."""
+        logged = [*self._logged, *(row for child in self.get_children(True) for row in child._logged if recursive)]
+        rows = [{"value": None, "data": None, **row} for row in logged if name in (None, row["name"])]
         return dict(metric_values.collect(rows))
 
     def flush(self, timeout_seconds: float = 300) -> None:
@@ -327,9 +335,48 @@ class ScriptRun:
             ": ".join(str(said) for said in (error_code, error_details) if said) or "the script has failed"
         )
 
-    def get_children(self, **ignored: Any) -> Iterator[ScriptRun]:
-        """Yield nothing: a script in the worker has no children."""
-        return iter(())
+    # -- its parts -------------------------------------------------------------------------------------------------
+
+    def child_run(self, name: str | None = None, run_id: str | None = None, outputs: str | None = None) -> ScriptChild:
+        """Begin a run that is a part of this one; it ends by `complete`, with its `with` block, or as the script does.
+
+        Raises: LimitExceeded where the script has 10,000.
+        """
+        from dbml.core.script_child import begin
+
+        return begin(self, name)
+
+    def create_children(
+        self, count: int | None = None, tag_key: str | None = None, tag_values: Sequence[str] | None = None
+    ) -> list[ScriptChild]:
+        """Begin several children, by their number, or one for each value of a tag.
+
+        Raises: InvalidArgument where neither or both are given; LimitExceeded.
+        """
+        from dbml.core.script_child import begin_several
+
+        return begin_several(self, count, tag_key, tag_values)
+
+    def get_children(
+        self, recursive: bool = False, tags: str | Mapping[str, str | None] | None = None,
+        properties: Mapping[str, str | None] | None = None, type: str | None = None,  # noqa: A002 - the SDK's name
+        status: str | None = None, _rehydrate_runs: bool = True,
+    ) -> Iterator[ScriptChild]:  # fmt: skip
+        """Yield the children that the script has begun, the newest first; recursive: their children too."""
+        from dbml.core.script_child import matches
+
+        for child in reversed(self._children):
+            if recursive:
+                yield from child.get_children(True, tags, properties, type, status)
+            if matches(child, tags, properties, status):
+                yield child
+
+    def submit_child(self, config: Any, tags: Mapping[str, str] | None = None, **kwargs: Any) -> NoReturn:
+        """Refuse: a script submits nothing; `child_run` records a part of this run, `Experiment.submit` of a program submits."""
+        raise NotImplementedError(
+            "Run.submit_child needs the database, to which a script in the worker has no connection;"
+            " run.child_run() records a part of this run, Experiment.submit in a program of yours submits"
+        )
 
 
 _contexts: dict[int, ScriptRun] = {}

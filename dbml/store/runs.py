@@ -57,8 +57,8 @@ where run_id = %(run_id)s"""
 
 _METRICS = """
 insert into dbml._metrics (run_id, ordinal, name, step, value, logged_at, kind, data)
-select %s, * from unnest(%s::bigint[], %s::text[], %s::bigint[], %s::double precision[], %s::timestamptz[], %s::text[],
-                        %s::jsonb[])"""
+select * from unnest(%s::uuid[], %s::bigint[], %s::text[], %s::bigint[], %s::double precision[], %s::timestamptz[],
+                     %s::text[], %s::jsonb[])"""
 
 _INTERRUPT = """
 update dbml._runs
@@ -102,13 +102,14 @@ async def interrupt(connection: AsyncConnection[Any], reason: str, living: Colle
     return (await connection.execute(_INTERRUPT, (reason, [uuid.UUID(run_id) for run_id in living]))).rowcount
 
 
-async def add_metrics(connection: AsyncConnection[Any], run_id: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Add logged values, one at least: rows of (ordinal, name, step, value, time, kind, data)."""
+async def add_values(connection: AsyncConnection[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Add logged values, one at least: rows of (run_id, ordinal, name, step, value, time, kind, data)."""
     # Not COPY, which row-level security forbids to a role that is bound by it.
-    ordinals, names, steps, values, times, kinds, said = (list(column) for column in zip(*rows, strict=True))
+    run_ids, ordinals, names, steps, values, times, kinds, said = (list(column) for column in zip(*rows, strict=True))
     numbers = [None if value is None else float(value) for value in values]
     data = [None if each is None else jsonb(each) for each in said]
-    await connection.execute(_METRICS, (run_id, ordinals, names, steps, numbers, times, kinds, data))
+    ids = [uuid.UUID(run_id) for run_id in run_ids]
+    await connection.execute(_METRICS, (ids, ordinals, names, steps, numbers, times, kinds, data))
 
 
 async def add_part(connection: AsyncConnection[Any], blob: bytes, ordinal: int, part: bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 import tempfile
 import uuid
@@ -14,14 +13,14 @@ from typing import IO, Any
 
 from dbml import errors
 from dbml.store import runs
+from dbml.worker.child_runs import ChildRuns
+from dbml.worker.logged import LoggedValues
 from dbml.worker.secret_params import Secrets
 from dbml.worker.software import software_of
 from dbml.worker.space import room_for
 from dbml.worker.telemetry import NOTE_BYTES, Connection, Telemetry
 
 LOG_HALF = 512 * 1024  # of a run's log, the first and the last half megabyte are kept
-METRICS_AT_ONCE = 10_000
-METRIC_BYTES = 1 << 20  # of them, at about which they are written
 MOST_TAGGED = 1 << 20  # characters of tags and properties
 SPOOLED = 1 << 20  # bytes of an artifact on its way that are kept in memory, in a file beyond
 
@@ -78,9 +77,9 @@ class RunRecord:
         self._tags: dict[str, str] = {}
         self._properties: dict[str, str] = {}
         self._loaded: list[dict[str, Any]] = []
-        self._metrics: list[tuple[Any, ...]] = []
-        self._metric_count = 0
-        self._metric_bytes = 0
+        self._values = LoggedValues(secrets)
+        self._value_count = 0
+        self.children = ChildRuns(lambda: self.run_id, secrets, telemetry.unfinished, self._note)
         self._tagged = 0
         self._output_parts: dict[str, int] = {}
         self._started: asyncio.Task[bool] | None = None
@@ -165,24 +164,23 @@ class RunRecord:
 
     async def add_metric(self, head: Mapping[str, Any]) -> None:
         """Add a logged value; many are written together."""
-        at = datetime.fromtimestamp(head["time"], UTC)
-        kind = head.get("kind") or "scalar"
-        name, data = self._secrets.mask(head["name"]), self._secrets.mask_tree(head.get("data"))
-        self._metrics.append((self._metric_count, name, head["step"], head["value"], at, kind, data))
-        self._metric_count += 1
-        self._metric_bytes += 100 + len(name) + (0 if data is None else len(json.dumps(data)))
-        if len(self._metrics) >= METRICS_AT_ONCE or self._metric_bytes >= METRIC_BYTES:
-            rows, size = self._metrics, self._metric_bytes
-            self._metrics, self._metric_bytes = [], 0
-            await self._note("metrics", lambda connection: runs.add_metrics(connection, self.run_id, rows), size=size)
+        full = self._values.add(self.run_id, self._value_count, head)
+        self._value_count += 1
+        if full:
+            await self._write_values()
+
+    async def _write_values(self) -> None:
+        rows, size = self._values.take()
+        await self._note("metrics", lambda connection: runs.add_values(connection, rows), size=size)
 
     async def add_artifact(self, head: Mapping[str, Any], receive: Receive) -> None:
-        """Take an artifact from its script whole, then write it in a transaction of its own.
+        """Take an artifact from its script whole, of its run or a child, then write it in a transaction of its own.
 
         Raises: LimitExceeded where there is no room for it on its way, or it is larger than a script's files can be.
         """
         digest, size = bytes.fromhex(head["digest"]), int(head["size"])
         name = self._secrets.mask(head["name"])
+        run_id = await self.home_of(head)
         self.check_size(f"artifact {name!r}", size)
         passed = 0
         spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115 - the note closes it
@@ -212,10 +210,18 @@ class RunRecord:
                 while part := spool.read(runs.PART_BYTES):
                     await runs.add_part(connection, digest, ordinal, part)
                     ordinal += 1
-            await runs.add_artifact(connection, self.run_id, name, head["kind"], head["content_type"], digest)
+            await runs.add_artifact(connection, run_id, name, head["kind"], head["content_type"], digest)
 
         # Whoever reads it once it is there finds it after a crash too.
         await self._note(f"artifact {name!r}", work, size=min(size, SPOOLED), durable=True)
+
+    async def home_of(self, head: Mapping[str, Any]) -> str:
+        """Return the id of the run that a message is about, this one or a child whose row is there."""
+        if head.get("child") is None:
+            return self.run_id
+        child = self.children.find(head)
+        await self.children.flush()
+        return child.run_id
 
     async def add_output(self, head: Mapping[str, Any], literals: list[str]) -> None:
         """Write some rows of an output.
@@ -248,16 +254,17 @@ class RunRecord:
         if self._started is None:
             return
         await self._started
-        metrics, self._metrics = self._metrics, []
+        values, _ = self._values.take()
         ending = self._ending(outcome, error)
+        await self.children.end_all(ending)
 
         async def work(connection: Connection) -> None:
             await runs.finish(connection, self._run, ending)
-            if metrics:
-                await runs.add_metrics(connection, self.run_id, metrics)
+            if values:
+                await runs.add_values(connection, values)
             self._telemetry.unfinished.discard(self.run_id)
 
-        size = len(ending["log"]) + len(self._run["script"]) + 100 * len(metrics)
+        size = len(ending["log"]) + len(self._run["script"]) + 100 * len(values)
         await self._telemetry.note(f"the end of run {self.run_id}", work, size=size)
 
     def _ending(self, outcome: Mapping[str, Any], error: Mapping[str, str | None] | None) -> dict[str, Any]:

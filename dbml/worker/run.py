@@ -10,6 +10,7 @@ import numbers
 import operator
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from importlib import metadata
@@ -21,6 +22,7 @@ from dbml.engines.python import PythonEngine
 from dbml.formats import safe
 from dbml.formats.load import load
 from dbml.formats.policy import Policy
+from dbml.worker.child_ids import MOST_CHILDREN, child_run_id
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PART_BYTES = 1 << 20
@@ -52,6 +54,9 @@ class Run:
         self.kept: set[str] = set()  # names of artifacts
         self.inputs: dict[str, Any] = {}  # of a submitted script, frames by name
         self._properties: dict[str, str] = {}
+        self._script = self  # the run of the whole script; a child's token, where this is one
+        self._token: str | None = None
+        self._child_count = 0
 
     @property
     def id(self) -> str:
@@ -167,6 +172,35 @@ class Run:
                 )
         self._properties |= given
         self._say({"tag": "properties", "properties": given})
+
+    def begin_child(self, name: str | None = None, tags: Mapping[str, Any] | None = None) -> Run:
+        """Begin a run that is a part of this one; what it logs and keeps is its own.  It ends with the script at the latest.
+
+        Raises: LimitExceeded.
+        """
+        script = self._script
+        if script._child_count >= MOST_CHILDREN:
+            raise errors.LimitExceeded(
+                f"a script must have {MOST_CHILDREN} child runs at most", detail={"limit": "children", "value": MOST_CHILDREN}
+            )
+        token = uuid.uuid4().hex
+        head = {
+            "tag": "child", "child": token, "parent": self._token, "name": None if name is None else _name(name, "a run's name"),
+            "tags": _texts(tags, "tags"),
+        }  # fmt: skip
+        script._say(head)
+        script._child_count += 1
+
+        def say(head: dict[str, Any], body: bytes = b"") -> None:
+            script._say({**head, "child": token}, body)
+
+        child = Run({**self._call, "run_id": child_run_id(script.id, token)}, say, script._hear)
+        child._script, child._token, child.inputs = script, token, script.inputs
+        return child
+
+    def end_child(self, status: str, error: str | None = None) -> None:
+        """End a run that begin_child has begun: completed, failed or canceled."""
+        self._say({"tag": "end_child", "status": status, "error": None if error is None else _text(error)})
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Tell how far the script is, as dbml.active_scripts shows it while it runs.

@@ -344,6 +344,8 @@ class ScriptCall:
                 self._record.log.add(text if text.endswith("\n") else text + "\n")
                 text = self._secrets.mask(text)
                 rows.append(("notice", None, text.rstrip("\n").replace("\x00", "\ufffd")))
+            case "child" | "metric" | "tags" | "properties" | "end_child" if "child" in head:
+                await self._record.children.take(head)
             case "metric":
                 await self._record.add_metric(head)
             case "tags":
@@ -365,8 +367,9 @@ class ScriptCall:
                 self._asking = member
                 self._passing, self._claimed = hashlib.sha256(), head.get("digest", "")
                 environment = self._request.get("environment") or {}
-                own = {"run_id": self.run_id, "environment_id": environment.get("id"),
-                       "proof": self._sign(f"registers {self.run_id} {self._claimed}".encode())}  # fmt: skip
+                home = await self._record.home_of(head)
+                own = {"run_id": home, "environment_id": environment.get("id"),
+                       "proof": self._sign(f"registers {home} {self._claimed}".encode())}  # fmt: skip
                 told = {key: self._secrets.mask_tree(head[key]) for key in TOLD if key in head}
                 rows.append(("register", json.dumps(head | told | own, ensure_ascii=False), None))
                 return True

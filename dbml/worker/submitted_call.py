@@ -215,7 +215,7 @@ class SubmittedCall:
                 while part := spool.read(runs.PART_BYTES):
                     await runs.add_part(connection, digest, ordinal, part)
                     ordinal += 1
-        return {"name": head["name"], "version": await submissions.add_model(connection, self._record.run_id, head)}
+        return {"name": head["name"], "version": await submissions.add_model(connection, head["run_id"], head)}
 
     async def _lend(self, script: ScriptCall, head: Mapping[str, Any]) -> Message:
         """Send the script the model that it asks for; returns the answer.

@@ -101,18 +101,19 @@ class SubmittedRecord(RunRecord):
         ending = self._ending(outcome, error)
         if state == INTERRUPTED:
             ending["status"] = "interrupted"
-        metrics, self._metrics = self._metrics, []
+        await self.children.end_all(ending)
+        values, _ = self._values.take()
         text, ordinal = self.log.take(), self._log_chunks
 
         async def work(connection: Connection) -> None:
             if text:
                 await submissions.add_log(connection, self.run_id, ordinal, text)
             await submissions.finish(connection, ending)
-            if metrics:
-                await runs.add_metrics(connection, self.run_id, metrics)
+            if values:
+                await runs.add_values(connection, values)
             self._telemetry.unfinished.discard(self.run_id)
 
-        size = len(ending["log"]) + len(text) + 100 * len(metrics)
+        size = len(ending["log"]) + len(text) + 100 * len(values)
         await self._telemetry.note(f"the end of run {self.run_id}", work, size=size, durable=True)
 
     async def _begin(self) -> bool:
@@ -146,11 +147,9 @@ class SubmittedRecord(RunRecord):
             await self._note(
                 "printed text", lambda connection: submissions.add_log(connection, self.run_id, ordinal, text), size=len(text)
             )
-        if self._metrics:
-            metrics, self._metrics = self._metrics, []
-            await self._note(
-                "metrics", lambda connection: runs.add_metrics(connection, self.run_id, metrics), size=100 * len(metrics)
-            )
+        if self._values:
+            await self._write_values()
+        await self.children.flush()
 
     async def _note(
         self, what: str, work: Callable[[Connection], Awaitable[object]], *, size: int = NOTE_BYTES, durable: bool = False

@@ -13,7 +13,7 @@ select r.run_id, r.workspace, r.experiment, r.parent_run_id,
        r.database, r.application, r.client_address, r.backend_pid, r.queued_seconds, r.stored_script, r.stored_version,
        r.environment, r.environment_version, r.lock_sha256, r.pool, r.options,
        r.name as display_name, r.source,
-       case r.source when 'worker' then r.kind else r.source end as kind, encode(r.snapshot, 'hex') as snapshot, r.arguments,
+       case when r.source = 'client' then 'client' when r.script is null then 'child' else r.kind end as kind, encode(r.snapshot, 'hex') as snapshot, r.arguments,
        r.target, r.seed, r.software, r.replay_of, r.loaded
 from dbml._runs r
 -- Its worker says how a run ended, or the next one that it was interrupted.  Until there is one, this does: a worker's
@@ -40,7 +40,7 @@ comment on column dbml.runs.lock_sha256 is 'SHA-256 of the lock that it ran unde
 comment on column dbml.runs.seconds is 'From the request''s arrival to the end; so far, while it runs.';
 comment on column dbml.runs.peak_memory_mb is 'The largest resident size of the script''s process.';
 comment on column dbml.runs.log is 'What the script printed, its first and last half megabyte; of a submitted run all of it so far, while it runs.';
-comment on column dbml.runs.kind is 'script: run by a call; submitted: handed over by dbml.submit_run; client: a program''s, by dbml.start_run.';
+comment on column dbml.runs.kind is 'script: run by a call; submitted: handed over by dbml.submit_run; client: a program''s, by dbml.start_run; child: a part of parent_run_id that its script has begun.';
 comment on column dbml.runs.script is 'The text of the script; of a submitted run its path in the snapshot.';
 comment on column dbml.runs.snapshot is 'The files of a submitted run, as in dbml.snapshots.';
 comment on column dbml.runs.arguments is 'The arguments of a submitted run; of a secret only that it was: {"$secret": true}.';

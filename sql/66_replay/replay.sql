@@ -20,8 +20,10 @@ begin
     if first.run_id is null then
         raise exception 'there is no run %', coalesce(run_id::text, 'NULL') using errcode = 'ML052',
             detail = jsonb_build_object('run_id', run_id), hint = 'SELECT run_id, status, started_at FROM dbml.runs';
-    elsif first.kind = 'client' then
-        raise exception 'only a run of a script can be replayed, run % is a client''s', run_id using errcode = 'ML009';
+    elsif first.kind in ('client', 'child') then
+        raise exception 'only a run of a script can be replayed, run % is a %', run_id,
+            case first.kind when 'client' then 'client''s' else 'part of one' end
+            using errcode = 'ML009', hint = 'SELECT parent_run_id, kind FROM dbml.runs';
     elsif first.finished_at is null then
         raise exception 'a run must have ended to be replayed, run % is %', run_id, first.status using errcode = 'ML009';
     end if;

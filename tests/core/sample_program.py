@@ -45,6 +45,7 @@ from dbml.core.replay import Difference, Replay
 from dbml.core.resource_configuration import ResourceConfiguration
 from dbml.core.run_context import RegisteredModel, ScriptExperiment, ScriptFiles, ScriptInput, ScriptRun, ScriptWorkspace
 from dbml.core.runconfig import DockerConfiguration, HistoryConfiguration, MpiConfiguration
+from dbml.core.script_child import ScriptChild
 from dbml.core.webservice import AciWebservice, AksWebservice, LocalWebservice
 from dbml.core.webservice.deployment import WebserviceDeploymentConfiguration
 from dbml.data.abstract_dataset import AbstractDataset
@@ -214,6 +215,9 @@ def main(name: str) -> None:
     RunDetails(run).show()
     context: Run | OfflineRun | ScriptRun = Run.get_context()
     context.log("rmse", 0.25)
+    if isinstance(context, ScriptRun):
+        part: ScriptChild = context.child_run("part")
+        part.complete()
     with dbml.connect(workspace=name) as db:
         small(db)
     workspace.delete()

@@ -228,6 +228,11 @@ def test_the_context_of_a_process(
         offline.log("rmse", 0.25)
         offline.log_row("pair", x=1)
         offline.tag("a", "b")
+        assert [child.tags for child in offline.create_children(tag_key="fold", tag_values=["1", "2"])] == [
+            {"fold": "1"},
+            {"fold": "2"},
+        ]
+        assert len(offline.create_children(2)) == 2
         offline.upload_file("x", "y")
     assert "Attempted to log scalar metric rmse:\n0.5" in capsys.readouterr().out
     assert offline.get_metrics() == {"rmse": [0.5, 0.25], "pair": {"x": 1}} and offline.get_status() == "Completed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,6 +232,104 @@ def test_a_failing_and_a_cancelled_run(ws: Workspace, capsys: pytest.CaptureFixt
     assert run.wait_for_completion(raise_on_error=False)["status"] == "Canceled"
 
 
+CHILDREN = """
+import sys
+
+from dbml.core import Run
+
+run = Run.get_context()
+with run.child_run("first") as child:
+    child.log("loss", 0.5)
+    child.log("loss", 0.25)
+    child.log_row("shape", rows=3)
+    child.tag("kind", "small")
+    child.add_properties({"depth": 2})
+    child.upload_file("notes/a.txt", "a.py")
+    open("outputs/model.txt", "w").write("model")
+    child.register_model(sys.argv[1], "outputs/model.txt")
+    with child.child_run("below") as below:
+        below.log("deep", 1)
+    assert below.parent is child and child.parent is run and run.parent is None
+try:
+    with run.child_run("bad") as bad:
+        bad.log("loss", 9)
+        1 / 0
+except ZeroDivisionError:
+    pass
+assert (child.status, bad.status) == ("Completed", "Failed")
+for value, tagged in enumerate(run.create_children(tag_key="fold", tag_values=["a", "b"])):
+    tagged.log("fold", value)
+open_ones = run.create_children(count=3)
+open_ones[0].complete()
+try:
+    open_ones[0].fail()
+except Exception as error:
+    print(error)
+try:
+    run.submit_child(None)
+except NotImplementedError as error:
+    print(error)
+assert len(list(run.get_children())) == 7 and len(list(run.get_children(recursive=True))) == 8
+assert [each.id for each in run.get_children(tags={"fold": "b"})] == [tagged.id] and run.get_metrics() == {}
+assert run.get_metrics("deep", recursive=True) == {"deep": 1}
+print(child.id, flush=True)
+if len(sys.argv) > 2:
+    exec(sys.argv[2])
+"""
+
+
+def test_parts_of_a_submitted_run(ws: Workspace) -> None:
+    name = "m" + uuid.uuid4().hex[:12]
+    folder = project({"a.py": CHILDREN})
+    run = Experiment(ws, "submitted").submit(ScriptRunConfig(folder, "a.py", arguments=[name]))
+    run.wait_for_completion()
+    printed = run.get_details_with_logs()["logFiles"]["logs/script.log"].splitlines()
+    assert printed[0].endswith("is completed, and cannot become failed any more") and "run.child_run() records" in printed[1]
+    children = {each.name: each for each in run.get_children() if each.name}
+    first, bad = children["first"], children["bad"]
+    assert first.id == printed[2] and first.parent is not None and first.parent.id == run.id and first.type is None
+    assert first.get_metrics() == {"loss": [0.5, 0.25], "shape": {"rows": 3}} and first.experiment.name == "submitted"
+    assert first.get_tags() == {"kind": "small"} and first.get_properties() == {"depth": "2"}
+    assert first.get_file_names() == ["notes/a.txt", "outputs/model.txt"] and Model(ws, name).run_id == first.id
+    assert [each.get_metrics() for each in first.get_children()] == [{"deep": 1}]
+    details = bad.get_details()
+    assert details["status"] == "Failed" and details["error"]["error"]["message"] == "ZeroDivisionError: division by zero"
+    assert {each.get_status() for each in run.get_children(recursive=True)} == {"Completed", "Failed"}
+    assert len(list(run.get_children(recursive=True))) == 8 and sorted(run.get_metrics(recursive=True)["fold"]) == [0, 1]
+    assert [each.get_metrics() for each in run.get_children(tags={"fold": "b"})] == [{"fold": 1}]
+    assert [each.id for each in run.experiment.get_runs()] == [run.id]
+    with pytest.raises(errors.InvalidArgument, match="part of a script's run"):
+        first.cancel()
+    with ws._connection.session() as session:
+        found = session.execute(
+            "SELECT kind, count(*), bool_and(c.username = p.username AND c.workspace = p.workspace) FROM dbml.runs c,"
+            " lateral (SELECT p.username, p.workspace FROM dbml.runs p WHERE p.run_id = %s) p WHERE c.workspace = %s AND c.run_id <> %s"
+            " GROUP BY kind", (run.id, ws.name, run.id),
+        ).fetchall()  # fmt: skip
+        assert found == [("child", 8, True)]
+        with pytest.raises(errors.InvalidArgument, match="a part of one"), session.transaction():
+            session.execute("SELECT * FROM dbml.replay(%s)", (first.id,))
+
+
+@pytest.mark.parametrize(("at_the_end", "status"), [
+    ("raise ValueError('late')", "Failed"), ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "Failed"),
+    ("import time; time.sleep(600)", "Canceled"),
+])  # fmt: skip
+def test_parts_end_with_their_script(ws: Workspace, at_the_end: str, status: str) -> None:
+    folder = project({"a.py": CHILDREN})
+    run = Experiment(ws, "submitted").submit(ScriptRunConfig(folder, "a.py", arguments=["m", at_the_end]))
+    if status == "Canceled":
+        deadline = time.monotonic() + 60
+        while sum(each.get_status() == "Running" for each in run.get_children()) < 4:  # they are seen while it runs
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        run.cancel()
+    assert run.wait_for_completion(raise_on_error=False)["status"] == status
+    ended = [each for each in run.get_children(recursive=True) if each.get_status() == status and each.name != "bad"]
+    error = run.get_details()["error"]["error"]["message"]
+    assert len(ended) == 4 and {each.get_details()["error"]["error"]["message"] for each in ended} == {error}
+
+
 def test_what_cannot_be_submitted_is_refused(ws: Workspace) -> None:
     folder = project({"a.py": "", "hidden/b.py": "", ".gitignore": "hidden/"})
     experiment = Experiment(ws, "submitted")
@@ -308,3 +407,30 @@ def test_the_run_of_a_script_in_a_call(shared: Database) -> None:
         found = connection.execute("SELECT experiment FROM dbml.metrics WHERE run_id = %s AND name = 'a'", (run_id,)).fetchall()
     assert experiment == "called" and found == [("called",)]
     assert not isinstance(Run.get_context(), Run)
+
+
+def test_parts_of_a_run_in_a_call(shared: Database) -> None:
+    script = """
+from dbml.core import Run
+with Run.get_context().child_run(f"part of {secret}") as child:
+    child.tag("secret", secret)
+    child.log(secret, len(InputDataSet))
+    open("model.txt", "w").write("model")
+    child.register_model(name, "model.txt")
+child.log("after", 1)
+OutputDataSet = [child.id]
+"""
+    params = {"secret": {"$secret": "correct horse"}, "name": "m" + uuid.uuid4().hex[:12]}
+    with shared.connect() as connection:
+        ids = connection.execute(
+            "SELECT t.a FROM dbml.run_script(%s, 'SELECT g, g %% 2 AS half FROM generate_series(1, 5) g', params => %s,"
+            " partition_by => '{half}', parallel => 2) AS t(half integer, a text)", (script, json.dumps(params)),
+        ).fetchall()  # fmt: skip
+        rows = connection.execute(
+            "SELECT run_id::text, display_name, status, tags, (SELECT json_object_agg(m.name, m.value) FROM dbml.metrics m WHERE"
+            " m.run_id = r.run_id), (SELECT count(*) FROM dbml.models m WHERE m.run_id = r.run_id) FROM dbml.runs r"
+            " WHERE run_id::text = ANY (%s) AND kind = 'child'", ([each for (each,) in ids],),
+        ).fetchall()  # fmt: skip
+    assert len(ids) == 2 and {row[0] for row in rows} == {each for (each,) in ids}
+    assert all(row[1:4] == ("part of ***", "completed", {"secret": "***"}) and row[5] == 1 for row in rows)
+    assert sorted(row[4]["***"] for row in rows) == [2, 3] and all(row[4]["after"] == 1 for row in rows)

@@ -11,7 +11,7 @@ import psycopg
 
 from .conftest import Operated, until
 
-SLEEP = "import time\nprint('begun')\ntime.sleep(600)"
+SLEEP = "import time\nfrom dbml.core import Run\nRun.get_context().child_run()\nprint('begun')\ntime.sleep(600)"
 
 
 def submit(dsn: str, script: str) -> Any:
@@ -31,6 +31,9 @@ def test_workers_come_and_go(installed: str, operate: Callable[..., Operated]) -
         assert row is not None
         return row
 
+    def child(run_id: Any) -> Any:
+        return session.execute("select status, sqlstate, error from dbml.runs where parent_run_id = %s", (run_id,)).fetchone()
+
     early = submit(installed, "print('early')")
     gone = submit(installed, "print('gone')")
     assert state(early)[0] == "queued"  # not interrupted: no worker has begun it
@@ -41,6 +44,7 @@ def test_workers_come_and_go(installed: str, operate: Callable[..., Operated]) -
     until(lambda: state(early)[:2] == ("completed", "early\n"))
     killed = submit(installed, SLEEP)
     until(lambda: state(killed)[:2] == ("running", "begun\n"))
+    until(lambda: child(killed) == ("running", None, None))
     waiting = submit(installed, "print('waited')")
     taken_back = submit(installed, "print('never')")
     until(lambda: session.execute("select count(*) = 2 from dbml.active_scripts where status = 'queued'").fetchone() == (True,))
@@ -51,6 +55,7 @@ def test_workers_come_and_go(installed: str, operate: Callable[..., Operated]) -
     until(lambda: state(waiting)[:2] == ("completed", "waited\n"))  # by the worker that came back
     reason = "the worker was stopped or died while the script ran"
     assert state(killed) == ("interrupted", "begun\n", "ML011", reason)
+    assert child(killed) == ("interrupted", "ML011", reason)
     assert state(taken_back)[:2] == ("canceled", None)
 
     stopped = submit(installed, SLEEP)
@@ -58,6 +63,7 @@ def test_workers_come_and_go(installed: str, operate: Callable[..., Operated]) -
     later = submit(installed, "print('later')")
     worker.stop()
     assert state(stopped) == ("interrupted", "begun\n", "ML011", reason)
+    assert child(stopped) == ("interrupted", "ML011", reason)
     assert state(later)[0] == "queued"
     assert session.execute("select count(*) from dbml._submissions").fetchone() == (1,)
     session.close()
