@@ -46,7 +46,7 @@ from dbml.core.resource_configuration import ResourceConfiguration
 from dbml.core.run_context import RegisteredModel, ScriptExperiment, ScriptFiles, ScriptInput, ScriptRun, ScriptWorkspace
 from dbml.core.runconfig import DockerConfiguration, HistoryConfiguration, MpiConfiguration
 from dbml.core.script_child import ScriptChild
-from dbml.core.webservice import AciWebservice, AksWebservice, LocalWebservice
+from dbml.core.webservice import AciWebservice, AksWebservice, IotWebservice, LocalWebservice
 from dbml.core.webservice.deployment import WebserviceDeploymentConfiguration
 from dbml.data.abstract_dataset import AbstractDataset
 from dbml.data.abstract_datastore import AbstractDatastore
@@ -158,6 +158,7 @@ def further(workspace: Workspace, run: Run, model: Model, environment: Environme
     image: Image = Image.create(workspace, "image", [model], asked)
     configurations: list[WebserviceDeploymentConfiguration] = [
         AciWebservice.deploy_configuration(), AksWebservice.deploy_configuration(), LocalWebservice.deploy_configuration(),
+        IotWebservice.deploy_configuration(device_id="press-4"),
     ]  # fmt: skip
     service: Webservice = Model.deploy(workspace, "service", [model], config, configurations[0])
     status: ComputeStatus = machine(workspace).get_status()

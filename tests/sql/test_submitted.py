@@ -385,6 +385,7 @@ def test_who_waits_must_be_able_to_see_the_end(db: Db) -> None:
         db.execute("SELECT dbml.wait_for_run(NULL)")
 
 
+@pytest.mark.once  # what one worker has built, another of the session finds there
 def test_an_environment_is_built_before_the_run_begins(db: Db, wheelhouse: Any) -> None:
     name = "e" + uuid.uuid4().hex[:8]
     db.execute("SELECT dbml.create_environment(%s, 'joblib')", (name,))
