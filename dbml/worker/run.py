@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -11,7 +12,7 @@ import operator
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +36,7 @@ FRAMEWORKS = {
 
 Say = Callable[..., None]
 Hear = Callable[[], tuple[dict[str, Any], bytes]]
+Alone = Callable[[], contextlib.AbstractContextManager[Say]]  # an exchange into which no other thread speaks
 
 
 class Run:
@@ -44,10 +46,11 @@ class Run:
     dbml.run_output(run_id, name) reads them.
     """
 
-    def __init__(self, call: Mapping[str, Any], say: Say, hear: Hear) -> None:
+    def __init__(self, call: Mapping[str, Any], say: Say, hear: Hear, alone: Alone | None = None) -> None:
         self._call = call
         self._say = say
         self._hear = hear
+        self._alone = alone or (lambda: contextlib.nullcontext(say))
         self._metrics: dict[str, list[float]] = {}
         self.outputs: dict[str, Any] = {}
         self.first_image: bytes | None = None  # the first picture kept, as PNG
@@ -194,7 +197,12 @@ class Run:
         def say(head: dict[str, Any], body: bytes = b"") -> None:
             script._say({**head, "child": token}, body)
 
-        child = Run({**self._call, "run_id": child_run_id(script.id, token)}, say, script._hear)
+        @contextlib.contextmanager
+        def alone() -> Iterator[Say]:
+            with script._alone() as whole:
+                yield lambda head, body=b"": whole({**head, "child": token}, body)
+
+        child = Run({**self._call, "run_id": child_run_id(script.id, token)}, say, script._hear, alone)
         child._script, child._token, child.inputs = script, token, script.inputs
         return child
 
@@ -272,9 +280,10 @@ class Run:
             "description": None if description is None else _text(description), "alias": alias,
             "format": format, "digest": hashlib.sha256(content).hexdigest(), "size": len(content),
         }  # fmt: skip
-        self._say(head)
-        self._send_parts(io.BytesIO(content), head["digest"])
-        answer, _ = self._hear()
+        with self._alone() as say:
+            say(head)
+            _send_parts(say, io.BytesIO(content), head["digest"])
+            answer, _ = self._hear()
         if answer["tag"] == "refused":
             raise errors.from_fields(answer)
         return int(answer["version"])
@@ -292,8 +301,9 @@ class Run:
             "properties": _texts(properties, "properties"),
             "description": None if description is None else _text(description),
         }  # fmt: skip
-        self._say(head)
-        answer, _ = self._hear()
+        with self._alone() as say:
+            say(head)
+            answer, _ = self._hear()
         if answer["tag"] == "refused":
             raise errors.from_fields(answer)
         return int(answer["version"])
@@ -321,15 +331,16 @@ class Run:
 
     def _load(self, name: str) -> tuple[bytes, dict[str, Any]]:
         """Return a model's bytes, and what SQL says of them."""
-        self._say({"tag": "load", "name": _name(name, "a model's name")})
         parts = []
-        while True:
-            answer, body = self._hear()
-            if answer["tag"] == "refused":
-                raise errors.from_fields(answer)
-            if answer["tag"] == "model_end":
-                break
-            parts.append(body)
+        with self._alone() as say:
+            say({"tag": "load", "name": _name(name, "a model's name")})
+            while True:
+                answer, body = self._hear()
+                if answer["tag"] == "refused":
+                    raise errors.from_fields(answer)
+                if answer["tag"] == "model_end":
+                    break
+                parts.append(body)
         content = b"".join(parts)
         if hashlib.sha256(content).hexdigest() != answer["digest"]:
             raise errors.ModelLoadError(f'the bytes of model "{name}" do not match their digest')
@@ -353,18 +364,20 @@ class Run:
             self.first_image = read(size)
             stream.seek(begin)
         head = {"name": name, "kind": kind, "content_type": content_type, "digest": digest.hexdigest(), "size": size}
-        self._say({"tag": "artifact", **head})
-        self._send_parts(stream, digest.hexdigest())
+        with self._alone() as say:
+            say({"tag": "artifact", **head})
+            _send_parts(say, stream, digest.hexdigest())
         self.kept.add(name)
 
-    def _send_parts(self, stream: IO[bytes], digest: str) -> None:
-        sent = hashlib.sha256()
-        while part := stream.read(PART_BYTES):
-            sent.update(part)
-            self._say({"tag": "part"}, part)
-        self._say({"tag": "end", "digest": sent.hexdigest()})
-        if sent.hexdigest() != digest:
-            raise errors.InvalidArgument("a file must not change while it is kept")
+
+def _send_parts(say: Say, stream: IO[bytes], digest: str) -> None:
+    sent = hashlib.sha256()
+    while part := stream.read(PART_BYTES):
+        sent.update(part)
+        say({"tag": "part"}, part)
+    say({"tag": "end", "digest": sent.hexdigest()})
+    if sent.hexdigest() != digest:
+        raise errors.InvalidArgument("a file must not change while it is kept")
 
 
 def _pickle(model: Any, name: str) -> bytes:

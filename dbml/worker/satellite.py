@@ -26,7 +26,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -44,6 +44,7 @@ from dbml.worker.sandbox import Limits, use_reserve
 from dbml.worker.submitted_script import MOST_PRINTED, SubmittedScript
 
 INPUT = frozenset({"rows", "snapshot", "close", "run"})
+PASSING = frozenset({"notice", "metric", "tags", "properties", "progress", "child", "end_child"})  # may come a little later
 IDLE_S = 0.03  # a satellite that waits longer than this for its call rehearses
 
 
@@ -53,6 +54,9 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
+        self._exchange = threading.RLock()
+        self._is_alone = False  # an exchange is under way
+        self._later: deque[bytes] = deque()  # what was said beside it
         self._unheard: deque[Frame] = deque()  # came while the script waited for an answer
         self.running = False  # the call is whole: the router waits for what comes of it
         self._pid = os.getpid()
@@ -64,8 +68,39 @@ class Peer:
         """
         frame = pack(head, body)
         self._check_process()
+        if head["tag"] in PASSING:
+            self._send(frame)
+        else:
+            with self._exchange:
+                self._send(frame)
+
+    def _send(self, frame: bytes) -> None:
         with uninterrupted(), self._lock:
-            self._sock.sendall(frame)
+            if self._is_alone:
+                self._later.append(frame)
+            else:
+                self._sock.sendall(frame)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Callable[..., None]]:
+        """Give what says the frames of an exchange, such as a file and its parts; what other threads say comes after it."""
+
+        def say(head: dict[str, Any], body: bytes = b"") -> None:
+            frame = pack(head, body)
+            self._check_process()
+            with uninterrupted(), self._lock:
+                self._sock.sendall(frame)
+
+        with self._exchange:
+            try:
+                with self._lock:
+                    self._is_alone = True
+                yield say
+            finally:
+                with uninterrupted(), self._lock:
+                    self._is_alone = False
+                    while self._later:
+                        self._sock.sendall(self._later.popleft())
 
     def hear(self) -> Frame:
         """Wait for a frame."""
@@ -143,7 +178,7 @@ class Conversation:
         self._split: Mapping[str, Any] | None = call.get("split")
         self._builders = {name: columns.FrameBuilder(listed) for name, listed in self._columns.items()}
         self._whole: dict[str, pd.DataFrame] = {}
-        self._run = Run(call, peer.say, peer.hear_answer)
+        self._run = Run(call, peer.say, peer.hear_answer, peer.alone)
         current_run.enter(self._run)
         self._submitted = SubmittedScript(limits, call["params"], self._run) if call.get("submitted") else None
         if self._submitted is not None:

@@ -119,3 +119,43 @@ def test_parameters_return_numpy_scalars_and_bytes_in_base64(db: Db) -> None:
     assert params == {"d": "2026-01-02", "u": "00000000-0000-0000-0000-000000000007"}
     with pytest.raises(errors.UnsupportedType, match='"o" holds what JSON cannot carry, got object'):
         db.execute("CALL dbml.execute_script('o = object()', params => '{\"o\": null}')")
+
+
+def test_threads_that_print_and_log_do_not_disturb_a_file_or_a_model_on_its_way(db: Db) -> None:
+    """What other threads say while parts travel comes after them, and none of it is lost."""
+    script = """
+import io, threading
+over = threading.Event()
+said = []
+
+def talk():
+    while not over.is_set() and len(said) < 20000:
+        said.append(1)
+        print('talk')
+        run.log('talk', len(said))
+
+threads = [threading.Thread(target=talk) for _ in range(2)]
+for thread in threads:
+    thread.start()
+content = bytes(range(256)) * 20000
+for number in range(4):
+    run.upload_file(f'file{number}', io.BytesIO(content))
+version = run.register_model('talked', {'content': content})
+loaded = run.load_model('talked')
+over.set()
+for thread in threads:
+    thread.join()
+OutputDataSet = [{'x': len(said), 'equal': loaded['content'] == content}]"""
+    try:
+        (logged, equal) = db.execute(  # type: ignore[misc]
+            "SELECT * FROM dbml.run_script(%s) AS t(x int, equal bool)", (script,)
+        ).fetchone()
+        (run_id, values) = db.execute(  # type: ignore[misc]
+            "SELECT run_id, (SELECT count(*) FROM dbml.metrics m WHERE m.run_id = r.run_id) FROM dbml.runs r"
+            " ORDER BY started_at DESC LIMIT 1"
+        ).fetchone()
+        assert equal and values == logged > 0
+        kept = db.execute("SELECT count(*), count(DISTINCT digest) FROM dbml.artifacts WHERE run_id = %s", (run_id,)).fetchone()
+        assert kept == (4, 1)
+    finally:
+        db.execute("DELETE FROM dbml._models WHERE name = 'talked'")
