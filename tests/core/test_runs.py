@@ -182,11 +182,9 @@ def test_a_name_does_not_lead_out_of_the_folder(run: Run, place: Path) -> None:
 
 def test_altered_bytes_are_noticed(run: Run, place: Path, db: psycopg.Connection[Any]) -> None:
     run.upload_file("a", io.BytesIO(os.urandom(2 << 20)))
-    db.execute(
-        "UPDATE dbml._blob_chunks SET ordinal = 1 - ordinal + 10 WHERE blob ="
-        " (SELECT digest FROM dbml._artifacts WHERE run_id = %s AND name = 'a')", (run.id,)
-    )  # fmt: skip
-    db.execute("UPDATE dbml._blob_chunks SET ordinal = ordinal - 10 WHERE ordinal >= 10")
+    mine = "WHERE blob = (SELECT digest FROM dbml._artifacts WHERE run_id = %s AND name = 'a')"
+    db.execute(f"UPDATE dbml._blob_chunks SET ordinal = 1 - ordinal + 10 {mine}", (run.id,))  # type: ignore[arg-type]
+    db.execute(f"UPDATE dbml._blob_chunks SET ordinal = ordinal - 10 {mine}", (run.id,))  # type: ignore[arg-type]
     with pytest.raises(errors.ModelLoadError, match="do not match their digest"):
         run.download_file("a")
     assert list(place.iterdir()) == []

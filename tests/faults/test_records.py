@@ -11,6 +11,8 @@ import pytest
 from dbml.worker import telemetry
 from dbml.worker.telemetry import Connection, Telemetry
 
+from .conftest import until
+
 
 class Records:
     """A table of its own, and its connection's end as a crash would bring it."""
@@ -52,6 +54,7 @@ def test_a_record_of_the_last_moment_survives_a_long_absence(installed: str, mon
         table.crash()
         clock = itertools.count(telemetry.time.monotonic() + 3600)
         monkeypatch.setattr(telemetry.time, "monotonic", lambda: float(next(clock)))
+        await records._look()  # finds the connection lost, and a new one
         await records._look()
         assert table.there() == [1]
         await records.close()
@@ -72,6 +75,7 @@ def test_records_that_are_on_the_disk_are_let_go(installed: str, monkeypatch: py
         await records._look()
         assert not records._recent and records._sizes["recent"] == 0
         table.crash()
+        await records._look()
         await records._look()
         assert table.there() == []
         await records.close()
