@@ -27,10 +27,11 @@ class Records:
                 connection.execute(statement)
 
     def crash(self) -> None:
-        """Take the last record, and end the worker's connection."""
-        self.run(
-            "delete from noted", "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'dbml worker'"
-        )
+        """Take the last record, and end the worker's connection; returns when it has ended."""
+        ours = "from pg_stat_activity where application_name = 'dbml worker' and datname = current_database()"
+        self.run("delete from noted", f"select pg_terminate_backend(pid) {ours}")
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            until(lambda: connection.execute(f"select count(*) {ours}").fetchone() == (0,))  # type: ignore[arg-type]
 
     def there(self) -> list[int]:
         with psycopg.connect(self._dsn) as connection:
