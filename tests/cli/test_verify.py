@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import psycopg
 import pytest
@@ -107,11 +108,22 @@ def test_a_worker_that_is_gone(fresh):
     assert all("dbml worker" in fault.mend for fault in found)
 
 
-def test_a_wrong_password(fresh):
-    change(fresh.dsn, "update dbml._worker set password = 'another'")
+def test_the_worker_of_another_database(fresh, shared):
+    with psycopg.connect(shared.dsn) as connection:
+        host, port = connection.execute("select host, port from dbml._worker").fetchone()
+    change(fresh.dsn, f"update dbml._worker set host = '{host}', port = {port}, password = 'another'")
     found = faults(fresh.dsn)
     assert [fault.name for fault in found] == ["worker login", "worker call"]
     assert all("restart dbml worker" in fault.mend for fault in found)
+
+
+def test_a_password_that_was_changed_is_followed(fresh):
+    change(fresh.dsn, "update dbml._worker set password = 'another'")
+    for _ in range(100):
+        if not (found := faults(fresh.dsn)):
+            break
+        time.sleep(0.1)
+    assert found == []
 
 
 def test_a_wrong_secret(fresh):

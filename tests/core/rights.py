@@ -90,7 +90,7 @@ OPERATIONS: dict[str, tuple[Callable[[Called], Any], str]] = {
     "Workspace.get": (lambda c: Workspace.get(c.mark, dsn=c.dsn), READ),
     "Workspace.list": (lambda c: c.mark in Workspace.list(dsn=c.dsn), READ),
     "Workspace.update": (lambda c: c.ws.update(tags={"a": "b"}), OWN),
-    "Workspace.delete": (lambda c: (c.client_run.cancel(), c.ws.delete()), OWN),
+    "Workspace.delete": (lambda c: (c.client_run.cancel(), _keep_no_more(c), c.ws.delete()), OWN),
     "Workspace.get_run": (lambda c: c.ws.get_run(c.cast.run_id), READ),
     "Workspace.get_default_datastore": (lambda c: c.ws.get_default_datastore(), READ),
     "Workspace.set_default_datastore": (lambda c: c.ws.set_default_datastore(c.mark), OWN),
@@ -219,6 +219,8 @@ OPERATIONS: dict[str, tuple[Callable[[Called], Any], str]] = {
     "Webservice.get_keys": (lambda c: c.service.get_keys(), WRITE),
     "Webservice.regen_key": (lambda c: c.service.regen_key("Primary"), WRITE),
     "Webservice.update": (lambda c: c.service.update(tags={"a": "b"}), WRITE),
+    "Webservice.set_candidate": (lambda c: c.service.set_candidate([c.model], shadow=True), WRITE),
+    "Webservice.comparisons": (lambda c: (c.service, c.service.comparisons()), READ),
     "Webservice.delete": (lambda c: c.service.delete(), WRITE),
     "Webservice.deploy": (lambda c: Webservice.deploy(c.ws, "new", [str(c.file)], None), WRITE),
     "Webservice.deploy_from_model": (lambda c: Webservice.deploy_from_model(c.ws, "new", [c.model], None), WRITE),
@@ -270,6 +272,9 @@ ELSEWHERE: dict[str, str] = {
     "Run.get_environment": "is Environment.get", "Run.get_snapshot_id": "tests/security: snapshot_part",
     "Run.restore_snapshot": "tests/security: snapshot_part", "Model.package": "tests/security: create_image",
     "Image.create": "tests/security: create_image", "Environment.register": "tests/security: create_environment",
+    "Webservice.promote": "is dbml.promote_candidate", "Webservice.rollback": "is dbml.rollback_service",
+    "Webservice.wait_for_candidate": "looks as update_deployment_state",
+    "Client.explain": "is dbml.explain_prediction", "Client.evaluate": "is dbml.evaluate",
     "Environment.build": "is register", "Webservice.run": "asks the service", "Webservice.wait_for_deployment": "looks as update_deployment_state",
     "Webservice.check_for_existing_webservice": "looks as Webservice", "Webservice.deploy_from_image": "as deploy_from_model",
 }  # fmt: skip
@@ -279,6 +284,11 @@ def _logged(c: Called, log: Callable[[Run], object]) -> None:
     run = c.client_run
     log(run)
     run.flush()
+
+
+def _keep_no_more(c: Called) -> None:
+    with c.ws._connection.session() as session:
+        session.execute("select dbml.delete_maintained_predictions(%s || '.kept', %s)", (c.mark, c.mark))
 
 
 def _dropped(made: Workspace) -> bool:
