@@ -282,6 +282,7 @@ def better(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file that gets better, or nothing.")] = None,
     dsn: DsnOption = None,
     workspace: WorkspaceOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Say whether one metric of a run is better than another, as of a new model and of the champion.
 
@@ -300,7 +301,10 @@ def better(
     else:
         is_better = new < old if lower_is_better else new > old
         said = f"{metric} = {new:g} against {than} = {old:g}"
-    typer.echo(f"{'better' if is_better else 'not better'}: {said}")
+    if json:
+        records.show_record({"better": is_better, metric: new, than: old}, json=True)
+    else:
+        typer.echo(f"{'better' if is_better else 'not better'}: {said}")
     if output is not None:
         output.write_text("better\n" if is_better else "", encoding="utf-8")
 

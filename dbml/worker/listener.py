@@ -27,7 +27,7 @@ __all__ = ["Counts", "Handler", "Listener", "Row", "Session"]
 
 MAX_MESSAGE = 80 << 20
 MAX_UNAUTHENTICATED = 100
-LOGIN_TIMEOUT_S = 5.0
+LOGIN_TIMEOUT_S = 10.0
 BACKLOG = 4096  # the kernel takes no more than net.core.somaxconn
 STOP_TIMEOUT_S = 5.0
 

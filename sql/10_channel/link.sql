@@ -42,7 +42,7 @@ begin
         end if;
         begin
             perform dblink_connect(link, format(
-                'host=%L port=%s user=dbml password=%L dbname=dbml connect_timeout=2 sslmode=disable gssencmode=disable'
+                'host=%L port=%s user=dbml password=%L dbname=dbml connect_timeout=5 sslmode=disable gssencmode=disable'
                 ' application_name=dbml client_encoding=UTF8', worker.host, worker.port, worker.password));
             return;
         exception when connection_exception then

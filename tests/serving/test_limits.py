@@ -127,6 +127,7 @@ def test_rows_of_several_requests_are_scored_in_one_call_each_gets_its_own(serve
 def test_the_log_is_json_with_the_requests_own_id(serve: Callable[..., Served]) -> None:
     served = serve(SLOW)
     httpx.post(served.url + "/score", json={"s": 0}, headers={"x-request-id": "mine"})
+    until(lambda: any(line.get("request_id") == "mine" for line in served.lines))
     line = next(line for line in served.lines if line.get("request_id") == "mine")
     assert (line["method"], line["path"], line["status"]) == ("POST", "/score", 200)
     assert 'dbml_requests_total{path="/score",status="200"} 1.0' in httpx.get(served.url + "/metrics").text

@@ -162,7 +162,16 @@ def test_a_hundred_clients_are_all_answered_and_the_next_is_refused_at_once(narr
                     pool.submit(lambda c, n: c.execute(call, (script, gate, f'{{"number": {n}}}')).fetchone(), connection, number)
                     for number, connection in enumerate(connections[:100])
                 ]
-                wait_until(lambda: watch.execute("SELECT running + queued FROM dbml.worker_status").fetchone() == (100,), 60)
+
+                def there() -> bool:
+                    ended = [future.exception() or future.result() for future in futures if future.done()]
+                    assert not ended, [
+                        str(getattr(each, "diag", each) and (each.diag.message_primary, each.diag.message_detail))
+                        for each in ended
+                    ]
+                    return bool(watch.execute("SELECT running + queued FROM dbml.worker_status").fetchone() == (100,))
+
+                wait_until(there, 60)
                 running = watch.execute("SELECT running, queued, max_running, max_scripts FROM dbml.worker_status").fetchone()
                 assert running == (4, 96, 4, 100)
                 assert watch.execute("SELECT count(*) FROM dbml.active_scripts WHERE status = 'queued'").fetchone() == (96,)
