@@ -64,9 +64,9 @@ class Pair:
         return [line for line in self.current.lines if line["logger"] == "dbml.serving.shadow"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    found = Pair(tmp_path_factory.mktemp("pair"))
+    found = Pair(tmp_path_factory.mktemp("pair"))  # of each test's own: one of them kills the candidate
     yield found
     found.candidate.kill()
     found.candidate.wait()
