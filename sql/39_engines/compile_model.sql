@@ -1,38 +1,48 @@
-create or replace function dbml_channel._compile(wanted_id bigint, time_limit_s double precision)
-returns void
-language plpgsql volatile parallel unsafe security definer
+create or replace function dbml_channel._lent(
+    of_model bigint, out name text, out version integer, out digest bytea, out signature jsonb, out format text, out policy jsonb,
+    out environment jsonb)
+language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
--- Definer: reads a model's bytes, and makes its functions; called by definers that have asked for the right.
+-- Definer: reads private tables; called by definers that have asked for the right.
 as $$
-declare
-    m record;
-    answer record;
-    state text; said text;
 begin
-    select v.digest, v.name, v.signature, v.format,
+    select v.name, v.version, v.digest, v.signature, v.format,
            case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then   -- as find_model
-               jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy,
+               jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end,
            case when e.environment_id is not null then
                jsonb_build_object('id', e.environment_id, 'name', e.name, 'version', e.version, 'python_version', e.python_version,
-                                  'lock_sha256', e.lock_sha256) end as environment
-    into m
+                                  'lock_sha256', e.lock_sha256) end
+    into name, version, digest, signature, format, policy, environment
     from dbml._models v join dbml._workspaces w using (workspace_id)
     left join dbml._environments e on e.environment_id = v.environment_id
-    where v.model_id = wanted_id;
-    if m.format not in ('pickle', 'safe') then
-        perform dbml_channel._keep_certificate(wanted_id, 'refused', format('it is of format %s', m.format), '{}');
-        return;
-    elsif m.policy is not null then
-        perform dbml_channel._check_format(m.name, m.format, m.policy);
+    where v.model_id = of_model;
+    if policy is not null then
+        perform dbml_channel._check_format(name, format, policy);
     end if;
+end
+$$;
+comment on function dbml_channel._lent(bigint) is
+    'What the worker is told of a version that it is to load, after the workspace''s policy has been asked.';
+
+create or replace function dbml_channel._ask_to_make(
+    of_model bigint, form text, time_limit_s double precision, out tag text, out head jsonb, out made text)
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: sends a model's bytes; called by definers that have asked for the right.
+as $$
+declare
+    lent constant record := dbml_channel._lent(of_model);
+    state text; said text;
+begin
     perform dbml_channel.nest(1);   -- a script's call may be open
     begin
         for attempt in 1 .. 3 loop
-            select o.tag, o.head, o.body_ into answer from dbml_channel._open_call(jsonb_build_object('kind', 'score', 'form', 'compile',
-                'method', 'predict', 'model', m.name, 'digest', encode(m.digest, 'hex'), 'environment', m.environment,
-                'signature', m.signature, 'format', m.format, 'policy', m.policy, 'time_limit_s', time_limit_s)) o;
-            exit when answer.tag <> 'need';
-            perform dbml_channel._send_model(m.digest);
+            select o.tag, o.head::jsonb, o.body_ into tag, head, made from dbml_channel._open_call(jsonb_build_object('kind', 'score',
+                'form', form, 'method', 'predict', 'model', lent.name, 'digest', encode(lent.digest, 'hex'),
+                'environment', lent.environment, 'signature', lent.signature, 'format', lent.format, 'policy', lent.policy,
+                'time_limit_s', time_limit_s)) o;
+            exit when tag <> 'need';
+            perform dbml_channel._send_model(lent.digest);
         end loop;
     exception when query_canceled or others then
         get stacked diagnostics state = returned_sqlstate, said = message_text;
@@ -40,19 +50,33 @@ begin
         raise;
     end;
     perform dbml_channel.nest(-1);
+end
+$$;
+comment on function dbml_channel._ask_to_make(bigint, text, double precision) is
+    'Have a scorer make another form of a model (compile, convert), or say why it cannot be made.';
+
+create or replace function dbml_channel._compile(wanted_id bigint, time_limit_s double precision)
+returns void
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: makes a model's functions; called by definers that have asked for the right, of a model that is an estimator.
+as $$
+declare
+    answer constant record := dbml_channel._ask_to_make(wanted_id, 'compile', time_limit_s);
+begin
     if answer.tag = 'need_environment' then
         perform dbml_channel._keep_certificate(wanted_id, 'refused', 'its environment is not built yet', '{}');
         return;
     elsif answer.tag is distinct from 'compiled' then
         perform dbml_channel._keep_certificate(wanted_id, 'refused', 'no scorer keeps it long enough', '{}');
         return;
-    elsif answer.head::jsonb ? 'refused' then
-        perform dbml_channel._keep_certificate(wanted_id, 'refused', answer.head::jsonb ->> 'refused', answer.head::jsonb);
+    elsif answer.head ? 'refused' then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', answer.head ->> 'refused', answer.head);
     else
-        perform dbml_channel._certify(wanted_id, answer.head::jsonb, string_to_array(answer.body_, E'\n'));
+        perform dbml_channel._certify(wanted_id, answer.head, string_to_array(answer.made, E'\n'));
         perform dbml_channel._share_compiled(wanted_id);
     end if;
-    if (answer.head::jsonb ->> 'may_convert')::boolean and exists (
+    if (answer.head ->> 'may_convert')::boolean and exists (
         select from dbml._certificates c where (c.model_id, c.engine) = (wanted_id, 'sql') and (c.status <> 'certified' or c.refused ? 'set')) then
         perform dbml_channel._convert(wanted_id, time_limit_s);
     end if;
@@ -68,55 +92,24 @@ set search_path = pg_catalog, pg_temp
 -- Definer: as _compile.
 as $$
 declare
-    m record;
-    answer record;
-    about jsonb;
+    former constant bytea := (select c.pair from dbml._certificates c where (c.model_id, c.engine) = (wanted_id, 'onnx'));
+    answer constant record := dbml_channel._ask_to_make(wanted_id, 'convert', time_limit_s);
+    about jsonb := jsonb_build_object('engine', 'onnx');
     own bytea;
-    former bytea;
-    state text; said text;
 begin
-    select v.digest, v.name, v.signature, v.format, c.pair,
-           case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then   -- as find_model
-               jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy,
-           case when e.environment_id is not null then
-               jsonb_build_object('id', e.environment_id, 'name', e.name, 'version', e.version, 'python_version', e.python_version,
-                                  'lock_sha256', e.lock_sha256) end as environment
-    into m
-    from dbml._models v join dbml._workspaces w using (workspace_id)
-    left join dbml._environments e on e.environment_id = v.environment_id
-    left join dbml._certificates c on (c.model_id, c.engine) = (v.model_id, 'onnx')
-    where v.model_id = wanted_id;
-    if m.policy is not null then
-        perform dbml_channel._check_format(m.name, m.format, m.policy);
-    end if;
-    perform dbml_channel.nest(1);   -- a script's call may be open
-    begin
-        for attempt in 1 .. 3 loop
-            select o.tag, o.head, o.body_ into answer from dbml_channel._open_call(jsonb_build_object('kind', 'score', 'form', 'convert',
-                'method', 'predict', 'model', m.name, 'digest', encode(m.digest, 'hex'), 'environment', m.environment,
-                'signature', m.signature, 'format', m.format, 'policy', m.policy, 'time_limit_s', time_limit_s)) o;
-            exit when answer.tag <> 'need';
-            perform dbml_channel._send_model(m.digest);
-        end loop;
-    exception when query_canceled or others then
-        get stacked diagnostics state = returned_sqlstate, said = message_text;
-        perform dbml_channel.abandon(state, said);
-        raise;
-    end;
-    perform dbml_channel.nest(-1);
-    about := jsonb_build_object('engine', 'onnx');
     if answer.tag is distinct from 'converted' then
         perform dbml_channel._keep_certificate(wanted_id, 'refused', 'no scorer keeps it long enough', about);
-    elsif answer.head::jsonb ? 'refused' then
-        perform dbml_channel._keep_certificate(wanted_id, 'refused', answer.head::jsonb ->> 'refused', answer.head::jsonb || about);
+    elsif answer.head ? 'refused' then
+        perform dbml_channel._keep_certificate(wanted_id, 'refused', answer.head ->> 'refused', answer.head || about);
     else
         select string_agg(dbml._read_chunk(c), ''::bytea order by bc.ordinal) into own
-        from dbml._blob_chunks bc join dbml._chunks c on c.digest = bc.chunk where bc.blob = m.digest;
+        from dbml._models m join dbml._blob_chunks bc on bc.blob = m.digest join dbml._chunks c on c.digest = bc.chunk
+        where m.model_id = wanted_id;
         about := about || jsonb_build_object('pair',
-            encode(dbml._store_blob(own || decode(answer.body_, 'hex') || int8send(octet_length(own)::bigint)), 'hex'));
-        perform dbml_channel._keep_certificate(wanted_id, 'certified', null, answer.head::jsonb || about);
+            encode(dbml._store_blob(own || decode(answer.made, 'hex') || int8send(octet_length(own)::bigint)), 'hex'));
+        perform dbml_channel._keep_certificate(wanted_id, 'certified', null, answer.head || about);
     end if;
-    perform dbml._free_blob(m.pair) where m.pair is not null and m.pair is distinct from decode(about ->> 'pair', 'hex');
+    perform dbml._free_blob(former) where former is not null and former is distinct from decode(about ->> 'pair', 'hex');
 end
 $$;
 comment on function dbml_channel._convert(bigint, double precision) is

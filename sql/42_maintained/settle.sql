@@ -5,23 +5,11 @@ set search_path = pg_catalog, pg_temp
 -- Definer: scores for whom the predictions are kept, whoever writes the row; called by definers only.
 as $$
 declare
-    lent record;
+    lent constant record := dbml_channel._lent(of_model);
     answer record;
     predicted text;
     state text; said text;
 begin
-    select v.name, v.version, v.digest, v.signature, v.format,
-           case when w.model_formats is not null or w.model_types is not null or v.format = 'safe' then   -- as find_model
-               jsonb_build_object('workspace', w.name, 'formats', w.model_formats, 'types', w.model_types) end as policy,
-           case when e.environment_id is not null then
-               jsonb_build_object('id', e.environment_id, 'name', e.name, 'version', e.version, 'python_version', e.python_version,
-                                  'lock_sha256', e.lock_sha256) end as environment
-    into lent
-    from dbml._models v join dbml._workspaces w using (workspace_id) left join dbml._environments e on e.environment_id = v.environment_id
-    where v.model_id = of_model;
-    if lent.policy is not null then
-        perform dbml_channel._check_format(lent.name, lent.format, lent.policy);
-    end if;
     perform dbml_channel.nest(1);   -- a script's call may be open
     begin
         for attempt in 1 .. 4 loop
