@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serving.services import Served, free_port, make_service, start, start_ours, wait
+from tests.serving.services import Served, free_port, make_service, start, start_ours, until, wait
 
 PLAIN = """
 import json
@@ -178,6 +178,6 @@ def test_a_failing_script_leaves_its_traceback_in_the_log_alone(pairs: dict[str,
     ours = pairs["plain"][1]
     answer = httpx.post(ours.url + "/score", json={"fail": 1}, headers={"x-request-id": "find-me"})
     assert answer.json() == {"message": "An unexpected error occurred in scoring script. Check the logs for more info."}
+    until(lambda: any(line.get("request_id") == "find-me" and line.get("status") == 500 for line in ours.lines))
     logged = [line for line in ours.lines if "traceback" in line]
     assert 'raise RuntimeError("no")' in logged[-1]["traceback"]
-    assert any(line.get("request_id") == "find-me" and line["status"] == 500 for line in ours.lines)

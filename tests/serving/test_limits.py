@@ -13,17 +13,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.serving.services import Served, make_service, start_ours
+from tests.serving.services import Served, make_service, start_ours, until
 
 SLOW = "import json, time\ndef init(): pass\ndef run(data):\n    time.sleep(json.loads(data)['s'])\n    return 'done'\n"
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def post(served: Served, seconds: float) -> httpx.Response:
