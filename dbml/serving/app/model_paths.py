@@ -6,13 +6,12 @@ installed themselves.  Of the SDK's Model nothing else is there: an app has file
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 
 from dbml.serving.app.problems import ServiceInvalid
+from dbml.serving.app.stand_ins import exists, stand_in
 
 _PACKAGES = ("azureml.core", "dbml.core")
 
@@ -42,27 +41,12 @@ class Model:
 def answer_imports() -> None:
     """Make the modules that scripts import answer here, where they are not installed."""
     for package in _PACKAGES:
-        if _exists(f"{package}.model"):
+        if exists(f"{package}.model"):
             continue
         parent, _, name = package.partition(".")
-        if not _exists(parent):
-            sys.modules[parent] = _module(parent)
-        sys.modules[package] = core = _module(package)
-        sys.modules[f"{package}.model"] = core.model = _module(f"{package}.model")  # type: ignore[attr-defined]
+        if not exists(parent):
+            stand_in(parent)
+        core = stand_in(package)
+        core.model = stand_in(f"{package}.model")  # type: ignore[attr-defined]
         core.Model = core.model.Model = Model  # type: ignore[attr-defined]
         setattr(sys.modules[parent], name, core)
-
-
-def _module(name: str) -> ModuleType:
-    module = ModuleType(name, "Answers the imports of score.py.")
-    module.__path__ = []
-    return module
-
-
-def _exists(name: str) -> bool:
-    if name in sys.modules:
-        return True
-    try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False

@@ -6,13 +6,13 @@ The request and response are werkzeug's, whose interface is Flask's.  A script f
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import sys
 from collections.abc import Callable, Iterable
-from types import ModuleType
 from typing import Any, TypeVar
+
+from dbml.serving.app.stand_ins import exists, stand_in
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,7 +81,7 @@ def _make_response_class() -> type[Any]:
 def answer_imports() -> None:
     """Make the modules that scripts import answer here, where they are not installed."""
     for name in _NAMES:
-        if _exists(name):
+        if exists(name):
             continue
         try:
             from werkzeug.wrappers import Request
@@ -91,21 +91,10 @@ def answer_imports() -> None:
         except ImportError:
             return  # an image without werkzeug: the script's import then says so itself
         for parent in _parents(name):
-            if not _exists(parent):
-                module = ModuleType(parent, "Answers the imports of score.py.")
-                module.__path__ = []
-                sys.modules[parent] = module
+            if not exists(parent):
+                stand_in(parent)
         _add(f"{name}.aml_request", AMLRequest=request_class, rawhttp=rawhttp)
         _add(f"{name}.aml_response", AMLResponse=response_class)
-
-
-def _exists(name: str) -> bool:
-    if name in sys.modules:
-        return True
-    try:
-        return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _parents(name: str) -> list[str]:
@@ -114,9 +103,8 @@ def _parents(name: str) -> list[str]:
 
 
 def _add(name: str, **names: Any) -> None:
-    module = ModuleType(name, "Answers the imports of score.py.")
+    module = stand_in(name)
     for key, value in names.items():
         setattr(module, key, value)
-    sys.modules[name] = module
     parent, _, last = name.rpartition(".")
     setattr(sys.modules[parent], last, module)
