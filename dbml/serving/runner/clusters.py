@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ from dbml.serving.export import manifests
 from dbml.serving.export.folder import write
 from dbml.serving.export.plan import Plan
 from dbml.serving.runner import containers
-from dbml.serving.runner.composing import fetch, folder_of, resources_of
 from dbml.serving.runner.containers import image_tag, variables
-from dbml.serving.runner.contract import Instance, Machine, NotHere, Service, Serving, Target
+from dbml.serving.runner.contract import Machine, NotHere, Service, Serving, Target
+from dbml.serving.runner.lasting import Lasting, environment, fetch, folder_of, resources_of
 
 FILE = "kubernetes.yaml"
 KEYS = "/run/dbml"
@@ -166,47 +165,16 @@ class Clusters(Target):
             shutil.rmtree(self._file.parent, ignore_errors=True)
 
 
-class Deployed(Instance):
+class Deployed(Lasting):
     """One generation of a Deployment: until the next is applied."""
 
     kind = "kubernetes"
 
     def __init__(self, kubectl: str, serving: Serving, namespace: str | None) -> None:
-        self.generation = serving.generation
-        self._name = serving.plan.dns_name
-        self._words = [
-            kubectl,
-            "get",
-            "deployment",
-            self._name,
-            "--output",
-            "json",
-            *(["--namespace", namespace] if namespace else []),
-        ]
-        self._identity = f"{namespace or 'default'}/{self._name}:{serving.generation}"
-        self._ended: str | None = None
-        self._ready = threading.Event()
-        self._done = threading.Event()
-        threading.Thread(target=self._look, daemon=True).start()
-
-    @property
-    def identity(self) -> str:
-        """Return namespace/deployment:generation."""
-        return self._identity
-
-    @property
-    def is_ready(self) -> bool:
-        """Tell whether all replicas were of this generation and available."""
-        return self._ready.is_set()
-
-    @property
-    def is_draining(self) -> bool:
-        """Tell whether another was applied."""
-        return self._done.is_set()
-
-    def ended(self) -> str | None:
-        """Return how it ended; None while it is there."""
-        return self._ended
+        name = serving.plan.dns_name
+        super().__init__(serving, f"{namespace or 'default'}/{name}:{serving.generation}")
+        self._words = [kubectl, "get", "deployment", name, "--output", "json", *(["--namespace", namespace] if namespace else [])]
+        self._look_after()
 
     def _look(self) -> None:
         while not self._done.is_set():
@@ -236,25 +204,11 @@ class Deployed(Instance):
         elif all(count >= wanted for count in counts) and status.get("replicas", 0) == status.get("updatedReplicas", 0):
             self._ready.set()
 
-    def stop(self, drain_s: float) -> None:
-        """Leave its place to another generation."""
-        self._done.set()
-        self._ended = self._ended or "another generation took its place, or the service is deleted"
-
-    def kill(self) -> None:
-        """Give it up."""
-        self.stop(0)
-
-    def close(self) -> None:
-        """Look after it no more."""
-        self._done.set()
-
 
 def _run(*words: str) -> tuple[int, str]:
     """Run kubectl; returns its exit code, and what it printed."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DBML_DSN", "PG"))}
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, env=environment)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, env=environment())
     except (OSError, subprocess.TimeoutExpired) as error:
         return 1, str(error)
     return done.returncode, done.stdout.strip() or done.stderr.strip()

@@ -7,11 +7,9 @@ project, during which the service does not answer for a moment.  The project liv
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,14 +17,13 @@ from typing import Any
 
 import yaml
 
-from dbml import errors
 from dbml.serving.export import manifests
 from dbml.serving.export.dockerfile import PORT
 from dbml.serving.export.folder import write
 from dbml.serving.export.plan import Plan
-from dbml.serving.export.wheels import WheelsMissing, fetch_wheels
 from dbml.serving.runner.containers import image_tag, slug, variables
-from dbml.serving.runner.contract import Instance, Machine, NotHere, Service, Serving, Target
+from dbml.serving.runner.contract import Machine, NotHere, Service, Serving, Target
+from dbml.serving.runner.lasting import Lasting, environment, fetch, folder_of, resources_of
 from dbml.serving.runner.probes import READY, answers
 from dbml.serving.runner.processes import uri_of
 
@@ -120,7 +117,7 @@ class Composing(Target):
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-class Project(Instance):
+class Project(Lasting):
     """A project that was brought up for one generation."""
 
     kind = "compose"
@@ -128,40 +125,17 @@ class Project(Instance):
     def __init__(
         self, command: Sequence[str], build: str, serving: Serving, address: tuple[str, int], service: Service
     ) -> None:  # fmt: skip
-        self.generation = serving.generation
+        super().__init__(serving, f"{command[command.index('--project-name') + 1]}:{serving.generation}")
         self._command, self._build = list(command), build
         self._address = ({"0.0.0.0": "127.0.0.1"}.get(address[0], address[0]), address[1])  # noqa: S104
         self._service = service
-        self._identity = f"{command[command.index('--project-name') + 1]}:{serving.generation}"
-        self._ended: str | None = None
-        self._ready = threading.Event()
-        self._done = threading.Event()
-        threading.Thread(target=self._run, daemon=True).start()
-
-    @property
-    def identity(self) -> str:
-        """Return the project's name, and the generation that it was brought up for."""
-        return self._identity
-
-    @property
-    def is_ready(self) -> bool:
-        """Tell whether the published port has answered that it is ready."""
-        return self._ready.is_set()
-
-    @property
-    def is_draining(self) -> bool:
-        """Tell whether another generation has taken its place."""
-        return self._done.is_set()
-
-    def ended(self) -> str | None:
-        """Return how it ended; None while it runs."""
-        return self._ended
+        self._look_after()
 
     def _say(self, *words: str) -> tuple[int, str]:
-        done = subprocess.run([*self._command, *words], capture_output=True, text=True, cwd="/", env=_environment())
+        done = subprocess.run([*self._command, *words], capture_output=True, text=True, cwd="/", env=environment())
         return done.returncode, (done.stdout + done.stderr).strip()
 
-    def _run(self) -> None:
+    def _look(self) -> None:
         code, said = self._say("up", "--detach", self._build, "--remove-orphans")
         for line in said.splitlines():
             self._service.tail.add(line)
@@ -187,57 +161,6 @@ class Project(Instance):
         for line in self._say("logs", "--tail", "100")[1].splitlines():
             self._service.tail.add(line)
 
-    def stop(self, drain_s: float) -> None:
-        """Let another generation have its place, which it has by now."""
-        self._done.set()
-        self._ended = self._ended or "another generation took its place, or the service is deleted"
-
-    def kill(self) -> None:
-        """Give it up."""
-        self.stop(0)
-
-    def close(self) -> None:
-        """Look after it no more."""
-        self._done.set()
-
-
-def folder_of(service: Service, machine: Machine, config: Mapping[str, Any], kind: str) -> Path:
-    """Return where a service's files are written.
-
-    Raises: NotHere where what was named holds other files.
-    """
-    given = config.get("folder")
-    if given and machine.confined:
-        raise NotHere(f"a folder is named by who starts the runner alone, got {given}: dbml serve-service {service.name}")
-    folder = Path(given) if given else machine.cache / "targets" / kind / slug(service.workspace) / slug(service.name)
-    if not folder.is_absolute():
-        raise NotHere(f"the folder of a service must be an absolute path, got {given}")
-    if folder.exists() and any(folder.iterdir()) and not (folder / "service.json").is_file():
-        raise NotHere(f"the folder of a service must be empty, or hold a former export, got {folder}")
-    return folder
-
-
-def resources_of(config: Mapping[str, Any]) -> manifests.Resources:
-    """Return what a service may use, as manifests have it."""
-    replicas = int(config.get("replicas") or 1)
-    return manifests.Resources(
-        cpu=float(config.get("cpu_cores") or 1.0), memory_mb=int(float(config.get("memory_gb") or 1.0) * 1024),
-        replicas=replicas, max_replicas=max(3, replicas),
-    )  # fmt: skip
-
-
-def fetch(folder: Path, plan: Plan, machine: Machine, service: Service) -> None:
-    """Put the wheels of a lock beside the Dockerfile.
-
-    Raises: EnvironmentBuildFailed.
-    """
-    try:
-        fetch_wheels(
-            folder, plan.lock, plan.python_version, find_links=machine.find_links, no_index=machine.no_index, say=service.say
-        )
-    except WheelsMissing as error:
-        raise errors.EnvironmentBuildFailed(str(error)) from None
-
 
 def tool() -> list[str] | None:
     """Return the compose tool's command: docker's plugin, else the program."""
@@ -249,18 +172,13 @@ def tool() -> list[str] | None:
     return None
 
 
-def _environment() -> dict[str, str]:
-    """Return what the tool gets: nothing of what the runner knows of the database."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("DBML_DSN", "PG"))}
-
-
 def _state_of(identities: str) -> tuple[str, str]:
     """Return the state of a container, as docker has it, and the generation that it is of; empty where there is none."""
     first = identities.split()[:1]
     if not first:
         return "", ""
     words = ["docker", "inspect", "--format", '{{.State.Status}} {{index .Config.Labels "dbml.generation"}}', *first]
-    done = subprocess.run(words, capture_output=True, text=True, env=_environment())
+    done = subprocess.run(words, capture_output=True, text=True, env=environment())
     state, _, generation = done.stdout.strip().partition(" ")
     return state, generation
 
