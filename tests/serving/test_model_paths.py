@@ -9,7 +9,7 @@ from pathlib import Path
 PROGRAM = """
 import os, sys
 from dbml.serving.app import model_paths
-model_paths._exists = lambda name, known=model_paths._exists: not name.startswith("dbml.core") and known(name)
+model_paths.exists = lambda name, known=model_paths.exists: not name.startswith("dbml.core") and known(name)
 model_paths.answer_imports()
 import dbml.core.model
 from azureml.core import Model
