@@ -11,7 +11,7 @@ import typer
 
 from dbml.cli.output import DsnOption, JsonOption, print_json, print_table
 from dbml.cli.serve_service import WorkspaceOption
-from dbml.cli.worker import stop_at_eof
+from dbml.cli.worker import Orders
 from dbml.dsn import find_dsn
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def serve(
     from dbml.cli.looking import look
 
     if until_eof:
-        threading.Thread(target=stop_at_eof, daemon=True).start()
+        Orders()
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

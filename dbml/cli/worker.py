@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -20,7 +20,7 @@ import typer
 from dbml import cli, errors
 from dbml.cli.looking import LookingProcess
 from dbml.cli.output import DsnOption
-from dbml.cli.supervisor import READY, WARM, WorkerProcess, keep_worker, require_worker
+from dbml.cli.supervisor import READY, STANDS_BY, WARM, WorkerProcess, keep_worker, require_worker
 from dbml.database.address import listening_place
 from dbml.database.reach import wait_for_server
 from dbml.dsn import find_dsn
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from dbml.worker.sandbox.layers import Wanted
 
 log = logging.getLogger("dbml.worker")
+
+# Options that the supervisor sees to.
+HANDED_ON = ("dsn", "listen", "advertise", "supervise", "services", "standby", "until_eof", "in_waiting")
 
 CacheOption = Annotated[
     Path | None,
@@ -147,7 +150,15 @@ def worker(
             envvar="DBML_SERVICES",
         ),
     ] = False,
+    standby: Annotated[
+        bool,
+        typer.Option(
+            help="Keep a second process of each kind ready, some 250 MB in all, that takes over at once from one that dies.",
+            envvar="DBML_STANDBY",
+        ),
+    ] = True,
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
+    in_waiting: Annotated[bool, typer.Option("--in-waiting", hidden=True)] = False,
 ) -> None:
     """Run a worker in the foreground, for a server that it does not start itself.
 
@@ -163,12 +174,11 @@ def worker(
     links = absolute_links(find_links)
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     require_worker()
-    if until_eof:
-        threading.Thread(target=stop_at_eof, daemon=True).start()
+    orders = Orders() if until_eof else None
     wait_for_server(found, wait_for_database, log.warning)
     if supervise and not until_eof:
-        options = given_options(context, leave_out=("dsn", "listen", "advertise", "supervise", "services", "until_eof"))
-        process = WorkerProcess(found, None, listen=listen, advertise=advertise, options=options, log=_pass_on)
+        options = given_options(context, leave_out=HANDED_ON)
+        process = WorkerProcess(found, None, listen=listen, advertise=advertise, options=options, log=_pass_on, standby=standby)
         looking = LookingProcess(found, unconfined=unsafe_no_sandbox, log=_pass_on) if services else None
         raise typer.Exit(keep_worker(process, _pass_on, looking))
     if services and not until_eof:
@@ -178,7 +188,7 @@ def worker(
     from dbml.worker.spawn import adopt_strays
 
     with contextlib.nullcontext(listen) if listen else listening_place(found) as place:
-        ready, warm = (_say_ready, _say_warm) if until_eof else (None, None)
+        ready, warm = (_say_ready, _say_warm) if orders else (None, None)
         try:
             settings = WorkerSettings(
                 dsn=found, listen=place, advertise=advertise, on_ready=ready, on_warm=warm, max_scripts=max_scripts,
@@ -186,7 +196,7 @@ def worker(
                 find_links=links, no_index=no_index, environments=environments, environment_idle_s=environment_idle,
                 cache=cache and cache.absolute(), sandbox=wanted_sandbox(sandbox, unsafe_no_sandbox),
                 max_running_per_role=max_running_per_role, role_share=role_share,
-                max_connections=max_connections,
+                max_connections=max_connections, standby=standby, on_standby=orders.await_turn if orders and in_waiting else None,
             )  # fmt: skip
             if max_running is not None:
                 settings = dataclasses.replace(settings, max_running=max_running)
@@ -255,11 +265,23 @@ def _say_warm() -> None:
     print(WARM, flush=True)
 
 
-def stop_at_eof() -> None:
-    """End this process when whoever started it is gone."""
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
+class Orders:
+    """What the supervisor writes to our standard input: a line when it is our turn; its end is ours."""
+
+    def __init__(self) -> None:
+        self._turn: Callable[[], object] | None = None
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def await_turn(self, go: Callable[[], object]) -> None:
+        """Say that we stand by; go is called, from a thread, when it is our turn."""
+        self._turn = go
+        print(STANDS_BY, flush=True)
+
+    def _read(self) -> None:
+        while os.read(0, 4096):
+            if self._turn is not None:
+                self._turn()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":  # as its supervisor starts it

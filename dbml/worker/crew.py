@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbml.worker.processes import Child, ChildLost
+from dbml.worker.processes import Child
+from dbml.worker.zygote_process import ChildLost
 
 MOST_UNTAKEN = 2  # chunks that wait in a satellite's socket
 MOST_HELD = 8 << 20  # bytes of results that wait for their turn, a stint

@@ -15,11 +15,12 @@ from dbml import errors
 from dbml.formats.policy import Policy
 from dbml.formats.verdicts import HARMLESS, TRUSTED
 from dbml.worker.calls import Row, unknown
-from dbml.worker.processes import ChildLost, Zygote
+from dbml.worker.processes import Zygote
 from dbml.worker.sandbox import Limits
 from dbml.worker.scorers import PART_BYTES, ModelNeeded
 from dbml.worker.space import room_for
 from dbml.worker.turns import Turns
+from dbml.worker.zygote_process import ChildLost
 
 CPU_SECONDS = 60  # of one model
 MOST_KEPT = 1000  # models whose contents are known

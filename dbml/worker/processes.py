@@ -8,42 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import itertools
-import json
 import logging
 import os
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import dbml
 from dbml.temporary import remove
 from dbml.worker.cgroups import Cgroups, Leaf
 from dbml.worker.frames import LARGEST_BODY, Frame, FrameError, pack, read_frame_async
-from dbml.worker.sandbox import Limits, bubblewrap, environment
-from dbml.worker.sandbox.layers import Sandbox, Wanted, choose
-from dbml.worker.spawn import end_strays, spawn
+from dbml.worker.sandbox import Limits
+from dbml.worker.sandbox.layers import Sandbox
+from dbml.worker.spawn import end_strays
+from dbml.worker.zygote_process import Blueprint, ChildLost, Interpreter, ZygoteProcess, default_sandbox
 
 log = logging.getLogger("dbml.processes")
 
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 5.0
 PATIENCE_S = 1.0  # from the end of a child's socket to the end of its process
 LONGEST_BUFFER = 1 << 20
 LEAST_BODY_MB = 16  # that a child may send at once, however little its result may be
-LARGEST_MESSAGE = 1 << 16
 MOST_SPARES = 8  # satellites forked ahead for other limits than the worker's own
 SPARE_IDLE_S = 120.0  # after which such a one is given up
-
-
-class ChildLost(Exception):
-    """A child's socket has closed; the text says how its process ended: 'was killed by signal 11 (SIGSEGV)'."""
+STANDBY_AFTER_S = 3.0  # from the moment when all is imported: who waits for that goes first
+STANDBY_AGAIN_S = 30.0  # after a standby has died by itself
+RESTARTS = "it is started again when it is needed"
 
 
 @dataclass(frozen=True)
@@ -159,84 +152,30 @@ class Child:
             self._exit.set_result(exit_)
 
 
-@dataclass(frozen=True)
-class Interpreter:
-    """The interpreter of an environment.
-
-    path: PYTHONPATH, where dbml's modules are; site: its site-packages, None where Python's own start finds them.
-    files: the directories that the environment consists of.
-    """
-
-    python: str
-    path: str
-    site: str | None = None
-    files: tuple[str, ...] = ()
-
-    @classmethod
-    def of_environment(cls, directory: Path, code: Path) -> Interpreter:
-        """Return an environment's interpreter, which sees of dbml what is in the directory code."""
-        site = next(directory.glob("lib/python3.*/site-packages"), directory)
-        python = directory / "bin" / "python"
-        files = (str(directory), str(code), PACKAGE, *_home_of(python))
-        return cls(str(python), str(code), str(site), files)
-
-    @classmethod
-    def own(cls) -> Interpreter:
-        """Return the interpreter that runs this.
-
-        Of the directories on its path those of installed packages are the environment; of a checkout, only dbml itself is.
-        """
-        prefixes = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
-        packages = {path for path in sys.path if path.endswith(("site-packages", "dist-packages")) and path.startswith("/")}
-        files = (PACKAGE, *prefixes, *packages, *_home_of(Path(sys.executable)))
-        return cls(sys.executable, os.pathsep.join(path for path in sys.path if path.startswith("/")), None, files)
-
-    def command(self) -> tuple[str, ...]:
-        """Return how it is run; -S: a package's .pth files hold code, which only a script's process runs."""
-        return (self.python, "-P") if self.site is None else (self.python, "-P", "-S")
-
-
-PACKAGE = str(Path(dbml.__file__).parent)
-
-
-def _home_of(python: Path) -> tuple[str, ...]:
-    """Return where the real interpreter behind a virtual environment's is installed."""
-    home = python.resolve().parents[1]
-    return () if str(home) in ("/", "/usr") else (str(home),)
-
-
-@functools.cache
-def default_sandbox() -> Sandbox:
-    """Return the sandbox that DBML_SANDBOX names, else the strongest that this machine allows the interpreter that runs this."""
-    own = Interpreter.own()
-    return choose(cast("Wanted", os.environ.get("DBML_SANDBOX", "auto")), own.command(), own.files, own.path)
-
-
 class Zygote:
-    """The zygote process, started again where it has died.
+    """The zygote that children are forked from: a process that is started again where it has died.
 
     runtime: a directory of the router's own, in which children have their scratch directories.
     interpreter: of its environment; None is the router's own.  sandbox: None is the strongest that holds.
     network: for children that may use the network; a zygote that is not for them starts one that is when it is asked.
     cgroups: where satellites get groups of their own; None where there are none.
+    standby: keep a second process that has imported everything, and takes the place of the first in no time.
     """
 
     def __init__(
         self, runtime: str, limits: Limits, interpreter: Interpreter | None = None, sandbox: Sandbox | None = None, *,
-        network: bool = False, cgroups: Cgroups | None = None,
+        network: bool = False, cgroups: Cgroups | None = None, standby: bool = False,
     ) -> None:  # fmt: skip
         self.cgroups = cgroups
-        self._interpreter = interpreter or Interpreter.own()
         self._sandbox = sandbox or default_sandbox()
-        self._network = network
+        self._blueprint = Blueprint(interpreter or Interpreter.own(), self._sandbox, runtime, limits.threads, network)
         self._networked: Zygote | None = None
         self._runtime = runtime
         self._limits = limits
         self._numbers = itertools.count(1)
-        self._process: asyncio.subprocess.Process | None = None  # bubblewrap's, where the zygote is below it
-        self._pid: int | None = None
-        self._control: socket.socket | None = None
-        self._ready: asyncio.Future[None] | None = None
+        self._process: ZygoteProcess | None = None
+        self._keeps_standby = standby
+        self._standby: ZygoteProcess | None = None
         self._children: dict[str, Child] = {}
         self._forks: dict[str, asyncio.Future[None]] = {}
         self._removals: set[asyncio.Future[None]] = set()
@@ -244,13 +183,19 @@ class Zygote:
         self._stopping = False
         self.warm = asyncio.Event()  # everything is imported
         self._after_death: asyncio.Task[None] | None = None
+        self._standing_by: asyncio.Task[None] | None = None
         # The satellite that was forked ahead, by language and limits, that used last at the end.
         self._spares: dict[tuple[str, Limits], asyncio.Task[Child]] = {}
 
     @property
     def pid(self) -> int | None:
         """Return the process id, None before it is ready."""
-        return self._pid
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def standby(self) -> int | None:
+        """Return the process id of the one that stands by, None where none is ready."""
+        return None if self._standby is None else self._standby.pid
 
     async def start(self) -> None:
         """Start the process and wait until it has imported everything.
@@ -319,9 +264,11 @@ class Zygote:
 
         Raises: ChildLost where the zygote ends.
         """
-        if limits.network and not self._network:
+        if limits.network and not self._blueprint.network:
             if self._networked is None:
-                self._networked = Zygote(self._runtime, self._limits, self._interpreter, self._sandbox, network=True)
+                self._networked = Zygote(
+                    self._runtime, self._limits, self._blueprint.interpreter, self._sandbox, network=True
+                )  # fmt: skip
             return await self._networked.fork(role, limits, language)
         await self.start()
         scratch = self._make_scratch(role)  # before anything else: the disk may be full
@@ -361,124 +308,41 @@ class Zygote:
     async def stop(self) -> None:
         """End the zygote and with it every child; returns when their scratch directories are gone."""
         self._stopping = True
-        if self._after_death is not None:
-            self._after_death.cancel()
+        for task in (self._after_death, self._standing_by):
+            if task is not None:
+                task.cancel()
         if self._networked is not None:
             await self._networked.stop()
         for spare in self._spares.values():
             spare.cancel()
         children = list(self._children.values())
-        if self._control is not None:
-            self._control.shutdown(socket.SHUT_RDWR)
-        if self._process is not None:
-            try:
-                await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
-        if self._control is not None:
-            self._lost()
+        if self._standby is not None:
+            self._standby.kill()  # it has no children
+        await asyncio.gather(*(process.stop() for process in (self._process, self._standby) if process is not None))
         for child in children:
             await child.close()
         while self._removals:
             await asyncio.wait(self._removals)
 
     async def _start(self) -> None:
-        if self._control is not None:
+        if self._process is not None and not self._process.is_over:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        loop = asyncio.get_running_loop()
-        self._ready = loop.create_future()
-        sites = [] if self._interpreter.site is None else [self._interpreter.site]
-        cache = self._cache()
-        with theirs:
-            command = self._sandbox.command(
-                self._interpreter.command(), "dbml.worker.zygote", [str(theirs.fileno()), *sites], self._interpreter.files, cache,
-                network=self._network,
-            )  # fmt: skip
-            self._process = await spawn(
-                *command,
-                env=self._environment(cache),
-                cwd="/",
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self._control = ours
-        loop.add_reader(ours.fileno(), self._hear)
-        try:
-            await asyncio.wait_for(asyncio.shield(self._ready), START_TIMEOUT_S)
-        except (TimeoutError, asyncio.CancelledError):
-            self._process.kill()
-            raise
-
-    def _cache(self) -> Path:
-        """Return the directory for what importing packages computes once: matplotlib's list of fonts takes seconds.
-
-        It is kept between workers for their own packages, and for one zygote where the packages are another's choice.
-        """
-        if self._interpreter.site is None:
-            cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dbml" / "imports"
-        else:
-            cache = Path(self._runtime, f"imports-{Path(self._interpreter.site).parents[2].name}")
-        cache.mkdir(parents=True, exist_ok=True)
-        self._sandbox.own(cache)
-        return cache
-
-    def _environment(self, cache: Path) -> dict[str, str]:
-        """Return the zygote's environment, which holds nothing of the router's but where its modules are."""
-        seen = bubblewrap.CACHE if self._sandbox.layer == "bubblewrap" else str(cache)
-        return environment(seen, self._limits.threads) | {
-            "PYTHONPATH": self._interpreter.path,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "JE_ARROW_MALLOC_CONF": "background_thread:false",  # no thread may exist where it forks
-            "XDG_CACHE_HOME": seen,
-            # Under Landlock alone there are no semaphores, whose place all processes share: joblib then does without.
-            **({"JOBLIB_MULTIPROCESSING": "0"} if self._sandbox.layer == "landlock" else {}),
-        }  # fmt: skip
+        standby, self._standby = self._standby, None
+        process = standby or await ZygoteProcess.launch(self._blueprint)
+        self._process = process
+        process.follow(self._hear, self._lost)
+        await process.wait_ready()
+        if process.warm:
+            self._warmed()
 
     def _tell(self, message: dict[str, Any], *descriptors: int) -> bool:
         """Tell the zygote something; False where it cannot be told."""
-        if self._control is None:
-            return False
-        try:
-            socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
-        except OSError as error:
-            log.error("the zygote does not hear: %s", error)
-            if self._process is not None and self._process.returncode is None:
-                self._process.kill()  # its children die with it, and the next call starts another
-            return False
-        return True
+        return self._process is not None and self._process.tell(message, *descriptors)
 
-    def _hear(self) -> None:
-        assert self._control is not None
-        descriptors: list[int] = []
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self._control, LARGEST_MESSAGE, 1)
-        except BlockingIOError:
-            return
-        except OSError:
-            message = b""
-        if not message:
-            self._lost()
-            return
-        said = json.loads(message)
-        process = next((_process_id(descriptor) for descriptor in descriptors), 0)
-        for descriptor in descriptors:
-            os.close(descriptor)
+    def _hear(self, said: dict[str, Any], process: int) -> None:
         match said["tag"]:
-            case "ready":
-                assert self._ready is not None
-                if said["threads"] > 1:
-                    log.warning("the zygote has %d threads, which its children lack: they may hang", said["threads"])
-                self._pid = process
-                self._ready.set_result(None)
             case "warm":
-                for spare in self._spares.values():  # it was forked before all was there
-                    spare.add_done_callback(_end_unused)
-                self._spares.clear()
-                self.warm.set()
+                self._warmed()
             case "forked":
                 self._children[said["id"]].pid = process
                 self._forks.pop(said["id"]).set_result(None)
@@ -487,6 +351,37 @@ class Zygote:
                 self._end(said["id"], Exit(signal.SIGKILL))
             case "exited":
                 self._end(said["id"], Exit(said["status"], said["peak_memory_mb"], said["cpu_seconds"]))
+
+    def _warmed(self) -> None:
+        for spare in self._spares.values():  # it was forked before all was there
+            spare.add_done_callback(_end_unused)
+        self._spares.clear()
+        self.warm.set()
+        self._stand_by(STANDBY_AFTER_S)
+
+    def _stand_by(self, after_s: float) -> None:
+        """Start another process in a while, unless there is one, which is ready where this one dies."""
+        if self._keeps_standby and not self._stopping and (self._standing_by is None or self._standing_by.done()):
+            self._standing_by = asyncio.create_task(self._start_standby(after_s))
+
+    async def _start_standby(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        if self._standby is not None:
+            return
+        try:
+            standby = await ZygoteProcess.launch(self._blueprint)
+        except OSError as error:
+            log.warning("no zygote can stand by: %s", error)
+            return
+        self._standby = standby
+        standby.follow(lambda said, process: None, lambda: self._standby_lost(standby))
+
+    def _standby_lost(self, standby: ZygoteProcess) -> None:
+        if self._standby is standby:
+            self._standby = None
+            if not self._stopping:
+                log.warning("the zygote that stood by has died")
+                self._stand_by(STANDBY_AGAIN_S)
 
     def _end(self, identity: str, exit_: Exit) -> None:
         """Take note of a child's end; its scratch directory goes, in a thread where there is much in it."""
@@ -507,17 +402,12 @@ class Zygote:
         removal.add_done_callback(self._removals.discard)
 
     def _lost(self) -> None:
-        assert self._control is not None
-        asyncio.get_running_loop().remove_reader(self._control.fileno())
-        self._control.close()
-        self._control = None
+        assert self._process is not None
         self.warm.clear()
         if not self._stopping:
-            log.error("the zygote has died; it is started again when it is needed")
+            log.error("the zygote has died; %s", "the one that stood by takes its place" if self._standby else RESTARTS)
         lost = ChildLost("the zygote died")
-        served = self._ready is not None and self._ready.done()
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(ChildLost("the zygote ended while it started: its log says why"))
+        served = self._process.is_ready
         forks, self._forks = self._forks, {}
         for fork in forks.values():
             fork.set_exception(lost)
@@ -535,14 +425,6 @@ class Zygote:
         await end_strays()
         with contextlib.suppress(ChildLost, TimeoutError, OSError):
             await self.start()
-
-
-def _process_id(descriptor: int) -> int:
-    """Return the id, here, of the process that a descriptor is of; 0 where it has ended."""
-    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines():
-        if line.startswith("Pid:"):
-            return max(0, int(line[4:]))
-    return 0
 
 
 class _ClosedAtItsEnd(asyncio.StreamReaderProtocol):

@@ -16,7 +16,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from dbml.worker.keys import Keys
 from dbml.worker.listener import MAX_UNAUTHENTICATED, Listener, Session
 from dbml.worker.metrics import Counts, serve_metrics
 from dbml.worker.packages import scoring_packages
-from dbml.worker.processes import Interpreter, Zygote
+from dbml.worker.processes import Zygote
 from dbml.worker.record import RunRecord
 from dbml.worker.requests import Verifier, read_head, split
 from dbml.worker.sandbox import Limits, conceal
@@ -53,6 +53,7 @@ from dbml.worker.submissions import Submissions
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import own_memory_mb
 from dbml.worker.watch import Subject, Watch
+from dbml.worker.zygote_process import Interpreter
 
 log = logging.getLogger("dbml.router")
 
@@ -296,7 +297,8 @@ class Router:
         """Return what a ping tells."""
         return {
             "version": dbml.__version__, "protocol": PROTOCOL, "pid": os.getpid(), "scorers": self._scorers.pids(),
-            "zygotes": self._zygotes.pids(), "environments": self._zygotes.status(), "started_at": self._began,
+            "zygotes": self._zygotes.pids(), "standby_zygote": self._zygotes.standby(),
+            "environments": self._zygotes.status(), "started_at": self._began,
             "running": self._admission.running, "queued": self._admission.waiting,
             "max_running": self._admission.most_running, "max_scripts": self._admission.most_scripts,
             "memory_mb": own_memory_mb(), "sandbox": self._sandbox.as_json(), "pools": self._admission.by_pool(),
@@ -347,10 +349,14 @@ async def serve(settings: WorkerSettings) -> None:
         log.info("memory and processes of scripts are limited by %s", "rlimit and watch" if cgroups is None else "control groups")
         burying = asyncio.create_task(bury_strays())
         cleanup.callback(burying.cancel)
-        zygote = Zygote(runtime, settings.limits, own, sandbox, cgroups=cgroups)
+        zygote = Zygote(runtime, settings.limits, own, sandbox, cgroups=cgroups, standby=settings.standby)
         cleanup.push_async_callback(zygote.stop)
         warming = asyncio.create_task(zygote.start())  # what takes longest begins first
         try:
+            if settings.on_standby is not None:
+                await warming
+                if not await _turn(zygote, settings.on_standby, stop):
+                    return
             channel = await _channel(telemetry)
             await warming
         except BaseException:
@@ -434,6 +440,19 @@ def allow_descriptors(connections: int) -> None:
             "%d connections need %d open files, the limit is %d: raise it (LimitNOFILE=, ulimit -n) or lower --max-connections",
             connections, connections + OWN_DESCRIPTORS, most,
         )  # fmt: skip
+
+
+async def _turn(zygote: Zygote, on_standby: Callable[[Callable[[], object]], None], stop: asyncio.Event) -> bool:
+    """Wait, with everything imported, until it is this worker's turn to serve; False where it is to stop."""
+    await zygote.warm.wait()
+    loop = asyncio.get_running_loop()
+    turn = asyncio.Event()
+    on_standby(lambda: loop.call_soon_threadsafe(turn.set))
+    waiting = [asyncio.create_task(event.wait()) for event in (turn, stop)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    return not stop.is_set()
 
 
 async def _channel(telemetry: Telemetry) -> Channel:

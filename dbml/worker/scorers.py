@@ -18,11 +18,12 @@ from typing import IO, Any
 
 from dbml import errors
 from dbml.worker.pools import Pool
-from dbml.worker.processes import Child, ChildLost, Zygote
+from dbml.worker.processes import Child, Zygote
 from dbml.worker.sandbox import Limits
 from dbml.worker.space import room_for
 from dbml.worker.turns import Turns
 from dbml.worker.watch import Idler, Watched
+from dbml.worker.zygote_process import ChildLost
 
 log = logging.getLogger("dbml.scorers")
 

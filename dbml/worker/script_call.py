@@ -19,7 +19,6 @@ from dbml.worker.calls import Row, unknown
 from dbml.worker.crew import Crew, Event, Member, gather
 from dbml.worker.environments.zygotes import Lease, Zygotes
 from dbml.worker.pools import Pool
-from dbml.worker.processes import ChildLost
 from dbml.worker.record import RunRecord, check_digest
 from dbml.worker.sandbox import Limits
 from dbml.worker.secret_params import Secrets
@@ -28,6 +27,7 @@ from dbml.worker.space import FULL, no_room
 from dbml.worker.telemetry import Telemetry
 from dbml.worker.usage import Usage, usage_of
 from dbml.worker.watch import Watched, over_memory
+from dbml.worker.zygote_process import ChildLost
 
 log = logging.getLogger("dbml.scripts")
 

@@ -29,6 +29,8 @@ class WorkerSettings:
     metrics: 'HOST:PORT' at which Prometheus and health checks are answered; None is nowhere.
     sandbox: 'auto' is the strongest layer that holds, 'bubblewrap' or 'landlock' that one, 'none' lets scripts do all that
         the worker's account may.
+    standby: keep a second zygote that is ready where the first dies.
+    on_standby: None serves at once; else called once all is imported, with what makes it serve.
     on_ready: called once calls are answered, with the place where it listens as `listen` would name it.
     on_warm: called once calls are as fast as they get: everything is imported, and a scorer runs.
     """
@@ -51,5 +53,7 @@ class WorkerSettings:
     environment_idle_s: float = 900.0
     cache: Path | None = None
     sandbox: Wanted = "auto"
+    standby: bool = False
+    on_standby: Callable[[Callable[[], object]], None] | None = None
     on_ready: Callable[[str], None] | None = None
     on_warm: Callable[[], None] | None = None

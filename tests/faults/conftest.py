@@ -70,7 +70,7 @@ class Operated:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "dbml.cli", "worker", *options], stdout=log, stderr=log,
-                env={**os.environ, "DBML_DSN": dsn, "TMPDIR": str(folder), **environment}, start_new_session=True,
+                env={**os.environ, "DBML_DSN": dsn, "TMPDIR": str(folder), "DBML_STANDBY": "false", **environment}, start_new_session=True,
             )  # fmt: skip
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,46 @@ def test_a_killed_worker_is_back_at_its_address(
     until(lambda: not living(old))
     assert "the worker is gone (killed by signal 9), starting it again" in worker.printed
     assert len([path for path in worker.left() if path.name.startswith(SCRATCH)]) == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--listen", "127.0.0.1:0")])
+def test_a_worker_that_stands_by_takes_the_place_of_a_killed_one(
+    installed: str, operate: Callable[..., Operated], options: tuple[str, ...]
+) -> None:
+    worker = operate(installed, *options, DBML_STANDBY="true")
+    seen = [worker.ready()["pid"]]
+    everything = family(worker.process.pid)
+    with worker.connect() as session:
+        address = session.execute(ADDRESS).fetchone()
+        for turn in range(2):
+            standing_by = until(lambda turn=turn: re.findall(r"a worker stands by, process (\d+)", worker.printed)[turn:])[0]
+            everything += family(worker.process.pid)
+            os.kill(seen[-1], signal.SIGKILL)
+            assert until(worker.ping)["pid"] == int(standing_by)
+            assert session.execute(ONE).fetchall() == [(1,)]
+            assert session.execute(ADDRESS).fetchone() == address
+            seen.append(int(standing_by))
+    until(lambda: not living([process for process in everything if process.pid in seen[:-1]]))
+    everything += family(worker.process.pid)
+    worker.stop()
+    until(lambda: not living(everything))
+    assert worker.left() == []
+
+
+def test_the_one_that_stands_by_is_replaced_and_ends_with_its_supervisor(
+    installed: str, operate: Callable[..., Operated]
+) -> None:
+    worker = operate(installed, DBML_STANDBY="true")
+    serving = worker.ready()["pid"]
+    (standing_by,) = until(lambda: re.findall(r"a worker stands by, process (\d+)", worker.printed))
+    os.kill(int(standing_by), signal.SIGKILL)
+    os.kill(serving, signal.SIGKILL)
+    worker.works()
+    assert "which stood by, serves" not in worker.printed
+    until(lambda: re.findall(r"a worker stands by, process (\d+)", worker.printed)[1:])
+    everything = family(worker.process.pid)
+    worker.process.kill()
+    until(lambda: not living(everything))
 
 
 def test_what_a_killed_worker_has_left_is_ended(installed: str, operate: Callable[..., Operated]) -> None:

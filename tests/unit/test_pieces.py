@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dbml.columns import Column, FrameBuilder
 from dbml.worker.crew import Crew
 from dbml.worker.pieces import Pieces
-from dbml.worker.processes import ChildLost
+from dbml.worker.zygote_process import ChildLost
 
 COLUMNS = [Column("i", "bigint", "int8"), Column("f", "double precision", "float8"), Column("t", "text", "text")]
 Row = tuple[int | None, float | None, str | None]

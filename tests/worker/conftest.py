@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import pytest
 
 from dbml import errors
-from dbml.worker.processes import Child, ChildLost, Exit, Zygote
+from dbml.worker.processes import Child, Exit, Zygote
 from dbml.worker.sandbox import Limits
+from dbml.worker.zygote_process import ChildLost
 
 T = TypeVar("T")
 Frame = tuple[dict[str, Any], bytes]

@@ -25,9 +25,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from dbml import errors
-from dbml.worker.processes import Child, ChildLost
+from dbml.worker.processes import Child
 from dbml.worker.sandbox import Limits
 from dbml.worker.scorer import read_float_array
+from dbml.worker.zygote_process import ChildLost
 
 X, Y = load_diabetes(return_X_y=True, as_frame=True)
 RIDGE = Ridge().fit(X, Y)

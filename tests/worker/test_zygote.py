@@ -13,8 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from dbml.worker.processes import ChildLost, Exit, Zygote
+from dbml.worker import processes
+from dbml.worker.processes import Exit, Zygote
 from dbml.worker.sandbox import Limits
+from dbml.worker.zygote_process import ChildLost
 
 
 def own(tmp_path: Path, work: Any) -> None:
@@ -98,6 +100,42 @@ def test_it_is_started_again_when_it_was_killed(tmp_path: Path) -> None:
         assert not (await zygote.satellite()).is_over
 
     own(tmp_path, work)
+
+
+def test_another_stands_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "STANDBY_AFTER_S", 0.1)
+    monkeypatch.setattr(processes, "STANDBY_AGAIN_S", 0.1)
+    pids: list[int] = []
+
+    async def all_of_it() -> None:
+        zygote = Zygote(str(tmp_path), Limits(), standby=True)
+        await zygote.start()
+
+        async def standby(*former: int | None) -> int:
+            while zygote.standby in (None, *former):
+                await asyncio.sleep(0.01)
+            assert zygote.standby is not None
+            pids.append(zygote.standby)
+            return zygote.standby
+
+        try:
+            first = await standby()
+            os.kill(first, signal.SIGKILL)
+            second = await standby(first)  # one that dies is replaced
+            child = await zygote.satellite()
+            os.kill(zygote.pid or 0, signal.SIGKILL)
+            with pytest.raises(ChildLost, match="SIGKILL"):
+                await child.receive()
+            again = await zygote.satellite()
+            assert zygote.pid == second and not again.is_over
+            await asyncio.wait_for(zygote.warm.wait(), 60)
+            await standby(second)  # and what has taken the place has one in turn
+            pids.append(again.pid)
+        finally:
+            await zygote.stop()
+
+    asyncio.run(all_of_it())
+    wait_gone(*pids)
 
 
 def test_everything_ends_with_the_router(tmp_path: Path) -> None:

@@ -31,10 +31,10 @@ from dbml.worker.environments import machine
 from dbml.worker.environments.resolver import digest, own_words
 from dbml.worker.environments.uv import Uv, UvFailed
 from dbml.worker.environments.work import Follower, Say, Work
-from dbml.worker.processes import Interpreter, default_sandbox
 from dbml.worker.sandbox import bubblewrap, environment
 from dbml.worker.sandbox.layers import Sandbox
 from dbml.worker.spawn import spawn
+from dbml.worker.zygote_process import Interpreter, default_sandbox
 
 COMPLETE = "dbml.json"
 _COMPILE = """

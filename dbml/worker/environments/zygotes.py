@@ -15,9 +15,10 @@ from typing import IO, Any
 
 from dbml import errors
 from dbml.worker.environments.builder import Builder, Reference
-from dbml.worker.processes import ChildLost, Zygote
+from dbml.worker.processes import Zygote
 from dbml.worker.sandbox import Limits
 from dbml.worker.scorers import PICKLE, Frame, Scorer, ScorerPool
+from dbml.worker.zygote_process import ChildLost
 
 log = logging.getLogger("dbml.environments")
 
@@ -130,6 +131,10 @@ class Zygotes:
         """Return the processes of all zygotes that run."""
         zygotes = [self._default, *(housing.zygote for housing in self._housings.values())]
         return [zygote.pid for zygote in zygotes if zygote.pid is not None]
+
+    def standby(self) -> int | None:
+        """Return the process of the zygote that stands by, where there is one."""
+        return self._default.standby
 
     def check(self, given: Mapping[str, Any] | None) -> None:
         """Make sure that an environment can be entered.
