@@ -3,7 +3,10 @@
 A server and a `dbml worker` of its own.  Callers check every answer; meanwhile, again and again, one kind of process is
 killed, and a prober finds out how long it takes until a script and a prediction succeed again.  Exit code 1 where a
 call failed without saying why, answered wrongly or hung, where a registration, artifact or run that was acknowledged is
-not there, where anything is left over, or where it took longer than RECOVERY_S until all was well.
+not there, where anything is left over, or where it took longer than RECOVERY_S until all was well again.
+
+Some faults come REST_S after the last one, some at once upon it.  Of the latter, which strike while what stands by is
+still on its way, recovery is told too, and not judged.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ HANG_S = 60
 CALLERS = {"script": 2, "predict": 2, "predict_query": 1, "register": 1, "register_bytes": 1, "artifact": 1}
 PAUSE_S = (0.05, 0.5)  # between the calls of one caller
 CALM_S = (0.3, 2.5)  # between recovery and the next kill
+REST_S = (15.0, 20.0)  # or this long, so that what stands by is ready again
 
 SCRIPT = """select n, total, run from dbml.run_script($$
 print('adding up')
@@ -282,8 +286,9 @@ class Faults:
 
     def _serving(self) -> psutil.Process | None:
         assert self._world.worker is not None
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return next(iter(psutil.Process(self._world.worker.pid).children()), None)
+        with contextlib.suppress(psycopg.Error, psutil.NoSuchProcess), self._world.connect() as connection:
+            (ping,) = connection.execute("select dbml_channel.ping()").fetchone()  # type: ignore[misc]
+            return psutil.Process(ping["pid"])
         return None
 
     def _status(self, what: str) -> list[psutil.Process]:
@@ -446,7 +451,8 @@ def left_over(world: World) -> Iterator[str]:
             running = connection.execute("select running, queued from dbml.worker_status").fetchone()
         mine = {process.pid for process in psutil.Process(world.worker.pid).children(recursive=True)} | {world.worker.pid}
         stray = [process for process in world.processes() if process.pid not in mine]
-        directories = [path for path in world.temporary.iterdir() if path.name.startswith("dbml-worker-")][1:]
+        directories = [path for path in world.temporary.iterdir() if path.name.startswith("dbml-worker-")]
+        del directories[:2]  # of what serves and what stands by
         if time.monotonic() > deadline or (not unfinished and running == (0, 0) and not stray and not directories):
             break
         time.sleep(0.1)
@@ -471,6 +477,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--major", type=int, default=None, help="PostgreSQL's major version (default: the newest found)")
+    parser.add_argument("--rests", type=float, default=0.5, help="part of the faults that come after a rest")
     parser.add_argument("--only", default=None, help="kinds of faults, with commas between them")
     options = parser.parse_args()
     world, tally = World(options.major), Tally()
@@ -490,6 +497,7 @@ def run(world: World, tally: Tally, options: argparse.Namespace) -> bool:
 
     world.start()
     recoveries: defaultdict[str, list[float]] = defaultdict(list)
+    doubled: defaultdict[str, list[float]] = defaultdict(list)
     model = LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0])
     with world.connect() as connection:
         connection.execute("select dbml.register_model('line', %s)", (pickle.dumps(model),))
@@ -505,14 +513,16 @@ def run(world: World, tally: Tally, options: argparse.Namespace) -> bool:
     began = time.monotonic()
     wanted = options.only.split(",") if options.only else None
     while time.monotonic() - began < options.minutes * 60:
-        time.sleep(calm.uniform(*CALM_S))
+        rests = calm.random() < options.rests
+        time.sleep(calm.uniform(*(REST_S if rests else CALM_S)))
+        times = recoveries if rests else doubled
         name = calm.choice(wanted) if wanted else faults.choose()
         at = time.monotonic()
         if faults.kill(name):
-            recoveries[name].append(recover(world, at))
-            if recoveries[name][-1] > RECOVERY_S:
-                stamp = time.strftime("%H:%M:%S")
-                print(f"{stamp} recovery from {name} took {recoveries[name][-1]:.1f} s", file=sys.stderr, flush=True)
+            times[name].append(recover(world, at))
+            if times[name][-1] > RECOVERY_S:
+                how = f"{time.strftime('%H:%M:%S')} recovery from {name}{'' if rests else ', upon another fault,'}"
+                print(f"{how} took {times[name][-1]:.1f} s", file=sys.stderr, flush=True)
     seconds = time.monotonic() - began
     over.set()
     for caller in callers:
@@ -522,7 +532,7 @@ def run(world: World, tally: Tally, options: argparse.Namespace) -> bool:
     missing = lost(world, tally)
     leftovers = list(left_over(world))
     slowest = max((max(times) for times in recoveries.values()), default=0.0)
-    show(tally, recoveries, seconds, world, options.seed)
+    show(tally, recoveries, doubled, seconds, world, options.seed)
     console = Console(width=120)
     verdicts = {
         "errors that do not say what died": tally.unclear, "wrong answers": tally.wrong, "calls that hung": hung,
@@ -538,7 +548,15 @@ def run(world: World, tally: Tally, options: argparse.Namespace) -> bool:
     return bad
 
 
-def show(tally: Tally, recoveries: dict[str, list[float]], seconds: float, world: World, seed: int) -> None:
+def summary(times: list[float]) -> tuple[str, str, str]:
+    """Return how many there are, their median and the longest."""
+    ordered = sorted(times)
+    return ("0", "", "") if not times else (str(len(times)), f"{ordered[len(times) // 2]:.2f} s", f"{ordered[-1]:.2f} s")
+
+
+def show(
+    tally: Tally, recoveries: dict[str, list[float]], doubled: dict[str, list[float]], seconds: float, world: World, seed: int
+) -> None:  # fmt: skip
     """Print the tables."""
     console = Console(width=120)
     title = (
@@ -553,11 +571,10 @@ def show(tally: Tally, recoveries: dict[str, list[float]], seconds: float, world
         calls.add_row(kind, str(tally.calls[kind]), str(tally.right[kind]), states)
     console.print(calls)
     killed = Table()
-    for name in ("killed", "times", "median recovery", "longest recovery"):
+    for name in ("killed", "times", "median recovery", "longest", "upon another fault", "median recovery", "longest"):
         killed.add_column(name)
-    for name, times in sorted(recoveries.items()):
-        ordered = sorted(times)
-        killed.add_row(name, str(len(times)), f"{ordered[len(times) // 2]:.2f} s", f"{ordered[-1]:.2f} s")
+    for name in sorted({*recoveries, *doubled}):
+        killed.add_row(name, *summary(recoveries[name]), *summary(doubled[name]))
     console.print(killed)
     for state, message in sorted(tally.examples.items()):
         console.print(f"{state}: {message}", markup=False)

@@ -105,7 +105,7 @@ class Launched:
         self._reader.join(timeout=2)
 
     def take_turn(self) -> bool:
-        """Let it serve that stands by; False where it cannot."""
+        """Let it serve that stands by, or is about to; False where it has ended."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write("go\n")
@@ -274,12 +274,14 @@ class WorkerProcess:
 
     def stop(self, *, timeout_s: float = 10) -> None:
         """Stop it and wait until it is gone, by force if it takes longer."""
-        if self._standby is not None:
-            self._standby.stop(timeout_s)
-            self._standby = None
+        if self._standby is not None and self._standby.process.poll() is None:
+            self._standby.process.terminate()  # they end side by side
         if self._launched is None:
             return
         self._launched.stop(timeout_s)
+        if self._standby is not None:
+            self._standby.stop(timeout_s)
+            self._standby = None
         self._place.close()
         self._listens = None
 
@@ -291,7 +293,7 @@ class WorkerProcess:
             # Its port may be another's by now, where it never had it.
             self._listens = self._launched.place or self._asked
         standby, self._standby, self._standby_due = self._standby, None, None
-        if standby is not None and standby.stands_by.is_set() and standby.take_turn():
+        if standby is not None and standby.take_turn():
             self._say(f"process {standby.process.pid}, which stood by, serves")
             sweep()
             self._launched = standby

@@ -269,18 +269,17 @@ class Orders:
     """What the supervisor writes to our standard input: a line when it is our turn; its end is ours."""
 
     def __init__(self) -> None:
-        self._turn: Callable[[], object] | None = None
+        self._turn = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
 
     def await_turn(self, go: Callable[[], object]) -> None:
-        """Say that we stand by; go is called, from a thread, when it is our turn."""
-        self._turn = go
+        """Say that we stand by; go is called, from a thread, when it is our turn, which may have been before."""
         print(STANDS_BY, flush=True)
+        threading.Thread(target=lambda: self._turn.wait() and go(), daemon=True).start()
 
     def _read(self) -> None:
         while os.read(0, 4096):
-            if self._turn is not None:
-                self._turn()
+            self._turn.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
 

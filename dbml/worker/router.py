@@ -355,7 +355,7 @@ async def serve(settings: WorkerSettings) -> None:
         try:
             if settings.on_standby is not None:
                 await warming
-                if not await _turn(zygote, settings.on_standby, stop):
+                if not await _turn(settings.on_standby, stop):
                     return
             channel = await _channel(telemetry)
             await warming
@@ -442,9 +442,8 @@ def allow_descriptors(connections: int) -> None:
         )  # fmt: skip
 
 
-async def _turn(zygote: Zygote, on_standby: Callable[[Callable[[], object]], None], stop: asyncio.Event) -> bool:
-    """Wait, with everything imported, until it is this worker's turn to serve; False where it is to stop."""
-    await zygote.warm.wait()
+async def _turn(on_standby: Callable[[Callable[[], object]], None], stop: asyncio.Event) -> bool:
+    """Wait until it is this worker's turn to serve; False where it is to stop."""
     loop = asyncio.get_running_loop()
     turn = asyncio.Event()
     on_standby(lambda: loop.call_soon_threadsafe(turn.set))

@@ -30,7 +30,7 @@ class WorkerSettings:
     sandbox: 'auto' is the strongest layer that holds, 'bubblewrap' or 'landlock' that one, 'none' lets scripts do all that
         the worker's account may.
     standby: keep a second zygote that is ready where the first dies.
-    on_standby: None serves at once; else called once all is imported, with what makes it serve.
+    on_standby: None serves at once; else called when all is prepared, with what makes it serve.
     on_ready: called once calls are answered, with the place where it listens as `listen` would name it.
     on_warm: called once calls are as fast as they get: everything is imported, and a scorer runs.
     """

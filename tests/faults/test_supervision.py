@@ -25,6 +25,7 @@ from .conftest import Operated, family, living, until
 pytestmark = pytest.mark.once
 
 ONE = "select * from dbml.run_script('OutputDataSet = [1]') as t(a int)"
+STANDS_BY = r"a worker stands by, process (\d+)"
 ADDRESS = "select host, port from dbml._worker"
 
 
@@ -63,7 +64,7 @@ def test_a_worker_that_stands_by_takes_the_place_of_a_killed_one(
     with worker.connect() as session:
         address = session.execute(ADDRESS).fetchone()
         for turn in range(2):
-            standing_by = until(lambda turn=turn: re.findall(r"a worker stands by, process (\d+)", worker.printed)[turn:])[0]
+            standing_by = until(lambda turn=turn: re.findall(STANDS_BY, worker.printed)[turn:], 150)[0]
             everything += family(worker.process.pid)
             os.kill(seen[-1], signal.SIGKILL)
             assert until(worker.ping)["pid"] == int(standing_by)
@@ -82,12 +83,12 @@ def test_the_one_that_stands_by_is_replaced_and_ends_with_its_supervisor(
 ) -> None:
     worker = operate(installed, DBML_STANDBY="true")
     serving = worker.ready()["pid"]
-    (standing_by,) = until(lambda: re.findall(r"a worker stands by, process (\d+)", worker.printed))
+    (standing_by,) = until(lambda: re.findall(STANDS_BY, worker.printed), 150)
     os.kill(int(standing_by), signal.SIGKILL)
     os.kill(serving, signal.SIGKILL)
     worker.works()
     assert "which stood by, serves" not in worker.printed
-    until(lambda: re.findall(r"a worker stands by, process (\d+)", worker.printed)[1:])
+    until(lambda: re.findall(STANDS_BY, worker.printed)[1:], 200)
     everything = family(worker.process.pid)
     worker.process.kill()
     until(lambda: not living(everything))
