@@ -23,8 +23,9 @@ import numpy as np
 
 from dbml import columns, errors
 from dbml.columns.kinds import FIXED, Column
+from dbml.formats.picture import Limits
 from dbml.formats.verdicts import DANGEROUS, HARMLESS, UNKNOWN, UNTOLD
-from dbml.formats.walk import Limits, walk
+from dbml.formats.walk import walk
 from dbml.store.channel import PROTOCOL
 from dbml.worker import wire
 from dbml.worker.requests import Verifier, read_head, split

@@ -7,7 +7,8 @@ from typing import Any
 
 from dbml import errors
 from dbml.formats import onnx, safe
-from dbml.formats.walk import Limits, walk
+from dbml.formats.picture import Limits
+from dbml.formats.walk import walk
 
 
 def contents_of(content: bytes, format: str, limits: Limits | None = None) -> list[dict[str, Any]]:  # noqa: A002 - the column's name

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from dbml import errors
-from dbml.database.dsn import make_uri, parse
+from dbml.dsn import make_uri, parse
 
 from .cast import MODEL, Cast, acting, staged
 

@@ -27,9 +27,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from dbml.formats.contents import contents_of
+from dbml.formats.picture import Limits
 from dbml.formats.policy import Policy
 from dbml.formats.verdicts import DANGEROUS, ESTIMATORS, HARMLESS, UNKNOWN, UNTOLD, verdict_of
-from dbml.formats.walk import Limits, walk
+from dbml.formats.walk import walk
 
 STRICT = Policy(())
 
