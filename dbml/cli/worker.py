@@ -153,7 +153,7 @@ def worker(
     standby: Annotated[
         bool,
         typer.Option(
-            help="Keep a second process of each kind ready, some 250 MB in all, that takes over at once from one that dies.",
+            help="Keep a second process of each kind ready, 400 MB in all, that takes over at once from one that dies.",
             envvar="DBML_STANDBY",
         ),
     ] = True,

@@ -159,12 +159,11 @@ class Zygote:
     interpreter: of its environment; None is the router's own.  sandbox: None is the strongest that holds.
     network: for children that may use the network; a zygote that is not for them starts one that is when it is asked.
     cgroups: where satellites get groups of their own; None where there are none.
-    standby: keep a second process that has imported everything, and takes the place of the first in no time.
     """
 
     def __init__(
         self, runtime: str, limits: Limits, interpreter: Interpreter | None = None, sandbox: Sandbox | None = None, *,
-        network: bool = False, cgroups: Cgroups | None = None, standby: bool = False,
+        network: bool = False, cgroups: Cgroups | None = None,
     ) -> None:  # fmt: skip
         self.cgroups = cgroups
         self._sandbox = sandbox or default_sandbox()
@@ -174,7 +173,7 @@ class Zygote:
         self._limits = limits
         self._numbers = itertools.count(1)
         self._process: ZygoteProcess | None = None
-        self._keeps_standby = standby
+        self._keeps_standby = False
         self._standby: ZygoteProcess | None = None
         self._children: dict[str, Child] = {}
         self._forks: dict[str, asyncio.Future[None]] = {}
@@ -196,6 +195,12 @@ class Zygote:
     def standby(self) -> int | None:
         """Return the process id of the one that stands by, None where none is ready."""
         return None if self._standby is None else self._standby.pid
+
+    def keep_standby(self) -> None:
+        """Keep, from now on, a second process that has imported everything and takes the place of the first in no time."""
+        self._keeps_standby = True
+        if self.warm.is_set():
+            self._stand_by(STANDBY_AFTER_S)
 
     async def start(self) -> None:
         """Start the process and wait until it has imported everything.

@@ -349,7 +349,7 @@ async def serve(settings: WorkerSettings) -> None:
         log.info("memory and processes of scripts are limited by %s", "rlimit and watch" if cgroups is None else "control groups")
         burying = asyncio.create_task(bury_strays())
         cleanup.callback(burying.cancel)
-        zygote = Zygote(runtime, settings.limits, own, sandbox, cgroups=cgroups, standby=settings.standby)
+        zygote = Zygote(runtime, settings.limits, own, sandbox, cgroups=cgroups)
         cleanup.push_async_callback(zygote.stop)
         warming = asyncio.create_task(zygote.start())  # what takes longest begins first
         try:
@@ -357,6 +357,8 @@ async def serve(settings: WorkerSettings) -> None:
                 await warming
                 if not await _turn(settings.on_standby, stop):
                     return
+            if settings.standby:
+                zygote.keep_standby()
             channel = await _channel(telemetry)
             await warming
         except BaseException:

@@ -108,7 +108,8 @@ def test_another_stands_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     pids: list[int] = []
 
     async def all_of_it() -> None:
-        zygote = Zygote(str(tmp_path), Limits(), standby=True)
+        zygote = Zygote(str(tmp_path), Limits())
+        zygote.keep_standby()
         await zygote.start()
 
         async def standby(*former: int | None) -> int:
