@@ -354,6 +354,27 @@ def test_a_large_forest_walks_for_rows_and_is_left_to_others_for_queries(db: psy
         assert got == model.predict([row])[0]
 
 
+def test_beyond_what_is_faster_sets_are_scored_by_comparisons_where_sql_is_asked_for(db: psycopg.Connection[Any]) -> None:
+    """Not by the walk over arrays that single rows have, which is ten times slower."""
+    model = GradientBoostingRegressor(n_estimators=130, random_state=0).fit(X, Y)
+    db.execute("BEGIN")
+    name = register(db, model)
+    assert [one.rpartition("_")[2] for one in functions(db, name)] == ["row", "set"]
+    chosen = db.execute("SELECT engine, used_for, why FROM dbml.explain_predict(%s)", (name,)).fetchall()
+    assert chosen[0][1] == ["rows"] and "comparisons a row, more than the 300" in chosen[0][2]
+    assert "queries" in chosen[1][1] + chosen[2][1]
+    call = "SELECT expression FROM dbml_channel.score_call(%s, %s, %s, %s, %s)"
+    columns = [f"c{i}" for i in range(10)]
+    given = (columns, ["double precision"] * 10, ["float8"] * 10)
+    (asked,) = db.execute(call, (name, "sql", *given)).fetchone()  # type: ignore[misc]
+    assert "_set(" in asked and db.execute(call, (name, None, *given)).fetchone() == (None,)
+    check(db, name, model, X[:40])
+    db.execute("SELECT dbml.set_model_engine(%s, 'sql')", (name,))
+    (asked,) = db.execute(call, (name, None, *given)).fetchone()  # type: ignore[misc]
+    assert "_set(" in asked
+    db.execute("ROLLBACK")
+
+
 @pytest.fixture
 def ridge(db: psycopg.Connection[Any]) -> Iterator[str]:
     name = register(db, Ridge().fit([[0.0, 1.0], [1.0, 3.0], [2.0, 0.0]], [0.0, 2.0, 4.0]))
