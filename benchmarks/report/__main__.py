@@ -29,6 +29,7 @@ def main() -> None:
     if options.quick and options.folder is None:
         parser.error("--quick needs --folder: its figures mean nothing, and must not replace the page's")
     folder = options.folder or DOCS
+    folder.mkdir(parents=True, exist_ok=True)
     kept = results.read(folder / "benchmarks.json")["parts"]
     setting = Setting(quick=options.quick, ten_million=options.ten_million, major=options.major)
     for name in options.only:
