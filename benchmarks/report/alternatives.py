@@ -26,7 +26,7 @@ import sqlalchemy
 from benchmarks.bench import FEATURES
 from benchmarks.serving.servers import Server
 
-ORBITAL_S = 30  # for orbital to write its SQL
+ORBITAL_S = 20  # for orbital to write its SQL
 PER_REQUEST = 1000  # rows
 SERVICE = """
 import numpy as np
