@@ -1,8 +1,8 @@
 """What an engine is: a fitted model in, scores out.
 
-`python`, the model itself, is the first engine and the oracle of all others: `tests/sql/test_engines.py` holds each of them
-to the answers of the pickle.  An engine that runs inside the database (`sql`) has no object of this class there: it is the
-functions that `dbml.engines.sql` writes, and keeps the same contract.
+`python`, the model itself, is the first engine and the oracle of all others: `tests/sql/test_engine_conformance.py` holds each
+of them to the answers of the pickle.  An engine that runs inside the database (`sql`) has no object of this class there: it is
+the functions that `dbml.engines.sql` writes, and keeps the same contract.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ begin
         why := format('it was certified on server version %s, this is %s', c.server_version, current_setting('server_version_num'));
     elsif c.status <> 'certified' then
         why := coalesce(c.reason, c.status);
-    elsif c.functions -> method ->> form is null then
+    elsif c.functions -> method ->> form is null or c.refused ? form and wanted is distinct from 'sql' then
         why := coalesce(c.refused ->> form, format('it has no %s in SQL', method));
     else
         name := c.functions -> method ->> form;

@@ -85,6 +85,13 @@ begin
     if to_regclass(format('dbml_predictions.p%s', old.maintained_id)) is not null then
         execute format('drop table dbml_predictions.p%s cascade', old.maintained_id);
     end if;
+    if to_regprocedure(format('dbml_predictions.follow_%s()', old.maintained_id)) is not null then
+        begin
+            execute format('drop function dbml_predictions.follow_%s()', old.maintained_id);
+        exception when dependent_objects_still_exist then
+            null;   -- triggers of somebody else's table, which do nothing any more
+        end;
+    end if;
     return null;
 end
 $$;

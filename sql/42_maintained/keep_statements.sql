@@ -49,7 +49,7 @@ declare
     kept constant text := format('dbml_predictions.p%s', kept_id);
     answered text; value text;
     n integer; inserts text; updates text; same_key text;
-    compiled text[] := array_fill(null::text, array[3]);   -- the call over $1, over a row of those inserted, over what is kept
+    compiled text[] := array_fill(null::text, array[4]);   -- the call over $1, over a row of those inserted, over what is kept, over new
     place integer; kind text; ways text[]; arguments text[];
     of_row text;   -- the form for single rows: a large set's form would be planned with each row, as long as it is
 begin
@@ -96,20 +96,20 @@ begin
     n := cardinality(m.columns);
     if e.name is not null then
         select s.functions -> 'predict' ->> 'row' into of_row from dbml._certificates s where s.model_id = of_model and s.engine = 'sql';
-        ways := array['($1).%I', 'g.c%s', 'c%s'];
-        for way in 1 .. 3 loop
+        ways := array['($1).%I', 'g.c%s', 'c%s', 'new.%I'];
+        for way in 1 .. 4 loop
             arguments := '{}';
             for i in 1 .. cardinality(places) loop
                 place := places[i]; kind := e.kinds[i];
-                value := case way when 1 then format(ways[way], m.columns[place]) || '::' || bases[place]::text else format(ways[way], place) end;
+                value := case when way in (1, 4) then format(ways[way], m.columns[place]) || '::' || bases[place]::text else format(ways[way], place) end;
                 arguments := arguments || case when kind = 'text' then value || '::text' when bases[place] = 'bool'::regtype then value || '::integer::float8'
                     else value || '::float8' end;
             end loop;
-            compiled[way] := format(case when is_array or way = 1 and of_row is not null then 'dbml_models.%I(array[%s]::float8[])' else 'dbml_models.%I(%s)' end,
-                case when way = 1 then coalesce(of_row, e.name) else e.name end, array_to_string(arguments, ', '));
+            compiled[way] := format(case when is_array or way in (1, 4) and of_row is not null then 'dbml_models.%I(array[%s]::float8[])' else 'dbml_models.%I(%s)' end,
+                case when way in (1, 4) then coalesce(of_row, e.name) else e.name end, array_to_string(arguments, ', '));
         end loop;
     else
-        compiled := array_fill('null::' || predicted, array[3]);
+        compiled := array_fill('null::' || predicted, array[4]);
     end if;
     answered := case when predicted = 'double precision' then 'p > ''-Infinity'' and p < ''Infinity''' when predicted like '%[]' then 'p is not null and array_position(p, null) is null'
                      else 'p is not null' end;
@@ -146,6 +146,8 @@ begin
         'settle', format('update %s set prediction = %s, model_version = $4 where ctid = $5', kept,
             case predicted when 'double precision' then '$1' when 'double precision[]' then '$2' else '$3::' || predicted end))
     where k.maintained_id = kept_id;
+    perform dbml_channel._make_follower(kept_id, m.columns, m.types, bases, m.keys, predicted, of_model, v.version,
+        case when e.name is not null then coalesce(of_row, e.name) end, case when e.name is not null then compiled[4] end, answered, updates);
 end
 $$;
 comment on function dbml_channel._keep_statements(bigint, bigint) is

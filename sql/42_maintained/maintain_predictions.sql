@@ -78,6 +78,7 @@ begin
     execute format('create index on dbml_predictions.p%s ((1)) where model_version is null', kept_id);
     execute format('grant usage on schema dbml_predictions to %I', role);
     execute format('grant select, insert on dbml_predictions.p%s to %I', kept_id, role);
+    execute format('grant execute on function dbml_predictions.follow_%s() to %I', kept_id, role);   -- to make triggers of it
     return kept_id;
 end
 $$;
@@ -146,7 +147,7 @@ declare
     leaf regclass;
     changed text; key_changed text;
     is_plain boolean;
-    follow text;
+    follow text; follow_row text;
 begin
     if model is null or source is null or btrim(source) = '' or target is null or btrim(target) = '' then
         raise exception 'model, source and target must be given, got %, % and %', coalesce(quote_literal(model), 'NULL'),
@@ -167,17 +168,18 @@ begin
            string_agg(format('(old.%1$I%2$s) is distinct from (new.%1$I%2$s)', c, case when t in ('text', 'character varying', 'character') then ' collate "C"' else '' end), ' or ' order by i) filter (where i <= k.keys)
     into changed, key_changed from unnest(k.columns, k.bases) with ordinality u(c, t, i);
     follow := format('execute function dbml_channel.follow_source(%s, ', kept_id);
+    follow_row := format('execute function dbml_predictions.follow_%1$s(%1$s, ', kept_id);
     if is_plain then
         execute format('create trigger dbml_%s_insert after insert on %s referencing new table as inserted for each statement %s insert_set)', kept_id, table_, follow);
         -- Never fires, and keeps the table from becoming a partition or a child, whose parent's writers would fire no trigger above.
         execute format('create trigger dbml_%s_guard after insert on %s referencing new table as inserted for each row when (false) %s guard)', kept_id, table_, follow);
     else
-        execute format('create trigger dbml_%s_insert after insert on %s for each row %s insert)', kept_id, table_, follow);
+        execute format('create trigger dbml_%s_insert after insert on %s for each row %s insert)', kept_id, table_, follow_row);
     end if;
     -- In the order of their names: what a changed key leaves behind goes first.
-    execute format('create trigger dbml_%s_key after update on %s for each row when (%s) %s delete)', kept_id, table_, key_changed, follow);
-    execute format('create trigger dbml_%s_update after update on %s for each row when (%s) %s update)', kept_id, table_, changed, follow);
-    execute format('create trigger dbml_%s_delete after delete on %s for each row %s delete)', kept_id, table_, follow);
+    execute format('create trigger dbml_%s_key after update on %s for each row when (%s) %s delete)', kept_id, table_, key_changed, follow_row);
+    execute format('create trigger dbml_%s_update after update on %s for each row when (%s) %s update)', kept_id, table_, changed, follow_row);
+    execute format('create trigger dbml_%s_delete after delete on %s for each row %s delete)', kept_id, table_, follow_row);
     execute format('create trigger dbml_%s_truncate after truncate on %s for each statement %s truncate)', kept_id, table_, follow);
     for leaf in select t.relid from pg_catalog.pg_partition_tree(table_) t where t.isleaf and t.relid <> table_ loop
         execute format('create trigger dbml_%s_truncate after truncate on %s for each statement %s truncate_part)', kept_id, leaf, follow);

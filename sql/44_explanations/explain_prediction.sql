@@ -47,8 +47,8 @@ comment on function dbml.explain_prediction(text, text, text) is
 baseline and the contributions of a row add up to prediction, on the scale that is named: the prediction itself, its logarithm
 (log), a probability, log-odds or a decision function. output is the class that is explained, the one that the model
 predicts for the row. method linear: coefficient times value, after scalers and encoders, and the intercept is the baseline.
-trees: exact Shapley values of path-dependent TreeSHAP, for decision trees, forests, gradient boosting and histogram gradient
-boosting; the baseline is the expectation. What a pipeline made of one column counts as that column. permutation, for all other models
+trees: exact Shapley values of path-dependent TreeSHAP, for decision trees, forests, gradient boosting, histogram gradient
+boosting, XGBoost and LightGBM; the baseline is the expectation. What a pipeline made of one column counts as that column. permutation, for all other models
 and for pipelines that mix columns: a row a feature, with how much predictions change on average when the column is shuffled.
 It runs as a script, in your workspace: you must be able to run scripts there and to read the model.
 Errors: ML020 no such model; ML021 a feature is no column; ML005 more than 2,000,000 contributions; 42501.

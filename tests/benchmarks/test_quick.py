@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -49,6 +50,37 @@ def test_a_benchmark_prints_its_table(name: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "median" in done.stdout and "wanted" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("part", ["sets", "row", "rate", "compiled", "keep"])
+def test_a_part_of_the_report_is_measured_and_the_others_are_kept(part: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec("orbital") is None and os.environ.get("CI") != "true":
+        pytest.skip("pip install -e '.[report]'")
+    figure = {"what": "kept from before", "way": "other", "rows": 7, "seconds": [0.5], "missing": ""}
+    earlier = {"about": {"date": "yesterday"}, "figures": [figure], "wishes": []}
+    other = "keep" if part != "keep" else "rate"
+    (tmp_path / "benchmarks.json").write_text(json.dumps({"machine": {}, "parts": {part: earlier, other: earlier}}))
+    command = [sys.executable, "-m", "benchmarks.report", "--quick", "--folder", tmp_path, "--only", part]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=390)
+    assert done.returncode == 0, done.stderr
+    parts = json.loads((tmp_path / "benchmarks.json").read_text())["parts"]
+    assert parts[other] == earlier and parts[part]["about"]["date"] != "yesterday"
+    measured = [f for f in parts[part]["figures"] if f["seconds"]]
+    assert len(measured) > 3 and all(s > 0 for f in measured for s in f["seconds"])
+    assert any(f["way"].startswith("dbml") or part == "keep" for f in measured)
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "processor" in page and "kept from before" in page and all(wish["what"] in page for wish in parts[part]["wishes"])
+    drawn = tmp_path / "benchmarks" / f"{part}.svg"
+    if part in ("sets", "row", "compiled"):
+        assert drawn.read_text().count("<path") > 5 and f"benchmarks/{part}.svg" in page
+
+
+def test_a_quick_report_does_not_replace_the_page() -> None:
+    command = [sys.executable, "-m", "benchmarks.report", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 2 and "--quick needs --folder" in done.stderr
 
 
 def test_a_fault_run_finds_everything_as_wanted_but_perhaps_the_time() -> None:

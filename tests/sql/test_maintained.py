@@ -322,6 +322,46 @@ def test_rights_are_those_of_whom_they_are_kept_for(db: Db, mark: str, role: str
         db.execute("delete from dbml._model_grants where grantee = %s", [role])
 
 
+def test_rows_are_followed_by_plans_that_are_kept_until_the_model_is_another(db: Db, kept: str) -> None:
+    """The way that plans each row anew is for what the kept plans were not made for, and both do the same."""
+    calls = "select coalesce(sum(calls), 0) from pg_stat_xact_user_functions where funcname = '_follow_row'"
+
+    def change(isolation: str = "read committed") -> int:
+        db.execute(f"begin isolation level {isolation}; set local track_functions = 'all'")  # type: ignore[arg-type]
+        (before,) = db.execute(calls).fetchone()  # type: ignore[misc]
+        db.execute("update given set a = a + 1 where id <= 5")
+        db.execute("update given set id = 1006 - id where id in (6, 1000)")
+        db.execute("delete from given where id = 7; insert into given values (7, 7, 7)")
+        (anew,) = db.execute(calls).fetchone()  # type: ignore[misc]
+        assert db.execute(SWEEP).fetchone() == (0,)
+        db.execute("commit")
+        return int(anew - before)
+
+    assert change() == 0
+    db.execute("select dbml.set_model_alias(%s, 'now')", [f"{kept}:2"])
+    assert change() == 0 and db.execute("select distinct model_version from scored").fetchall() == [(2,)]
+    db.execute("select dbml.compile_model(%s)", [f"{kept}:2"])
+    assert change() == 0
+    assert change("repeatable read") == 8  # whose snapshot may be from before the model moved
+    db.execute("begin; set local track_functions = 'all'")
+    (before,) = db.execute(calls).fetchone()  # type: ignore[misc]
+    db.execute("update given set a = null where id = 1")
+    assert db.execute(calls).fetchone() == (before + 1,)  # a row for the model itself
+    assert db.execute(SWEEP).fetchone() == (0,)
+    db.execute("rollback")
+
+
+def test_the_trigger_function_goes_with_what_is_kept(db: Db, kept: str) -> None:
+    (kept_id,) = db.execute("select max(maintained_id) from dbml._maintained where model = %s", [f"{kept}@now"]).fetchone()  # type: ignore[misc]
+    there = f"select to_regprocedure('dbml_predictions.follow_{kept_id}()') is not null"
+    assert db.execute(there).fetchone() == (True,)  # type: ignore[arg-type]
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        db.execute(f"select dbml_predictions.follow_{kept_id}()")  # type: ignore[arg-type]
+    db.execute("select dbml.delete_maintained_predictions('scored')")
+    assert db.execute(there).fetchone() == (False,)  # type: ignore[arg-type]
+    db.execute("update given set a = 1")
+
+
 def test_a_writer_with_an_older_snapshot_is_told_to_repeat(db: Db, kept: str, connect: Callable[[], Db]) -> None:
     with connect() as writer:
         writer.execute(f"set search_path = {kept}, public")  # type: ignore[arg-type]

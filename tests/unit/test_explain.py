@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.decomposition import PCA
@@ -26,6 +28,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
+from xgboost import DMatrix, XGBClassifier, XGBRegressor, XGBRFRegressor
 
 from dbml import errors
 from dbml.engines.explain import explain_rows, trees
@@ -131,6 +134,78 @@ def test_trees_have_the_shapley_values_of_brute_force(players: list[int]) -> Non
                     gain = worth(tree, row, {*subset, player}, players) - worth(tree, row, set(subset), players)
                     value += weight * gain
             assert contributions[i, player, 0] == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+LIGHT: dict[str, Any] = {"n_estimators": 12, "n_jobs": 1, "verbose": -1}
+BOOSTERS: dict[str, tuple[Any, pd.DataFrame, str]] = {
+    "xgboost": (XGBRegressor(n_estimators=12, max_depth=4, n_jobs=1), X.where(X > -4), "prediction"),
+    "xgboost, poisson": (XGBRegressor(n_estimators=12, objective="count:poisson", n_jobs=1), X, "log"),
+    "xgboost, forest": (XGBRFRegressor(n_estimators=12, n_jobs=1), X, "prediction"),
+    "xgboost, one-hot": (
+        make_pipeline(make_column_transformer((OneHotEncoder(), ["city"]), remainder="passthrough"), XGBRegressor(n_estimators=8, n_jobs=1)),
+        GAPS, "prediction"),
+    "lightgbm": (LGBMRegressor(**LIGHT), X.where(X > -4), "prediction"),
+    "lightgbm, gamma": (LGBMRegressor(objective="gamma", **LIGHT), X, "log"),
+    "lightgbm, forest": (LGBMRegressor(boosting_type="rf", bagging_freq=1, bagging_fraction=0.5, **LIGHT), X, "prediction"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_boosters_of_others_contribute_what_adds_up_to_their_prediction(name: str) -> None:
+    model, rows, scale = BOOSTERS[name]
+    model = clone(model).fit(rows, Y)
+    told = explain_rows(model, rows.head(30))
+    wanted = np.asarray(model.predict(rows.head(30)), float)
+    np.testing.assert_allclose(total(told), np.log(wanted) if scale == "log" else wanted, rtol=1e-5 if "xgb" in name else 1e-9)
+    assert (told.scale.unique().tolist(), told.method.unique().tolist()) == ([scale], ["trees"])
+    assert set(told.feature) == set(rows.columns) and (told.contribution != 0).sum() > len(rows.columns)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("package", ["xgboost", "lightgbm"])
+def test_boosters_of_others_explain_the_margin_of_the_class_that_they_predict(package: str, binary: bool) -> None:
+    rows, labels = (FLOWERS.iloc[50:], SPECIES.iloc[50:] - 1) if binary else (FLOWERS, SPECIES)
+    rows = rows.set_axis(list("abcd"), axis=1)
+    if package == "xgboost":
+        model = XGBClassifier(n_estimators=6, max_depth=3, n_jobs=1).fit(rows, labels)
+        margin = model.get_booster().predict(DMatrix(rows), output_margin=True)
+    else:
+        labels = NAMES.loc[rows.index]
+        model = LGBMClassifier(**LIGHT).fit(rows, labels)
+        margin = model.predict(rows, raw_score=True)
+    told = explain_rows(model, rows)
+    predicted = model.predict(rows)
+    assert told.groupby("row_number").output.first().tolist() == [str(label) for label in predicted]
+    place = np.searchsorted(model.classes_, predicted)
+    wanted = np.where(place == 1, margin, -margin) if binary else margin[np.arange(len(rows)), place]
+    np.testing.assert_allclose(total(told), wanted, rtol=1e-4, atol=1e-5)
+    assert told.scale.unique().tolist() == ["log-odds"]
+
+
+def test_a_tree_of_xgboost_has_the_shapley_values_of_the_same_tree_elsewhere() -> None:
+    """One tree grown by scikit-learn's rule of squared error and by XGBoost without shrinking is the same tree."""
+    rows, target = X.to_numpy().astype(np.float32)[:, :3], Y.to_numpy().astype(float)
+    exact = XGBRegressor(
+        n_estimators=1, max_depth=3, learning_rate=1.0, reg_lambda=0.0, min_child_weight=0.0, tree_method="exact", n_jobs=1
+    )
+    theirs = explain_rows(exact.fit(rows, target), pd.DataFrame(rows[:25]))
+    own = explain_rows(DecisionTreeRegressor(max_depth=3).fit(rows, target), pd.DataFrame(rows[:25]))
+    np.testing.assert_allclose(theirs.contribution, own.contribution, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LGBMRegressor(linear_tree=True, **LIGHT),
+        LGBMRegressor(reg_sqrt=True, **LIGHT),
+        LGBMRegressor(objective=lambda y, p: (p - y, np.ones_like(y)), **LIGHT),
+        make_pipeline(PolynomialFeatures(degree=1), XGBRegressor(n_estimators=5, n_jobs=1)),
+    ],
+    ids=["linear trees", "root", "objective of the user's own", "a constant column"],
+)
+def test_boosters_that_cannot_be_told_apart_are_shuffled(model: Any) -> None:
+    told = explain_rows(model.fit(X, Y), X)
+    assert told.method.unique().tolist() == ["permutation"]
 
 
 @pytest.mark.parametrize(

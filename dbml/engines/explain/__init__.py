@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dbml import errors
-from dbml.engines.explain import linear, trees
+from dbml.engines.explain import boosters, linear, trees
 from dbml.engines.explain.permutation import importance
 from dbml.engines.explain.steps import NotTraceable, players_of
 from dbml.engines.python import PythonEngine
@@ -113,7 +113,7 @@ def _exact(estimator: Any, engine: PythonEngine, rows: Any) -> Explanation:
         values = step.transform(values)
     if hasattr(values, "toarray"):
         values = values.toarray()
-    explain = linear.explainer(last) or trees.explainer(last)
+    explain = linear.explainer(last) or trees.explainer(last) or boosters.explainer(last)
     if explain is None:
         raise NotTraceable(f"{type(last).__name__} is neither linear nor of trees")
     try:

@@ -53,7 +53,7 @@ class Compiled:
     kinds: list[Kind]
     features: list[str] | None
     functions: list[Function]
-    refused: dict[str, str]  # by form, why there is no function of it
+    refused: dict[str, str]  # by form, why there is no function of it, or why it is used only where it is asked for
     probes: Probes
     answers: dict[str, list[Any]] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
@@ -157,7 +157,6 @@ def _render(programs: dict[str, Program], kinds_: Sequence[Kind]) -> tuple[list[
                 refused[form] = (
                     f"{steps} comparisons a row, more than the {MOST_CASE_STEPS} that are faster than the model itself"
                 )
-                continue
             body = renderer.body(program, len(kinds_))
             if len(body.text) > MOST_BODY:
                 refused[form] = f"a function of {len(body.text) >> 20} MB, more than {MOST_BODY >> 20} MB"
