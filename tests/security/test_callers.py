@@ -271,6 +271,27 @@ def test_a_run_that_is_not_ones_own_is_no_models_origin(db: Connection, cast: Ca
         db.execute("rollback")
 
 
+def test_long_messages_of_all_sessions_have_room_together_and_no_more(installed: str, server: Any) -> None:
+    worker = server.start_worker(installed, "--messages-mb", "2")
+    measure = "select * from dbml.run_script('OutputDataSet = [InputDataSet.v.str.len()[0]]', input_query => %s) as t(n int)"
+    value = "select repeat('x', {}) as v"
+    try:
+        with psycopg.connect(installed, autocommit=True) as one, psycopg.connect(installed, autocommit=True) as two:
+            assert one.execute(measure, [value.format(600_000)]).fetchone() == (600_000,)
+            with pytest.raises(psycopg.errors.OutOfMemory, match="no room for a message of this size") as caught:
+                one.execute(measure, [value.format(4_000_000)])
+            assert "--messages-mb" in str(caught.value.diag.message_hint)
+            # The session goes on, and what was refused has left nothing behind.
+            for session in (one, two):
+                assert session.execute(measure, [value.format(600_000)]).fetchone() == (600_000,)
+            # Whatever is not signed is held to it as well.
+            with pytest.raises(psycopg.errors.OutOfMemory):
+                two.execute("select * from dblink('dbml0', 'open ' || repeat('0', 3000000)) as t(tag text, head text, body text)")
+            assert two.execute(measure, [value.format(10)]).fetchone() == (10,)
+    finally:
+        worker.stop()
+
+
 def test_the_worker_takes_no_more_of_a_model_than_was_announced(db: Connection) -> None:
     part = "select tag from dblink('dbml0', %s) as t(tag text, head text, body text)"
     db.execute("select * from dbml.run_script('OutputDataSet = [1]') as t(a int)")  # opens the link
