@@ -171,6 +171,7 @@ class Connection(asyncio.Protocol):
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._reserved = 0  # for the message that comes or is answered
+        self._refused_mb = 0.0  # of the last message that had no room
         self._held = 0  # for one that is answered, and that the handler goes on to need
         self._until_sync = False  # after an error of the extended protocol
         self._full = False  # the client does not read its answers
@@ -285,6 +286,7 @@ class Connection(asyncio.Protocol):
         counts = self._service.counts
         if counts.reserved + size > self._service.max_messages:
             counts.no_room_total += 1
+            self._refused_mb = size / (1 << 20)
             log.warning("a message of %d bytes from %s has no room", size, _peer(self._transport))
             self._reader.skip()
         else:
@@ -390,7 +392,7 @@ class Connection(asyncio.Protocol):
         service = self._service
         fields = {
             "sqlstate": NO_ROOM,
-            "message": "the worker has no room for a message of this size now: those of all connections may have"
+            "message": f"the worker has no room for a message of {self._refused_mb:.1f} MB now: those of all connections may have"
             f" {service.max_messages >> 20} MB together, and {service.counts.reserved >> 20} MB are taken",
             "hint": "repeat the statement later, or start the worker with more: dbml worker --messages-mb N",
         }
