@@ -115,6 +115,14 @@ def worker(
             help="Sessions of the database that may be connected, one connection each.", min=1, envvar="DBML_MAX_CONNECTIONS"
         ),
     ] = 2000,
+    messages_mb: Annotated[
+        int,
+        typer.Option(
+            help="Megabytes that the long messages of all sessions may have together; a statement that finds no room is refused.",
+            min=1,
+            envvar="DBML_MESSAGES_MB",
+        ),
+    ] = 2048,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -196,7 +204,8 @@ def worker(
                 find_links=links, no_index=no_index, environments=environments, environment_idle_s=environment_idle,
                 cache=cache and cache.absolute(), sandbox=wanted_sandbox(sandbox, unsafe_no_sandbox),
                 max_running_per_role=max_running_per_role, role_share=role_share,
-                max_connections=max_connections, standby=standby, on_standby=orders.await_turn if orders and in_waiting else None,
+                max_connections=max_connections, messages_mb=messages_mb, standby=standby,
+                on_standby=orders.await_turn if orders and in_waiting else None,
             )  # fmt: skip
             if max_running is not None:
                 settings = dataclasses.replace(settings, max_running=max_running)

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from dbml import archives
 from dbml.exceptions import SnapshotException
 
 IGNORE_FILES = (".amlignore", ".gitignore")  # the first that is there counts
@@ -168,7 +169,7 @@ def unpack(archive: IO[bytes], directory: str | os.PathLike[str]) -> list[str]:
     target.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=archive, mode="r:*") as tar:
         names = [member.name for member in tar if member.isfile()]
-        tar.extractall(target, filter="data")
+        archives.unpack(tar, target)
     return names
 
 

@@ -1,7 +1,9 @@
 """One client's connection: login, then queries, one at a time, each handed to the `Handler`.
 
 The socket is read while a query runs, so that a client that goes away is noticed at once; what a client sends
-ahead of its turn is kept up to READ_AHEAD.  Nothing here knows what a query means.
+ahead of its turn is kept up to READ_AHEAD.  A longer message is taken only while the messages of all connections
+have room together; one that has none is dropped as it comes, and its query answered by 53200.
+Nothing here knows what a query means.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ log = logging.getLogger("dbml.listener")
 MAX_MESSAGE_UNAUTHENTICATED = 10_000
 INVALID_PASSWORD = "28P01"  # noqa: S105 - an SQLSTATE
 LINGER_S = 5.0
-READ_AHEAD = 1 << 20  # bytes taken from a client whose turn it is not
+READ_AHEAD = 1 << 20  # bytes taken from a client whose turn it is not, and the longest message that needs no room of its own
+NO_ROOM = "53200"  # out_of_memory
 
 _TOLD = {
     "server_version": f"16.0 (dbml {dbml.__version__})",
@@ -82,7 +85,7 @@ class Session:
     """One authenticated connection, as the handler sees it.
 
     peer: the client's address, or its process and account on a Unix socket.  state is the handler's own.
-    lost: the connection has ended.
+    lost: the connection has ended.  holds: set by the handler where it has answered a query and goes on to need its text.
     """
 
     id: int
@@ -93,6 +96,7 @@ class Session:
     codec: Codec
     state: Any = None
     lost: bool = False
+    holds: bool = False
 
 
 class Handler(Protocol):
@@ -117,11 +121,16 @@ class Handler(Protocol):
 
 @dataclass(slots=True)
 class Counts:
-    """What a listener has to do and has done; connections are the authenticated ones."""
+    """What a listener has to do and has done; connections are the authenticated ones.
+
+    reserved: bytes of the messages above READ_AHEAD that come or are worked on.  no_room_total: those that had no room.
+    """
 
     connections: int = 0
     unauthenticated: int = 0
     running: int = 0
+    reserved: int = 0
+    no_room_total: int = 0
     accepted_total: int = 0
     refused_total: int = 0
     queries_total: int = 0
@@ -137,6 +146,7 @@ class Service:
     max_connections: int
     max_unauthenticated: int
     max_message: int
+    max_messages: int
     login_timeout_s: float
     former: ScramSecret | None = None  # of the password before, while it is taken too
     on_wrong_password: Callable[[], object] | None = None
@@ -160,6 +170,9 @@ class Connection(asyncio.Protocol):
         self._key = b""
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
+        self._reserved = 0  # for the message that comes or is answered
+        self._refused_mb = 0.0  # of the last message that had no room
+        self._held = 0  # for one that is answered, and that the handler goes on to need
         self._until_sync = False  # after an error of the extended protocol
         self._full = False  # the client does not read its answers
         self._paused = False  # nothing more is read
@@ -213,6 +226,7 @@ class Connection(asyncio.Protocol):
         service.counts.connections -= 1
         del service.sessions[self._session.id]
         if self._task is None:
+            self._release()
             self._disconnect(self._session)
         else:
             self.cancel()
@@ -247,6 +261,7 @@ class Connection(asyncio.Protocol):
             while self._task is None and not self._full and not self._over:
                 message = self._reader.read()
                 if message is None:
+                    self._reserve()
                     break
                 self._take(*message)
             if self._task is not None and self._reader.peek() == wire.TERMINATE:
@@ -262,6 +277,33 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+    def _reserve(self) -> None:
+        """Find room for a long message that has begun, or drop it."""
+        size = self._reader.begun()
+        if size <= READ_AHEAD or self._reserved:
+            return
+        counts = self._service.counts
+        if counts.reserved + size > self._service.max_messages:
+            counts.no_room_total += 1
+            self._refused_mb = size / (1 << 20)
+            log.warning("a message of %d bytes from %s has no room", size, _peer(self._transport))
+            self._reader.skip()
+        else:
+            self._reserved = size
+            counts.reserved += size
+
+    def _release(self) -> None:
+        """Give the room of messages back, but of what the handler still needs."""
+        counts, session = self._service.counts, self._session
+        if session is not None and session.holds and not session.lost:
+            if not self._held:
+                self._held, self._reserved = self._reserved, 0
+        else:
+            counts.reserved -= self._held
+            self._held = 0
+        counts.reserved -= self._reserved
+        self._reserved = 0
 
     def _log_in(self, kind: int, content: bytes) -> None:
         """Take a message of the login; at its end the session begins."""
@@ -323,7 +365,9 @@ class Connection(asyncio.Protocol):
     def _serve(self, kind: int, content: bytes) -> None:
         session = cast(Session, self._session)
         if kind == wire.QUERY and not self._until_sync:
-            if len(content) < 256 and (known := self._answer_known(content, session)) is not None:
+            if self._reader.skipped:
+                self._transport.write(self._no_room(session.codec) + wire.READY)
+            elif len(content) < 256 and (known := self._answer_known(content, session)) is not None:
                 self._transport.write(known + wire.READY)
             else:
                 self._service.counts.running += 1
@@ -341,6 +385,18 @@ class Connection(asyncio.Protocol):
             self._transport.write(_refused("the extended query protocol", session.codec))
         elif kind == wire.PASSWORD:
             raise ProtocolError("08P01", f"invalid frontend message type {kind}")
+        if self._task is None:
+            self._release()
+
+    def _no_room(self, codec: Codec) -> bytes:
+        service = self._service
+        fields = {
+            "sqlstate": NO_ROOM,
+            "message": f"the worker has no room for a message of {self._refused_mb:.1f} MB now: those of all connections may have"
+            f" {service.max_messages >> 20} MB together, and {service.counts.reserved >> 20} MB are taken",
+            "hint": "repeat the statement later, or start the worker with more: dbml worker --messages-mb N",
+        }
+        return wire.error_response(fields, codec)
 
     def _answer_known(self, text: bytes, session: Session) -> bytes | None:
         """Answer what clients send of their own accord, settings and health checks; None for the rest."""
@@ -383,6 +439,7 @@ class Connection(asyncio.Protocol):
             failed = _INTERNAL
         self._task = None
         self._service.counts.running -= 1
+        self._release()
         if self._lost:
             self._disconnect(session)
             return

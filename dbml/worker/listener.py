@@ -26,6 +26,7 @@ from dbml.worker.wire import Row
 __all__ = ["Counts", "Handler", "Listener", "Row", "Session"]
 
 MAX_MESSAGE = 80 << 20
+MAX_MESSAGES = 2048 << 20
 MAX_UNAUTHENTICATED = 100
 LOGIN_TIMEOUT_S = 10.0
 BACKLOG = 4096  # the kernel takes no more than net.core.somaxconn
@@ -36,7 +37,9 @@ class Listener:
     """Listens at host and port, or at the file '.s.PGSQL.<port>' of a directory; one user, one password.
 
     port: 0 chooses a free one (TCP).  directory must exist; who may search it may connect, unless socket_mode
-    says less.  max_connections: authenticated ones; beyond it a client gets 53300.  on_wrong_password: called after each.
+    says less.  max_connections: authenticated ones; beyond it a client gets 53300.  max_message: bytes of one message;
+    max_messages: of those above READ_AHEAD of all connections together; beyond it a query gets 53200.
+    on_wrong_password: called after each.
     Raises: ValueError unless exactly one of host and directory is given and the password is printable ASCII.
     """
 
@@ -53,6 +56,7 @@ class Listener:
         max_connections: int = 1000,
         max_unauthenticated: int = MAX_UNAUTHENTICATED,
         max_message: int = MAX_MESSAGE,
+        max_messages: int = MAX_MESSAGES,
         login_timeout_s: float = LOGIN_TIMEOUT_S,
         on_wrong_password: Callable[[], object] | None = None,
     ) -> None:
@@ -69,6 +73,7 @@ class Listener:
             max_connections=max_connections,
             max_unauthenticated=max_unauthenticated,
             max_message=max_message,
+            max_messages=max_messages,
             login_timeout_s=login_timeout_s,
             on_wrong_password=on_wrong_password,
         )

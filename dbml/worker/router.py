@@ -125,7 +125,9 @@ class Router:
             finally:
                 timer.cancel()
             if not task.done():
+                session.holds = True
                 return [("wait", None, None)]
+        session.holds = False
         conversation.task = None
         return task.result()
 
@@ -404,6 +406,7 @@ async def serve(settings: WorkerSettings) -> None:
         listener = Listener(
             router, password=channel.password, host=host, port=port, directory=directory,
             max_connections=settings.max_connections, max_message=LONGEST_MESSAGE,
+            max_messages=settings.messages_mb << 20,
             max_unauthenticated=max(MAX_UNAUTHENTICATED, settings.max_connections),  # they may all come at once
             on_wrong_password=keys.follow_soon,
         )  # fmt: skip

@@ -21,6 +21,7 @@ class WorkerSettings:
     advertise: 'HOST:PORT' as the database server sees it, where that is another address than listen.
     scorers: processes that keep loaded models; limits: of each script's process.
     max_connections: of sessions of the database, each of which keeps one.
+    messages_mb: what the long messages of all connections may have together; a statement that finds no room is refused.
     max_running: scripts that run at once, the others wait; max_running_per_role: of one role; max_scripts: that run or
         wait, more are refused; role_share: of them, what a role may hold where other roles find no place.
     find_links: directories of wheels for environments; no_index: look for packages nowhere else.
@@ -41,6 +42,7 @@ class WorkerSettings:
     scorers: int = min(4, os.cpu_count() or 1)
     cache_mb: int = 512
     max_connections: int = 2000
+    messages_mb: int = 2048
     max_running: int = max(8, 4 * (os.cpu_count() or 1))
     max_running_per_role: int | None = None
     max_scripts: int = 500

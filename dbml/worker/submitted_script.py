@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from dbml import errors
+from dbml import archives, errors
 from dbml.columns import Column
 from dbml.worker import script
 from dbml.worker.run import Run
@@ -74,7 +74,7 @@ class SubmittedScript:
         try:
             self._archive.seek(0)
             with tarfile.open(fileobj=self._archive, mode="r:*") as archive:
-                archive.extractall(self._root, filter="data")
+                archives.unpack(archive, self._root)
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise errors.InvalidArgument(f"the snapshot's archive cannot be unpacked: {error}") from None
         except OSError as error:

@@ -49,12 +49,15 @@ class MessageReader:
     startup: the messages have no type byte, as before the startup message; they are read with type 0.
     limit: the largest length a message may state; a larger one is refused before it has come.
     owed: how much of one that was refused is to come.
+    skipped: the message that was read last had no room, and came without its content.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.startup = True
         self.owed = 0
+        self.skipped = False
+        self._skips: int | None = None  # the type of a message that is dropped as it comes
         self._buffer: bytes | bytearray = b""
 
     def __len__(self) -> int:
@@ -62,6 +65,10 @@ class MessageReader:
 
     def feed(self, data: bytes) -> None:
         """Take what has come."""
+        if self._skips is not None:
+            dropped = min(self.owed, len(data))
+            self.owed -= dropped
+            data = data[dropped:]
         if not self._buffer:
             self._buffer = data  # mostly one whole message: no copy
         elif isinstance(self._buffer, bytearray):
@@ -76,8 +83,23 @@ class MessageReader:
         self.owed -= len(data)
         return self.owed
 
+    def begun(self) -> int:
+        """Return the size of a message of which `read` has seen the head alone, 0 where there is none."""
+        head = 4 if self.startup else 5
+        if self._skips is not None or len(self._buffer) < head:
+            return 0
+        return head - 4 + int(_LENGTH.unpack_from(self._buffer, head - 4)[0])
+
+    def skip(self) -> None:
+        """Drop the message that has begun, and the rest of it as it comes; it will be read without its content."""
+        self.owed = self.begun() - len(self._buffer)
+        self._skips = self._buffer[0]
+        self._buffer = b""
+
     def peek(self) -> int:
         """Return the type of the message that comes next, 0 if nothing is known of it."""
+        if self._skips is not None:
+            return self._skips
         return self._buffer[0] if self._buffer and not self.startup else 0
 
     def read(self) -> tuple[int, bytes] | None:
@@ -87,6 +109,12 @@ class MessageReader:
         """
         buffer = self._buffer
         head = 4 if self.startup else 5
+        self.skipped = self._skips is not None and self.owed == 0
+        if self._skips is not None:
+            if not self.skipped:
+                return None
+            kind, self._skips = self._skips, None
+            return kind, b""
         if not buffer:
             return None
         kind = 0 if self.startup else buffer[0]

@@ -23,7 +23,10 @@ def small(folder: Path) -> Iterator[Path]:
         pytest.skip("only root mounts a file system; .ci/run runs as root too")
     mounted = folder / "small"
     mounted.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=0711", "tmpfs", mounted], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=0711", "tmpfs", mounted]
+    if subprocess.run(mount).returncode != 0:
+        assert os.environ.get("CI") != "true", "root must be able to mount a file system"
+        pytest.skip("this machine lets not even root mount a file system, as in a container")
     yield mounted
     subprocess.run(["umount", "--lazy", mounted], check=True)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import cloudpickle
 import psycopg
 import pytest
 from psycopg import sql
@@ -269,6 +271,51 @@ def test_a_run_that_is_not_ones_own_is_no_models_origin(db: Connection, cast: Ca
         db.execute("begin")
         db.execute(call, [MODEL, cast.run_id])
         db.execute("rollback")
+
+
+class Slow:
+    """A model that waits for as many seconds as its first feature says."""
+
+    def predict(self, rows: Any) -> Any:
+        import time as clock
+
+        clock.sleep(float(rows[0][0]))
+        return [float(len(rows[0]))]
+
+
+def test_long_messages_of_all_sessions_have_room_together_and_no_more(installed: str, server: Any) -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    worker = server.start_worker(installed, "--messages-mb", "4")
+    measure = "select * from dbml.run_script('OutputDataSet = [InputDataSet.v.str.len()[0]]', input_query => %s) as t(n int)"
+    value = "select repeat('x', {}) as v"
+    try:
+        with psycopg.connect(installed, autocommit=True) as one, psycopg.connect(installed, autocommit=True) as two:
+            assert one.execute(measure, [value.format(600_000)]).fetchone() == (600_000,)
+            with pytest.raises(psycopg.errors.OutOfMemory, match=r"no room for a message of 1.* MB now") as caught:
+                one.execute(measure, [value.format(6_000_000)])
+            assert "--messages-mb" in str(caught.value.diag.message_hint)
+            # The session goes on, and what was refused has left nothing behind.
+            for session in (one, two):
+                assert session.execute(measure, [value.format(600_000)]).fetchone() == (600_000,)
+            # Whatever is not signed is held to it as well.
+            with pytest.raises(psycopg.errors.OutOfMemory):
+                two.execute("select * from dblink('dbml0', 'open ' || repeat('0', 5000000)) as t(tag text, head text, body text)")
+            assert two.execute(measure, [value.format(10)]).fetchone() == (10,)
+            # A message has its room until it is answered, though SQL is told every now and then to wait.
+            one.execute("select dbml.register_model('slow', %s)", [cloudpickle.dumps(Slow())])
+            predict = "select dbml.predict('slow', array[%s] || array(select random() from generate_series(2, 120000)))"
+            assert two.execute(predict, [0.0]).fetchone() == (120_000,)
+            answers: list[Any] = []
+            waiting = threading.Thread(target=lambda: answers.append(one.execute(predict, [6.0]).fetchone()))
+            waiting.start()
+            time.sleep(3)
+            with pytest.raises(psycopg.errors.OutOfMemory):
+                two.execute(predict, [0.0])
+            assert answers == []
+            waiting.join(30)
+            assert answers == [(120_000,)] and two.execute(predict, [0.0]).fetchone() == (120_000,)
+    finally:
+        worker.stop()
 
 
 def test_the_worker_takes_no_more_of_a_model_than_was_announced(db: Connection) -> None:

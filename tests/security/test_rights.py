@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -53,12 +55,43 @@ def test_every_definer_function_pins_its_search_path_and_says_why(db: psycopg.Co
         """SELECT p.oid::regprocedure::text, p.proconfig, obj_description(p.oid, 'pg_proc') IS NOT NULL FROM pg_proc p
         WHERE pronamespace IN ('dbml'::regnamespace, 'dbml_channel'::regnamespace) AND prosecdef"""
     ).fetchall()
-    assert (
-        rows
-        and [r for r in rows if not any(s.startswith("search_path=pg_catalog") and s.endswith("pg_temp") for s in r[1] or [])]
-        == []
-    )
+    assert rows and [r for r in rows if "search_path=pg_catalog, pg_temp" not in (r[1] or [])] == []
     assert [r[0] for r in rows if not r[2]] == []
+
+
+def test_dblink_is_called_where_it_is_and_nowhere_else(db: psycopg.Connection[Any]) -> None:
+    """Everybody may put a function of that name into a schema that is on the path; PostgreSQL 14 lets them into public."""
+    rows = db.execute(
+        r"""SELECT p.oid::regprocedure::text, p.prosecdef, n.nspname,
+            regexp_replace(p.prosrc, '--[^\n]*', '', 'g') ~ ('(^|[^.\w])' || e.function || '\s*[(]') AS anywhere
+        FROM pg_proc p, (SELECT extnamespace, proname::text AS function
+            FROM pg_depend JOIN pg_extension x ON refclassid = 'pg_extension'::regclass AND refobjid = x.oid AND extname = 'dblink'
+            JOIN pg_proc ON classid = 'pg_proc'::regclass AND objid = pg_proc.oid) e
+            JOIN pg_namespace n ON n.oid = e.extnamespace
+        WHERE pronamespace IN ('dbml'::regnamespace, 'dbml_channel'::regnamespace)
+            AND regexp_replace(p.prosrc, '--[^\n]*', '', 'g') ~ (e.function || '\s*[(]')"""
+    ).fetchall()
+    assert rows and [row for row in rows if row[3] or not row[1]] == []
+
+
+def test_every_view_is_a_security_barrier(db: psycopg.Connection[Any]) -> None:
+    rows = db.execute(
+        """SELECT relname, coalesce(reloptions, '{}') @> '{security_barrier=true}' FROM pg_class
+        WHERE relkind = 'v' AND relnamespace IN ('dbml'::regnamespace, 'dbml_channel'::regnamespace)"""
+    ).fetchall()
+    assert rows and [name for name, barrier in rows if not barrier] == []
+
+
+def test_what_listens_and_routes_has_loaded_nothing_that_unpickles_or_runs_a_script() -> None:
+    """By whatever way; the linter knows only modules that it was told of."""
+    program = """
+import sys
+import dbml.worker.router
+unwanted = ('pickle', 'cloudpickle', 'joblib', 'sklearn', 'skops', 'pandas', 'numpy', 'dbml.columns', 'dbml.engines',
+    'dbml.formats.load', 'dbml.formats.safe', 'dbml.worker.satellite', 'dbml.worker.scorer', 'dbml.worker.script',
+    'dbml.worker.submitted_script', 'dbml.worker.inspector', 'dbml.worker.zygote')
+print([name for name in unwanted if name in sys.modules])"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_everything_public_has_its_manual_entry(db: psycopg.Connection[Any]) -> None:

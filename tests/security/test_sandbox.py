@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
 def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
-    with open_arena(request.param) as opened:
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_arena(request.param))
+        except errors.WorkerUnreachable as error:
+            if os.environ.get("CI") == "true" or "no sandbox holds" not in str(error):
+                raise
+            pytest.skip(f"{request.param} does not hold on this machine: {error}")
         yield opened
 
 
@@ -31,7 +38,7 @@ def named(found: Iterable[Attack]) -> list[Any]:
     return [pytest.param(each, id=re.sub(r"\W+", "-", each.name)) for each in found]
 
 
-@pytest.mark.parametrize("arena", ["bubblewrap"], indirect=True)
+@pytest.mark.parametrize("arena", ["landlock"], indirect=True)  # the layer that a container has too
 @pytest.mark.parametrize("tried", named(each for each in ATTACKS if not each.layered))
 def test_an_attack_on_the_database_or_the_router_gets_nowhere(arena: Arena, tried: Attack) -> None:
     assert judge(arena, tried) is None

@@ -82,6 +82,23 @@ def test_no_bytes_break_the_reader_or_make_it_grow(pieces, first):
             assert len(made) < 200 + 1
 
 
+@given(st.integers(5, 900), st.lists(st.integers(0, 10_000)), st.binary(max_size=40))
+def test_a_message_that_is_skipped_comes_without_its_content_and_the_next_one_whole(size, places, following):
+    following = following.replace(b"\0", b"")
+    stream = wire.message(b"Q", b"x" * size + b"\0") + wire.message(b"Q", following + b"\0")
+    made, found = reader(), []
+    for at, piece in enumerate([stream[:5], *cut(stream[5:], places)]):
+        made.feed(piece)
+        if at == 0:
+            assert made.read() is None and made.begun() == 5 + size + 1
+            made.skip()
+            assert made.begun() == 0
+        while (message := made.read()) is not None:
+            found.append((message, made.skipped))
+        assert len(made) <= 5 + len(following) + 1  # never what is skipped
+    assert found == [((wire.QUERY, b""), True), ((wire.QUERY, following), False)]
+
+
 @pytest.mark.parametrize("length", [-(2**31), -1, 0, 3, 1001, 2**31 - 1])
 def test_a_length_beyond_the_limits_is_refused_before_the_message_comes(length):
     made = reader()

@@ -49,6 +49,9 @@ class Answers:
                 return [("echo", None, rest)]
             case b"size":
                 return [("size", str(len(rest)), None)]
+            case b"hold" | b"release":
+                session.holds = verb == b"hold"
+                return [("held" if session.holds else "released", None, None)]
             case b"give":
                 return [("give", None, "ä" * int(rest))]
             case b"rows":
