@@ -218,6 +218,13 @@ class Run(RunLogging, RunFiles):
 
         return of_run(self._workspace, self._id)
 
+    @property
+    def output_datasets(self) -> dict[str, Any]:
+        """Return the datasets that a submitted script has written, by the names of its outputs."""
+        from dbml.core.dataset import of_run
+
+        return of_run(self._workspace, self._id, "output")
+
     # What is logged (see RunLogging) is collected and written in batches; `flush` writes it now.
 
     def _take(self, what: str, name: str, rows: builtins.list[Row], value: Any) -> None:
@@ -476,8 +483,20 @@ class Run(RunLogging, RunFiles):
         return lineage(self._workspace, self.id)
 
     def submit_child(self, config: Any, tags: Mapping[str, str] | None = None, **kwargs: Any) -> Run:
-        """Refuse: a submitted run has no parent yet; `Experiment.submit` submits, `child_run` records a part of this run."""
-        raise NotImplementedError("a submitted run has no parent yet; Experiment.submit submits, Run.child_run records a part")
+        """Submit a ScriptRunConfig as a part of this run, and return its run; more arguments as of `Experiment.submit`.
+
+        It runs and ends by itself, also when this run ends.
+        Raises: LimitExceeded where this run has 10,000 parts; else as `Experiment.submit`.
+        """
+        return self.experiment.submit(config, tags, parent_run_id=self._id, **kwargs)
+
+    def delete(self) -> int:
+        """Delete the run with its parts and all that they logged and kept; returns how many runs went.
+
+        Who began it may, and an owner of the workspace.
+        Raises: InvalidArgument where it has not ended, or a model or dataset comes from it; InsufficientPrivilege.
+        """
+        return self._connection.do(runs.delete, self._id)
 
 
 def _as_id(text: str) -> UUID:
