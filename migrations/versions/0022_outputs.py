@@ -22,6 +22,10 @@ alter table dbml._run_datasets
     "drop function if exists dbml_channel.submit("
     "text, text, text, jsonb, jsonb, text, jsonb, text, interval, bigint, text, jsonb, jsonb, text)",
     "drop function if exists dbml_channel.submitted_params(jsonb, jsonb)",
+    "drop function if exists dbml.upload_part(uuid, integer, bytea)",
+    "drop function if exists dbml.model_part(text, integer, text, text)",
+    "drop function if exists dbml.artifact_part(uuid, text, integer)",
+    "drop function if exists dbml.read_file_part(text, integer, text, text)",
 )
 
 

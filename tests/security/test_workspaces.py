@@ -106,7 +106,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.write_upload(text,bytea,boolean,text)": (
         "select dbml.write_upload('new', dbml.upload_bytes('x'), workspace => '{w}')", WRITERS),
     "dbml.read_file(text,text,text)": ("select dbml.read_file('{w}', '{w}')", READERS),
-    "dbml.read_file_part(text,integer,text,text)": ("select dbml.read_file_part('{w}', 0, '{w}')", READERS),
+    "dbml.read_file_part(text,integer,text,text,boolean)": ("select dbml.read_file_part('{w}', 0, '{w}')", READERS),
     "dbml.delete_file(text,text)": ("select dbml.delete_file('{w}', '{w}')", WRITERS),
     "dbml.register_datastore(text,text,text,jsonb,jsonb,text,jsonb,boolean,text)": (
         "select dbml.register_datastore('new', 'local', '/new', workspace => '{w}')", WRITERS),
@@ -123,7 +123,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.add_run_properties(uuid,jsonb)": ("""select dbml.add_run_properties('{run}', '{{"a": "b"}}')""", WRITERS),
     "dbml.add_artifact(uuid,text,bytea,text,text,boolean)": (
         "select dbml.add_artifact('{run}', 'new', dbml.upload_bytes('x'))", WRITERS),
-    "dbml.artifact_part(uuid,text,integer)": ("select dbml.artifact_part('{run}', 'mark.txt', 0)", READERS),
+    "dbml.artifact_part(uuid,text,integer,boolean)": ("select dbml.artifact_part('{run}', 'mark.txt', 0)", READERS),
     "dbml.create_experiment(text,text,jsonb,text)": ("select dbml.create_experiment('new', workspace => '{w}')", WRITERS),
     "dbml.update_experiment(text,text,jsonb,text[],text)": ("select dbml.update_experiment('{w}', 'told', workspace => '{w}')", WRITERS),
     "dbml.delete_experiment(text,text)": (
@@ -137,12 +137,12 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     # Bytes under way belong to the role that sends them: nobody else's upload is there, not even for an owner.
     "dbml.begin_upload()": ("select dbml.begin_upload()", UPLOADERS),
     "dbml.upload_bytes(bytea)": ("select dbml.upload_bytes('x')", UPLOADERS),
-    "dbml.upload_part(uuid,integer,bytea)": ("select dbml.upload_part('{upload}', 0, 'y')", {"owner"}),
+    "dbml.upload_part(uuid,integer,bytea,bytea)": ("select dbml.upload_part('{upload}', 0, 'y')", {"owner"}),
     "dbml.upload_parts(uuid)": ("select * from dbml.upload_parts('{upload}')", {"owner"}),
     "dbml.finish_upload(uuid,bytea,bigint)": ("select dbml.finish_upload('{upload}', sha256('x'), 1)", {"owner"}),
     "dbml.abandon_upload(uuid)": ("select dbml.abandon_upload('{upload}')", {"owner"}),
     # Models: their files, engines and policies.
-    "dbml.model_part(text,integer,text,text)": ("select dbml.model_part('{w}', 0, 'model.pkl', '{w}')", MODEL_READERS),
+    "dbml.model_part(text,integer,text,text,boolean)": ("select dbml.model_part('{w}', 0, 'model.pkl', '{w}')", MODEL_READERS),
     "dbml.register_model_files(text,jsonb,text,text,text,jsonb,text,jsonb,jsonb,jsonb,text,uuid,text,text)": (
         "select dbml.register_model_files('{w}', jsonb_build_array(jsonb_build_object('path', 'p', 'digest',"
         " encode(dbml.upload_bytes('x'), 'hex'))), workspace => '{w}')", MODEL_WRITERS),
