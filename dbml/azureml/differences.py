@@ -20,6 +20,7 @@ DIFFERENCES = {
     "ServicePrincipalAuthentication": "nobody logs in: the database knows who connects",
     "MsiAuthentication": "nobody logs in: the database knows who connects",
     "AzureCliAuthentication": "nobody logs in: the database knows who connects",
+    "OutputFileDatasetConfig": "uploaded when the script has completed, to the workspace's own datastore",
     "Environment.build": "the worker builds it when it is first used",
 }
 
@@ -36,7 +37,6 @@ INSTEAD = {
     "azureml.interpret": "the packages shap or interpret in a script",
     "azureml.explain": "the packages shap or interpret in a script",
     "azureml.contrib.fairness": "the package fairlearn in a script",
-    "azureml.data.OutputFileDatasetConfig": "what a script leaves in outputs/ is kept with its run: Run.download_files",
     "azureml.data.HDFSOutputDatasetConfig": "what a script leaves in outputs/ is kept with its run: Run.download_files",
     "azureml.datadrift": "SELECT * FROM dbml.data_drift(…), or dataset.compare",
     "azureml.mlflow": "Run.log; services answer MLflow's clients",

@@ -112,12 +112,21 @@ def tag(
 
 
 @experiment.command()
-def delete(name: NameArgument, dsn: DsnOption = None, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """Delete an experiment that has no runs.
+def delete(
+    name: NameArgument,
+    runs: Annotated[bool, typer.Option("--runs", help="Its runs first, as dbml run delete does.")] = False,
+    dsn: DsnOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Delete an experiment, which must have no runs; with --runs they go first.
 
     Example: dbml experiment delete misspelt
     """
     found = _find(records.open_workspace(dsn, workspace), name)
+    if runs:
+        for run in found.get_runs():
+            run.delete()
     found.delete(found.workspace, found.id)
     records.show_paths([found.name], json=json)
 

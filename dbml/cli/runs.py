@@ -248,6 +248,26 @@ def cancel(run_id: RunArgument, dsn: DsnOption = None, workspace: WorkspaceOptio
 
 
 @runs.command()
+def delete(
+    run_ids: Annotated[list[str], typer.Argument(help="The ids of runs, or the first digits of each.")],
+    dsn: DsnOption = None,
+    workspace: WorkspaceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Delete runs that have ended, each with its parts, metrics, log and files; prints their ids.
+
+    Yours, and as an owner of the workspace any. One that is the origin of a model or a dataset is kept, with an error.
+
+    Example: dbml run delete 0199b3a2 0199b3a7
+    """
+    ws = records.open_workspace(dsn, workspace)
+    found = [find_run(ws, run_id) for run_id in run_ids]
+    for run in found:
+        run.delete()
+    records.show_paths((run.id for run in found), json=json)
+
+
+@runs.command()
 def compare(
     run_ids: Annotated[list[str], typer.Argument(help="The ids of runs, or the first digits of each.")],
     dsn: DsnOption = None,

@@ -86,10 +86,10 @@ def of_row(workspace: Workspace, row: Row) -> TabularDataset | FileDataset:
     return (FileDataset if row["kind"] == "file" else TabularDataset)._of(workspace, row)
 
 
-def of_run(workspace: Workspace, run_id: UUID) -> dict[str, TabularDataset | FileDataset]:
-    """Return what a run is recorded to use, by its names for it; without what has been deleted since."""
+def of_run(workspace: Workspace, run_id: UUID, direction: str = "input") -> dict[str, TabularDataset | FileDataset]:
+    """Return what a run is recorded to use, or to have written (output), by its names for it; without what was deleted since."""
     found = {}
-    for link in workspace._connection.do_again(datasets.of_run, run_id):
+    for link in workspace._connection.do_again(datasets.of_run, run_id, direction):
         rows = workspace._connection.do_again(datasets.list_all, workspace.name, dataset_id=link["dataset_id"])
         if rows:
             found[link["name_in_run"]] = of_row(workspace, rows[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -218,6 +219,13 @@ class Run(RunLogging, RunFiles):
 
         return of_run(self._workspace, self._id)
 
+    @property
+    def output_datasets(self) -> dict[str, Any]:
+        """Return the datasets that a submitted script has written, by the names of its outputs."""
+        from dbml.core.dataset import of_run
+
+        return of_run(self._workspace, self._id, "output")
+
     # What is logged (see RunLogging) is collected and written in batches; `flush` writes it now.
 
     def _take(self, what: str, name: str, rows: builtins.list[Row], value: Any) -> None:
@@ -269,16 +277,16 @@ class Run(RunLogging, RunFiles):
         return describe(self._row, run_files.logs(self)) | submission.details(self._workspace, self._id)
 
     def complete(self, _set_status: bool = True) -> None:
-        """End it well; what was logged is written first.
+        """End it well; what was logged is written first.  Of a script's run that has completed it says so again.
 
-        Raises: InvalidArgument where it has failed or was cancelled before.
+        Raises: InvalidArgument where it has failed or was cancelled before, and for a script's run that goes on.
         """
         self._finish("completed")
 
     def fail(
         self, error_details: str | BaseException | None = None, error_code: str | None = None, _set_status: bool = True
     ) -> None:
-        """End it as failed, with an error for people."""
+        """End it as failed, with an error for people; a script is stopped, and its run is Canceled, with a warning."""
         said = str(error_details) if error_details is not None else None
         self._finish("failed", ": ".join(part for part in (error_code, said) if part) or None)
 
@@ -298,8 +306,28 @@ class Run(RunLogging, RunFiles):
 
     def _finish(self, status: str, error: str | None = None) -> None:
         self.flush()
-        self._connection.do_again(runs.finish, self._id, status, error)
+        if self._row["source"] == "worker":
+            self._end_script(status)
+        else:
+            self._connection.do_again(runs.finish, self._id, status, error)
         self._row = self._read()
+
+    def _end_script(self, status: str) -> None:
+        """Say how a script's run ends: what is so already may be said again, and one that goes on can be stopped by `fail`.
+
+        Raises: InvalidArgument for anything else, which its worker alone can say.
+        """
+        self._row = self._read()
+        if self._row["status"] == status:
+            return
+        if status == "failed" and self._row["script"] is not None and self._row["finished_at"] is None:
+            warnings.warn(f"run {self.id} is of a script: it is stopped, and its status is Canceled", UserWarning, stacklevel=4)
+            self._connection.do(runs.stop_script, self._id)
+            return
+        raise errors.InvalidArgument(
+            f"run {self.id} is of a script, whose worker says how it ends; it is {AZURE_STATUS[self._row['status']]}",
+            hint="run.cancel() stops it, run.wait_for_completion() waits for its end",
+        )
 
     def wait_for_completion(
         self, show_output: bool = False, wait_post_processing: bool = False, raise_on_error: bool = True
@@ -476,8 +504,20 @@ class Run(RunLogging, RunFiles):
         return lineage(self._workspace, self.id)
 
     def submit_child(self, config: Any, tags: Mapping[str, str] | None = None, **kwargs: Any) -> Run:
-        """Refuse: a submitted run has no parent yet; `Experiment.submit` submits, `child_run` records a part of this run."""
-        raise NotImplementedError("a submitted run has no parent yet; Experiment.submit submits, Run.child_run records a part")
+        """Submit a ScriptRunConfig as a part of this run, and return its run; more arguments as of `Experiment.submit`.
+
+        It runs and ends by itself, also when this run ends.
+        Raises: LimitExceeded where this run has 10,000 parts; else as `Experiment.submit`.
+        """
+        return self.experiment.submit(config, tags, parent_run_id=self._id, **kwargs)
+
+    def delete(self) -> int:
+        """Delete the run with its parts and all that they logged and kept; returns how many runs went.
+
+        Who began it may, and an owner of the workspace.
+        Raises: InvalidArgument where it has not ended, or a model or dataset comes from it; InsufficientPrivilege.
+        """
+        return self._connection.do(runs.delete, self._id)
 
 
 def _as_id(text: str) -> UUID:

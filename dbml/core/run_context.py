@@ -24,6 +24,7 @@ from dbml.store.client.rows import Row
 
 if TYPE_CHECKING:
     from dbml.core.script_child import ScriptChild
+    from dbml.core.script_submission import SubmittedChild
 
 MOST_REMEMBERED = 100_000  # values, for get_metrics
 
@@ -113,7 +114,7 @@ def _given_inputs(frames: Mapping[str, Any], here: Path) -> tuple[dict[str, Any]
             elif about["kind"] == "files":
                 found[name] = ScriptFiles(name, here / about["path"])
             elif about["kind"] == "folder":
-                found[name] = str(here / about["path"])
+                found[name] = str(here / about["path"] / (about.get("file") or ""))
             if about["dataset"]:
                 of[name] = about["dataset"]
     return found, of
@@ -130,9 +131,10 @@ class ScriptRun:
         self._logged: list[Row] = []
         self._tags: dict[str, Any] = {}
         self._properties: dict[str, Any] = {}
-        self.output_datasets: dict[str, Any] = {}
+        self.output_datasets = {name: str(folder) for name, folder in run.output_folders.items()}
         self.parent = parent
         self._children: list[ScriptChild] = []
+        self._submitted: list[SubmittedChild] = []
         if parent is None:
             self._here = Path.cwd()
             self.input_datasets, self._datasets = _given_inputs(run.inputs, self._here)
@@ -220,7 +222,7 @@ class ScriptRun:
 
     def get_metrics(self, name: str | None = None, recursive: bool = False, **ignored: Any) -> dict[str, Any]:
         """Return what the script has logged through this object; recursive: and through its children."""
-        logged = [*self._logged, *(row for child in self.get_children(True) for row in child._logged if recursive)]
+        logged = [*self._logged, *(row for child in self.get_children(True) if recursive for row in child._logged)]
         rows = [{"value": None, "data": None, **row} for row in logged if name in (None, row["name"])]
         return dict(metric_values.collect(rows))
 
@@ -361,22 +363,31 @@ class ScriptRun:
         self, recursive: bool = False, tags: str | Mapping[str, str | None] | None = None,
         properties: Mapping[str, str | None] | None = None, type: str | None = None,  # noqa: A002 - the SDK's name
         status: str | None = None, _rehydrate_runs: bool = True,
-    ) -> Iterator[ScriptChild]:  # fmt: skip
-        """Yield the children that the script has begun, the newest first; recursive: their children too."""
+    ) -> Iterator[ScriptChild | SubmittedChild]:  # fmt: skip
+        """Yield the children that the script has submitted and begun, each the newest first; recursive: their children too."""
         from dbml.core.script_child import matches
 
+        for submitted in reversed(self._submitted):
+            if matches(submitted, tags, properties, status):
+                yield submitted
         for child in reversed(self._children):
             if recursive:
                 yield from child.get_children(True, tags, properties, type, status)
             if matches(child, tags, properties, status):
                 yield child
 
-    def submit_child(self, config: Any, tags: Mapping[str, str] | None = None, **kwargs: Any) -> NoReturn:
-        """Refuse: a script submits nothing; `child_run` records a part of this run, `Experiment.submit` of a program submits."""
-        raise NotImplementedError(
-            "Run.submit_child needs the database, to which a script in the worker has no connection;"
-            " run.child_run() records a part of this run, Experiment.submit in a program of yours submits"
-        )
+    def submit_child(self, config: Any, tags: Mapping[str, Any] | None = None, *, seed: int | None = None) -> SubmittedChild:
+        """Submit a ScriptRunConfig as a part of this run: the worker runs its script in a process of its own; returns its run.
+
+        It runs in this run's environment and pool, and goes on when this script ends.  seed: of its random numbers.
+        Raises: NotImplementedError in a script of a call, and for datasets as arguments or another environment;
+        RunConfigurationException; SnapshotException; LimitExceeded.
+        """
+        from dbml.core.script_submission import submit
+
+        child = submit(self, config, tags, seed)
+        self._submitted.append(child)
+        return child
 
 
 _contexts: dict[int, ScriptRun] = {}

@@ -12,6 +12,7 @@ from typing import Any
 from dbml import errors
 from dbml.core.run_context import ScriptRun
 from dbml.core.run_details import AZURE_STATUS
+from dbml.core.script_submission import SubmittedChild
 
 
 class ScriptChild(ScriptRun):
@@ -90,7 +91,7 @@ def begin_several(
 
 
 def matches(
-    child: ScriptChild,
+    child: ScriptChild | SubmittedChild,
     tags: str | Mapping[str, str | None] | None,
     properties: Mapping[str, str | None] | None,
     status: str | None,

@@ -20,8 +20,9 @@ from dbml.exceptions import SnapshotException
 
 IGNORE_FILES = (".amlignore", ".gitignore")  # the first that is there counts
 INPUTS = ".dbml-inputs"  # the folder of datasets that go along, and what tells of them
+OUTPUTS = ".dbml-outputs"  # the folder of what goes to a datastore when the script has completed
 MANIFEST = f"{INPUTS}/inputs.json"
-ALWAYS = (".git/", "__pycache__/", ".ipynb_checkpoints/", ".azureml/", ".dbml/", f"{INPUTS}/")
+ALWAYS = (".git/", "__pycache__/", ".ipynb_checkpoints/", ".azureml/", ".dbml/", f"{INPUTS}/", f"{OUTPUTS}/")
 MOST_BYTES = 300 << 20  # of the files, before they are compressed
 MOST_FILES = 10_000
 SPOOLED = 16 << 20

@@ -75,7 +75,7 @@ def restore(workspace: Workspace, kept: str, path: str | os.PathLike[str] | None
 
 def submit(
     workspace: Workspace, experiment: str, config: ScriptRunConfig, tags: Mapping[str, Any] | None = None, *,
-    inputs: Mapping[str, Any] | None = None, seed: int | None = None,
+    inputs: Mapping[str, Any] | None = None, seed: int | None = None, parent_run_id: UUID | None = None,
 ) -> UUID:  # fmt: skip
     """Submit the script of a configuration; returns the run's id.
 
@@ -84,14 +84,9 @@ def submit(
     NotImplementedError for what is run by a command, by MPI or on several nodes.
     """
     run_config = config.run_config
-    if config.command is not None or config.script is None:
-        raise NotImplementedError("a command cannot be run in the worker; ScriptRunConfig(script=…) runs a Python script")
-    if run_config.node_count > 1 or run_config.mpi.node_count > 1 or run_config.mpi.process_count_per_node > 1:
-        raise NotImplementedError("a submitted script is one process; parallel of dbml.run_script runs several")
-    directory = Path(config.source_directory)
-    script = _script(directory, config.script)
+    script = checked(config)
     taken = Inputs(dict(inputs or {}))
-    arguments = [_argument(value, taken) for value in config.arguments]
+    arguments = [argument(value, taken) for value in config.arguments]
     variables = {
         **VARIABLES,
         **run_config.environment.environment_variables,
@@ -100,15 +95,25 @@ def submit(
     }
     environment = _environment(workspace, run_config.environment)
     with tempfile.TemporaryDirectory(prefix="dbml-inputs-") as beside:
-        kept = keep_snapshot(workspace, directory, along=taken.write(Path(beside)))
+        kept = keep_snapshot(workspace, config.source_directory, along=taken.write(Path(beside)))
     run_id = workspace._connection.do(
         submissions.submit, workspace.name, experiment, kept, script, arguments=arguments, inputs=taken.queries,
         environment=environment, environment_variables=variables, timeout_s=run_config.max_run_duration_seconds, seed=seed,
-        target=_target(run_config.target), tags=tags,
+        target=target_of(run_config.target), tags=tags, outputs=taken.outputs, parent_run_id=parent_run_id,
     )  # fmt: skip
     for name, dataset in taken.links.items():
         workspace._connection.do(datasets.link, workspace.name, run_id, dataset._reference, name)
     return run_id
+
+
+def checked(config: ScriptRunConfig) -> str:
+    """Return the script of a configuration that one process can run, as a path in its folder; errors as `submit`."""
+    run_config = config.run_config
+    if config.command is not None or config.script is None:
+        raise NotImplementedError("a command cannot be run in the worker; ScriptRunConfig(script=…) runs a Python script")
+    if run_config.node_count > 1 or run_config.mpi.node_count > 1 or run_config.mpi.process_count_per_node > 1:
+        raise NotImplementedError("a submitted script is one process; parallel of dbml.run_script runs several")
+    return _script(Path(config.source_directory), config.script)
 
 
 def _script(directory: Path, script: Any) -> str:
@@ -132,10 +137,10 @@ def _script(directory: Path, script: Any) -> str:
     return name
 
 
-def _argument(value: Any, inputs: Inputs) -> Any:
+def argument(value: Any, inputs: Inputs) -> Any:
     """Return an argument as JSON has it; numpy's numbers as numbers, paths and others as text.
 
-    A dataset, or a place in a datastore, becomes an input too.
+    A dataset, or a place in a datastore, becomes an input too, and what is to be written there an output.
     """
     if (said := inputs.argument(value)) is not None:
         return said
@@ -156,7 +161,7 @@ def _environment(workspace: Workspace, environment: Environment) -> str | None:
     Raises: EnvironmentUnresolvable, unless the worker's packages stand in.
     """
     if environment.version is None:
-        if environment.python.user_managed_dependencies or not _asks(environment):
+        if environment.python.user_managed_dependencies or not asks(environment):
             return None
         asked = environment
         registered = stand_in.had(asked.name, lambda: asked.register(workspace))
@@ -166,7 +171,7 @@ def _environment(workspace: Workspace, environment: Environment) -> str | None:
     return f"{environment.name}:{environment.version}"
 
 
-def _asks(environment: Environment) -> bool:
+def asks(environment: Environment) -> bool:
     """Tell whether an environment asks for packages of its own."""
     from dbml.core.conda_dependencies import CondaDependencies
 
@@ -176,7 +181,8 @@ def _asks(environment: Environment) -> bool:
     return bool(files) or {**dependencies, "name": None} != {**nothing, "name": None}
 
 
-def _target(target: Any) -> str:
+def target_of(target: Any) -> str:
+    """Return the name of a compute target."""
     name = str(getattr(target, "name", target) or "")
     return "worker" if name in LOCAL_TARGETS else name
 

@@ -1,4 +1,4 @@
-"""Datasets as inputs of submitted scripts.
+"""Datasets as inputs of submitted scripts, and what they write for a datastore.
 
 A registered table or query is read by the database when the run begins.  All other datasets are of files, or have steps that
 Python takes: their files or rows are read when the script is submitted, by who submits it, and go along with the snapshot in
@@ -18,18 +18,20 @@ from dbml.exceptions import UserErrorException
 if TYPE_CHECKING:
     from dbml.data.data_reference import DataReference
     from dbml.data.dataset_consumption_config import DatasetConsumptionConfig
+    from dbml.data.output_dataset_config import OutputDatasetConfig
 
 
 class Inputs:
     """The inputs of a script that is submitted, as its arguments name them.
 
-    queries: those that the database reads.  links: the registered datasets of the others, by input.  variables: of the
-    environment, AZUREML_DATAREFERENCE_NAME for a folder.
+    outputs: as dbml.submit_run has them.  queries: those that the database reads.  links: the registered datasets of the
+    others, by input.  variables: of the environment, AZUREML_DATAREFERENCE_NAME for a folder.
     """
 
     def __init__(self, queries: dict[str, Any]) -> None:
         self.queries = queries
         self.links: dict[str, Any] = {}
+        self.outputs: dict[str, Any] = {}
         self.variables: dict[str, str] = {}
         self._carried: dict[str, Any] = {}  # DatasetConsumptionConfig or DataReference
         self._told: dict[str, dict[str, Any]] = {}
@@ -44,8 +46,33 @@ class Inputs:
         if hasattr(value, "as_download") and hasattr(value, "dataset"):
             return self._dataset(value)
         if hasattr(value, "as_download") and hasattr(value, "path_on_datastore"):
-            return self._folder(value)
+            return self._upload(value) if value.mode == "upload" else self._folder(value)
+        if hasattr(value, "register_on_complete"):
+            return self._output(value.name, value)
         return None
+
+    def _output(self, name: str | None, given: OutputDatasetConfig) -> str:
+        """Take an output; returns the folder that it is written to."""
+        if name is None:
+            name = next(n for number in range(len(self.outputs) + 1) if (n := f"output_{number}") not in self.outputs)
+        if name in self.outputs or name in self._told or name in self.queries:
+            raise UserErrorException(
+                f"an output must have a name of its own, {name!r} is there twice", hint="OutputFileDatasetConfig(name=…)"
+            )
+        self.outputs[name] = given._asked(name)
+        folder = str(self.outputs[name]["folder"])
+        if name.isidentifier():
+            self.variables[f"AZUREML_DATAREFERENCE_{name}"] = folder
+        return folder
+
+    def _upload(self, given: DataReference) -> str:
+        """Take a place in a datastore to which the script's files go."""
+        from dbml.data.output_dataset_config import OutputFileDatasetConfig
+
+        output = OutputFileDatasetConfig(
+            given.data_reference_name, (given.datastore, given.path_on_datastore), given.path_on_compute
+        )  # fmt: skip
+        return self._output(given.data_reference_name, output.as_upload(overwrite=given.overwrite))
 
     def _free_name(self) -> str:
         taken = {*self.queries, *self._told}
@@ -72,16 +99,15 @@ class Inputs:
         if reference is not None:
             self.links[given.name] = dataset
         if kind == "folder":
-            self.variables[f"AZUREML_DATAREFERENCE_{given.name}"] = path
-            return path
+            alone = dataset._only_file()
+            place = path if alone is None else f"{path}/{alone}"
+            self._told[given.name]["file"] = alone
+            self.variables[f"AZUREML_DATAREFERENCE_{given.name}"] = place
+            return place
         return reference or given.name
 
     def _folder(self, given: DataReference) -> str:
         name = given.data_reference_name
-        if given.mode == "upload":
-            raise NotImplementedError(
-                "a script cannot write to a datastore; what it leaves in outputs/ is kept with the run: Run.download_files"
-            )
         number = sum(one == name or one.startswith(f"{name}_") for one in self._told)
         name = f"{name}_{number}" if number else name
         path = "/".join(part for part in (INPUTS, name, given.path_on_datastore) if part)
@@ -96,6 +122,11 @@ class Inputs:
                 f"an input must have a name of its own, {name!r} is there twice", hint="as_named_input(name)"
             )
         self._told[name] = about
+
+    @property
+    def has_datasets(self) -> bool:
+        """Tell whether there is any input."""
+        return bool(self._told or self.queries)
 
     def write(self, folder: Path) -> dict[str, Path]:
         """Write what goes along into a folder; returns the files by their paths in the snapshot."""

@@ -1,7 +1,7 @@
-"""Files up and down: in parts of 1 MiB, several a round trip, never more than a window of them in memory.
+"""Files up and down: in parts of 1 MiB, several a round trip, never more than two windows of them in memory.
 
-Digests are made of what is read from disk, and checked of what is written to it; a file appears under its name only
-when it is whole and right.  Which bytes are whose is the database's to say.
+Digests are made of what is read from disk, and checked of what is written to it, while the database deals with the window
+before or after; a file appears under its name only when it is whole and right.  Which bytes are whose is the database's to say.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
@@ -89,19 +90,25 @@ def _upload_large(connection: Connection, first: bytes, stream: IO[bytes], advan
     upload_id: UUID = connection.do(uploads.begin)
     whole = hashlib.sha256()
     size = 0
-    window: list[tuple[int, bytes]] = []
+    window: list[tuple[int, bytes, bytes]] = []
     try:
-        for ordinal, part in enumerate(_parts(first, stream)):
-            whole.update(part)
-            size += len(part)
-            window.append((ordinal, part))
-            if len(window) * uploads.PART_BYTES >= WINDOW_BYTES:
-                _send_window(connection, upload_id, window)
-                advance(sum(len(sent) for _, sent in window))
+        with _Behind() as behind:
+
+            def send() -> None:
+                behind.wait()  # for the window before
+                behind.begin(lambda sent=tuple(window): _send_window(connection, upload_id, sent))  # type: ignore[misc]
+                advance(sum(len(part) for _, part, _ in window))
                 window.clear()
-        if window:
-            _send_window(connection, upload_id, window)
-            advance(sum(len(sent) for _, sent in window))
+
+            for ordinal, part in enumerate(_parts(first, stream)):
+                whole.update(part)
+                size += len(part)
+                window.append((ordinal, part, hashlib.sha256(part).digest()))
+                if len(window) * uploads.PART_BYTES >= WINDOW_BYTES:
+                    send()
+            if window:
+                send()
+            behind.wait()
         digest = connection.do(uploads.finish, upload_id, whole.digest(), size)
     except BaseException:
         _abandon(connection, upload_id)
@@ -109,7 +116,30 @@ def _upload_large(connection: Connection, first: bytes, stream: IO[bytes], advan
     return Stored(digest, size)
 
 
-def _send_window(connection: Connection, upload_id: UUID, window: list[tuple[int, bytes]]) -> None:
+class _Behind:
+    """One piece of work that goes on while the next is made ready, in a thread of its own; at the end it is waited for."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dbml transfer")
+        self._work: Future[Any] | None = None
+
+    def __enter__(self) -> _Behind:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread.shutdown(wait=True)
+
+    def begin(self, work: Callable[[], object]) -> None:
+        """Begin a piece of work; the one before must have been waited for."""
+        self._work = self._thread.submit(work)
+
+    def wait(self) -> Any:
+        """Wait for the work, and return what came of it; None where there is none.  Raises: what it raised."""
+        work, self._work = self._work, None
+        return None if work is None else work.result()
+
+
+def _send_window(connection: Connection, upload_id: UUID, window: Sequence[tuple[int, bytes, bytes]]) -> None:
     """Send parts; twice or three times where the connection broke, or another upload of the same bytes was in the way."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -192,17 +222,34 @@ def download_parts(
     files = list(wanted)
     asked: list[tuple[Wanted, int]] = []
     held = 0
-    with progress("downloading", sum(file.size for file in files), show) as advance, _Writer(advance) as writer:
+    with (
+        progress("downloading", sum(file.size for file in files), show) as advance,
+        _Writer(advance) as writer,
+        _Behind() as behind,
+    ):
+        former: list[tuple[Wanted, int]] = []
+
+        def ask() -> None:
+            """Ask for the next parts, and write those that were asked for before while they come."""
+            nonlocal former
+            parts = behind.wait()
+            now, before, former = list(asked), former, list(asked)
+            if now:
+                behind.begin(lambda: fetch(now))
+            if parts is not None:
+                writer.write(before, parts)
+            asked.clear()
+
         for file in files:
             for part in range(max(1, -(-file.size // uploads.PART_BYTES))):
                 asked.append((file, part))
                 held += min(uploads.PART_BYTES, file.size)
                 if held >= WINDOW_BYTES or len(asked) >= WINDOW_FILES:
-                    writer.write(asked, fetch(asked))
-                    asked.clear()
+                    ask()
                     held = 0
         if asked:
-            writer.write(asked, fetch(asked))
+            ask()
+        ask()
 
 
 class _Writer:

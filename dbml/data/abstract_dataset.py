@@ -142,6 +142,10 @@ class AbstractDataset(ABC):
         definition = Definition.from_json(row["kind"], row["definition"])
         return cls(definition, workspace, row, (row["dataset_id"], f"{row['name']}:{row['version']}"))
 
+    def _only_file(self) -> str | None:
+        """Return the name of its file, where it is of one file and of no folder."""
+        return None
+
     @abstractmethod
     def _columns(self) -> list[dict[str, str]] | None:
         """Return names and types of its columns, where they can be had at little cost."""

@@ -49,21 +49,12 @@ class TabularDatasetFactory:
         validate: read the files now, so that what is wrong is said at once.
         Raises: UserErrorException for a place without files; InvalidArgument for a file that cannot be read.
         """
-        if len(separator) != 1:
-            raise errors.InvalidArgument(
-                f"separator must be one letter, got {separator!r}", hint="separator='\\t' is a tabulator"
-            )
-        if isinstance(header, bool):
-            header = (
-                PromoteHeadersBehavior.ALL_FILES_HAVE_SAME_HEADERS if header else PromoteHeadersBehavior.NO_HEADERS
-            )  # fmt: skip
-        return _tabular(
-            "delimited", path, validate,
-            separator=separator, header=PromoteHeadersBehavior(header).name, support_multi_line=bool(support_multi_line),
-            infer_column_types=bool(infer_column_types), column_types=column_types(set_column_types),
-            empty_as_string=bool(empty_as_string), encoding=_encoding(encoding), include_path=bool(include_path),
-            partition_format=partition_format,
+        options = delimited_options(
+            include_path=include_path, infer_column_types=infer_column_types, set_column_types=set_column_types,
+            separator=separator, header=header, partition_format=partition_format, support_multi_line=support_multi_line,
+            empty_as_string=empty_as_string, encoding=encoding,
         )  # fmt: skip
+        return _tabular("delimited", path, validate, **options)
 
     @staticmethod
     def from_parquet_files(
@@ -74,9 +65,10 @@ class TabularDatasetFactory:
 
         Raises: NotSupportedYet for set_column_types; else as `from_delimited_files`.
         """
-        if set_column_types:
-            raise errors.NotSupportedYet("set_column_types is for text, a Parquet file has types", hint="leave it out")
-        return _tabular("parquet", path, validate, include_path=bool(include_path), partition_format=partition_format)
+        options = parquet_options(
+            include_path=include_path, set_column_types=set_column_types, partition_format=partition_format
+        )  # fmt: skip
+        return _tabular("parquet", path, validate, **options)
 
     @staticmethod
     def from_json_lines_files(
@@ -221,6 +213,39 @@ class FileDatasetFactory:
                 raise UserErrorException(f"{src_dir} has no file that fits {pattern!r}")
             datastore.upload_files(found, src_dir, folder, overwrite=overwrite, show_progress=show_progress)
         return FileDatasetFactory.from_files((datastore, folder))
+
+
+def delimited_options(
+    *, include_path: bool = False, infer_column_types: bool = True, set_column_types: Mapping[str, DataType] | None = None,
+    separator: str = ",", header: bool | PromoteHeadersBehavior = True, partition_format: str | None = None,
+    support_multi_line: bool = False, empty_as_string: bool = False, encoding: str | FileEncoding = "utf8",
+) -> dict[str, Any]:  # fmt: skip
+    """Return the options of delimited text as a definition keeps them; `from_delimited_files` explains them.
+
+    Raises: InvalidArgument.
+    """
+    if len(separator) != 1:
+        raise errors.InvalidArgument(f"separator must be one letter, got {separator!r}", hint="separator='\\t' is a tabulator")
+    if isinstance(header, bool):
+        header = PromoteHeadersBehavior.ALL_FILES_HAVE_SAME_HEADERS if header else PromoteHeadersBehavior.NO_HEADERS
+    return {
+        "separator": separator, "header": PromoteHeadersBehavior(header).name, "support_multi_line": bool(support_multi_line),
+        "infer_column_types": bool(infer_column_types), "column_types": column_types(set_column_types),
+        "empty_as_string": bool(empty_as_string), "encoding": _encoding(encoding), "include_path": bool(include_path),
+        "partition_format": partition_format,
+    }  # fmt: skip
+
+
+def parquet_options(
+    *, include_path: bool = False, set_column_types: Mapping[str, DataType] | None = None, partition_format: str | None = None
+) -> dict[str, Any]:
+    """Return the options of Parquet files as a definition keeps them.
+
+    Raises: NotSupportedYet for set_column_types.
+    """
+    if set_column_types:
+        raise errors.NotSupportedYet("set_column_types is for text, a Parquet file has types", hint="leave it out")
+    return {"include_path": bool(include_path), "partition_format": partition_format}
 
 
 def _tabular(format_: str, path: Any, validate: bool, **options: Any) -> TabularDataset:

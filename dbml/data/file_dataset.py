@@ -38,6 +38,15 @@ class FileDataset(AbstractDataset):
         root = os.path.commonpath([Path("/" + one.path.lstrip("/")).parent for one in listed]) if listed else "/"
         return {os.path.relpath("/" + one.path.lstrip("/"), root): one for one in listed}
 
+    def _only_file(self) -> str | None:
+        """Return the name of its file where it is of one place and that is a file; None where it is a folder's, or several."""
+        found = self._sources()
+        placed = self._definition.body["paths"]
+        if len(placed) != 1 or len(found) != 1:
+            return None
+        place = str(placed[0].get("path") or placed[0].get("local"))
+        return Path(place).name if found[0].path.lstrip("/") == place.lstrip("/") else None
+
     def to_path(self) -> list[str]:
         """Return the paths of its files, below the folder that all have in common, each with a slash in front."""
         return ["/" + name for name in self._names(self._sources())]
@@ -84,7 +93,7 @@ class FileDataset(AbstractDataset):
         return MountContext(self, mount_point)
 
     def as_mount(self, path_on_compute: str | None = None) -> DatasetConsumptionConfig:
-        """Return it as a run's input, as a folder; here that is a download."""
+        """Return it as a run's input, as a folder, or as its file where it is of one; here that is a download."""
         return DatasetConsumptionConfig(self._input_name(), self, "mount", path_on_compute)
 
     def as_download(self, path_on_compute: str | None = None) -> DatasetConsumptionConfig:

@@ -7,6 +7,7 @@ database.
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,13 +109,12 @@ def _by_number(rows: Rows, step: Step) -> Rows:
 
 
 def _columns(rows: Rows, step: Step) -> Rows:
-    require_columns(rows.schema.names, step["columns"])
-    named = set(step["columns"])
     if step["step"] == "keep_columns":
-        names = list(step["columns"])
-    else:
-        names = [name for name in rows.schema.names if name not in named]
-    return select(rows, names)
+        require_columns(rows.schema.names, step["columns"])
+        return select(rows, list(step["columns"]))
+    if missing := [name for name in step["columns"] if name not in rows.schema.names]:
+        warnings.warn(f"drop_columns names what is no column: {', '.join(map(repr, missing))}", UserWarning, stacklevel=2)
+    return select(rows, [name for name in rows.schema.names if name not in step["columns"]])
 
 
 def select(rows: Rows, names: Sequence[str]) -> Rows:

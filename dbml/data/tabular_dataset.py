@@ -82,7 +82,7 @@ class TabularDataset(AbstractDataset):
         return self._checked(self._then(step="keep_columns", columns=named(columns)), validate)
 
     def drop_columns(self, columns: str | Sequence[str]) -> Self:
-        """Return it without these columns."""
+        """Return it without these columns; a name that is no column's is passed over, with a warning when rows are read."""
         return self._then(step="drop_columns", columns=named(columns))
 
     def __getitem__(self, name: str | Sequence[str]) -> Any:

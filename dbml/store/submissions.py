@@ -6,7 +6,7 @@ Every function takes an open psycopg connection; the caller decides about transa
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,3 +150,19 @@ async def model_part(connection: AsyncConnection[Any], run_id: str, model_id: in
 async def add_model(connection: AsyncConnection[Any], run_id: str, head: Mapping[str, Any]) -> int:
     """Register a kept blob, or artifacts of the run, as the next version of a model; returns the version."""
     return int(await _value(connection, "select dbml_channel._add_run_model_v1(%s, %s)", (run_id, jsonb(dict(head)))))
+
+
+async def keep_output(connection: AsyncConnection[Any], run_id: str, output: str, files: Sequence[str]) -> dict[str, Any]:
+    """Let artifacts of a run be files of the default datastore: paths below the output's folder; returns what came of it."""
+    query = "select dbml_channel._keep_run_output_v1(%s::uuid, %s::text, %s::text[])"
+    return dict(await _value(connection, query, (run_id, output, list(files))))
+
+
+async def submit_child(connection: AsyncConnection[Any], run_id: str, asked: Mapping[str, Any]) -> str:
+    """Submit a run for the script of another; returns its id."""
+    return str(await _value(connection, "select dbml_channel._submit_child_v1(%s::uuid, %s)", (run_id, jsonb(dict(asked)))))
+
+
+async def child_state(connection: AsyncConnection[Any], run_id: str, child: str) -> dict[str, Any]:
+    """Return status, error, tags and metrics of a run that a script has submitted."""
+    return dict(await _value(connection, "select dbml_channel._child_state_v1(%s::uuid, %s::uuid)", (run_id, child)))

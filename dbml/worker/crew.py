@@ -83,7 +83,7 @@ class Crew:
     """Satellites that work at one call."""
 
     # What the call's own code reads on with, before the satellite may go on.
-    ASKS = frozenset({"register", "load", "artifact"})
+    ASKS = frozenset({"register", "load", "artifact", "ask"})
 
     def __init__(self, children: Sequence[Child]) -> None:
         self.members = [Member(child) for child in children]

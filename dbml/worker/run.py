@@ -27,6 +27,8 @@ from dbml.worker.child_ids import MOST_CHILDREN, child_run_id
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PART_BYTES = 1 << 20
+OUTPUTS = ".dbml-outputs"  # the folder of outputs, and the artifacts that they are on their way
+MOST_FILES = 10_000
 
 # The first part of an estimator's module, its framework's name, and the package that has its version.
 FRAMEWORKS = {
@@ -56,6 +58,7 @@ class Run:
         self.first_image: bytes | None = None  # the first picture kept, as PNG
         self.kept: set[str] = set()  # names of artifacts
         self.inputs: dict[str, Any] = {}  # of a submitted script, frames by name
+        self.output_folders: dict[str, Path] = {}  # of a submitted script, by the name of the output
         self._properties: dict[str, str] = {}
         self._script = self  # the run of the whole script; a child's token, where this is one
         self._token: str | None = None
@@ -307,6 +310,41 @@ class Run:
         if answer["tag"] == "refused":
             raise errors.from_fields(answer)
         return int(answer["version"])
+
+    def ask(self, what: str, **about: Any) -> dict[str, Any]:
+        """Ask the worker of a submitted script for something in the database, and return the answer.
+
+        Raises: DbmlError, the database's, where it is refused.
+        """
+        with self._script._alone() as say:
+            say({"tag": "ask", "what": what, "about": about})
+            answer, _ = self._hear()
+        if answer["tag"] == "refused":
+            raise errors.from_fields(answer)
+        return answer
+
+    @property
+    def is_submitted(self) -> bool:
+        """Tell whether it is the run of a submitted script, and no replay of one."""
+        return bool((self._call.get("submitted") or {}).get("outputs"))
+
+    def keep_output(self, name: str) -> dict[str, Any]:
+        """Keep the files of an output's folder where the submission has asked for; returns path, files (a number) and dataset.
+
+        Raises: LimitExceeded for more than 10,000 files; DbmlError where one would take the place of another.
+        """
+        folder = self.output_folders[name]
+        files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+        if len(files) > MOST_FILES:
+            raise errors.LimitExceeded(
+                f"an output must have {MOST_FILES} files at most, {name!r} has {len(files)}",
+                detail={"limit": "files", "value": MOST_FILES},
+            )
+        for path, file in files.items():
+            artifact = f"{OUTPUTS}/{name}/{path}"
+            self.upload_file(artifact, file)
+            self.kept.discard(artifact)
+        return self.ask("keep_output", output=name, files=list(files))
 
     def load_model(self, name: str) -> Any:
         """Load a registered model: 'name', 'name:3' or 'name@alias', in the caller's snapshot.

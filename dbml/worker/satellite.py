@@ -6,8 +6,8 @@ bounded on the way.
 
     router -> satellite  call, snapshot (a part of its archive), rows, close (the pieces that were sent are whole), run (that
                          was all)
-    satellite -> router  notice, metric, tags, progress, child, end_child, artifact, register, load, group (begins), frame,
-                         output, took (a message about pieces is dealt with), closed (so are all before it), done or error
+    satellite -> router  notice, metric, tags, progress, child, end_child, artifact, register, load, ask, group (begins),
+                         frame, output, took (a message about pieces is dealt with), closed (so are all before it), done or error
 """
 
 from __future__ import annotations

@@ -261,7 +261,7 @@ class ScriptCall:
             case "model":
                 self._record.add_loaded(self._loading, head)
                 return await self._reply({"tag": "model_end", **head})
-            case "refused" | "registered":
+            case "refused" | "registered" | "answer":
                 return await self._reply({"tag": verb, **head})
             case "fetch":
                 answer, part = await self._asker().child.receive()
@@ -373,6 +373,11 @@ class ScriptCall:
                 told = {key: self._secrets.mask_tree(head[key]) for key in TOLD if key in head}
                 rows.append(("register", json.dumps(head | told | own, ensure_ascii=False), None))
                 return True
+            case "ask":
+                self._asking = member
+                asked = {"what": head["what"], "about": self._hidden(head["about"])}
+                rows.append(("ask", json.dumps(asked, ensure_ascii=False), None))
+                return True
             case "frame":
                 # It has counted itself, as long as nobody meddled with it.
                 member.said_bytes += len(body)
@@ -393,6 +398,19 @@ class ScriptCall:
             case tag:
                 raise errors.ProtocolMismatch(f"a satellite said {tag!r}, which the router does not know")
         return False
+
+    def _hidden(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a script asks for, where secrets of its own stay secrets of the run that it submits."""
+        return {
+            key: value if key not in ("arguments", "environment_variables", "tags", "properties")
+            else self._secrets.mask_tree(value) if key in ("tags", "properties")
+            else [self._secret(one) for one in value] if key == "arguments"
+            else {name: self._secret(one) for name, one in value.items()}
+            for key, value in about.items()
+        }  # fmt: skip
+
+    def _secret(self, value: Any) -> Any:
+        return {"$secret": value} if isinstance(value, str) and self._secrets.mask(value) != value else value
 
     async def _all_done(self, head: Mapping[str, Any], rows: list[Row]) -> bool:
         crew = self._crew
@@ -476,7 +494,7 @@ class ScriptCall:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while not isinstance(lost, ScriptLost) and (event := await self._next(PATIENCE_S)):
-                    if event.head["tag"] not in ("load", "register", "artifact"):
+                    if event.head["tag"] not in ("load", "register", "artifact", "ask"):
                         await self._take(event, rows)
         except errors.DbmlError as said:
             return said

@@ -38,9 +38,9 @@ def request_of(header: Mapping[str, Any], pool: Mapping[str, Any]) -> dict[str, 
     seed = random_seed() if header["seed"] is None else header["seed"]
     inputs = [{key: source[key] for key in source if key != "function"} for source in header["inputs"]]
     return {
-        **header, "kind": "script", "submitted": {"snapshot": header["snapshot"]}, "pool": pool, "seed": seed, "inputs": inputs,
-        "sources": header["inputs"], "expected": None, "split": None, "output_name": "OutputDataSet", "result": "none",
-        "backend_pid": None,
+        **header, "kind": "script", "submitted": {"snapshot": header["snapshot"], "outputs": True}, "pool": pool, "seed": seed,
+        "inputs": inputs, "sources": header["inputs"], "expected": None, "split": None, "output_name": "OutputDataSet",
+        "result": "none", "backend_pid": None,
     }  # fmt: skip
 
 
@@ -190,6 +190,8 @@ class SubmittedCall:
                         message = await self._register(script, json.loads(head or "{}"))
                     case "load":
                         message = await self._lend(script, json.loads(head or "{}"))
+                    case "ask":
+                        message = await self._do(json.loads(head or "{}"))
 
     async def _register(self, script: ScriptCall, head: Mapping[str, Any]) -> Message:
         """Take a model from the script, or what the run keeps of it, and register it; returns the answer."""
@@ -216,6 +218,30 @@ class SubmittedCall:
                     await runs.add_part(connection, digest, ordinal, part)
                     ordinal += 1
         return {"name": head["name"], "version": await submissions.add_model(connection, head["run_id"], head)}
+
+    async def _do(self, asked: Mapping[str, Any]) -> Message:
+        """Do what the script asks of the database, and return the answer."""
+        run_id, about = self._record.run_id, asked["about"]
+        what = asked["what"]
+        if what == "keep_output":
+
+            async def work(connection: Connection) -> dict[str, Any]:
+                return await submissions.keep_output(connection, run_id, about["output"], about["files"])
+
+        elif what == "submit_child":
+            await self._record.children.flush()  # its parent may be one of them
+
+            async def work(connection: Connection) -> dict[str, Any]:
+                return {"run_id": await submissions.submit_child(connection, run_id, about)}
+
+        elif what == "child_state":
+
+            async def work(connection: Connection) -> dict[str, Any]:
+                return await submissions.child_state(connection, run_id, about["run_id"])
+
+        else:
+            raise errors.ProtocolMismatch(f"a submitted script cannot ask for {what!r}")
+        return await self._answer("answer", work)
 
     async def _lend(self, script: ScriptCall, head: Mapping[str, Any]) -> Message:
         """Send the script the model that it asks for; returns the answer.

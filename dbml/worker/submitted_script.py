@@ -36,6 +36,7 @@ class SubmittedScript:
         self._limits = limits
         self._arguments = [_argument(value) for value in params["arguments"]]
         self._variables = {name: _argument(value) for name, value in params["environment_variables"].items()}
+        self._outputs: Mapping[str, Any] = params.get("outputs") or {}
         self._run = run
         self._python = script.PythonScript(limits)
         self._root = Path.cwd() / "snapshot"
@@ -67,6 +68,9 @@ class SubmittedScript:
             )  # fmt: skip
         for folder in KEPT:
             (self._root / folder).mkdir(exist_ok=True)
+        for name, about in self._outputs.items():
+            self._run.output_folders[name] = self._root / about["folder"]
+            self._run.output_folders[name].mkdir(parents=True, exist_ok=True)
 
     def _unpack(self) -> None:
         if self._archive is None:
@@ -116,6 +120,7 @@ class SubmittedScript:
             raise self._explain(error) from None
         if os.getpid() == own:
             self._keep_files()
+            self._keep_outputs()
 
     def result(self, name: str) -> Any:
         """Return nothing: a submitted script has no result but what it keeps."""
@@ -154,6 +159,15 @@ class SubmittedScript:
                         kept += 1
                     except errors.InvalidArgument as error:
                         print(f"{known_as!r} is not kept: {error.message}")
+
+    def _keep_outputs(self) -> None:
+        """Keep what a script that has completed left for a datastore; a replay keeps nothing."""
+        if not self._run.is_submitted:
+            return
+        for name in self._outputs:
+            made = self._run.keep_output(name)
+            dataset = f", dataset {made['dataset']}" if made["dataset"] else ""
+            print(f"output {name}: {made['files']} files in {made['path']}{dataset}")
 
     # -- errors ----------------------------------------------------------------------------------------------------
 

@@ -1,23 +1,67 @@
-create or replace function dbml._keep_chunk(part bytea)
+create or replace function dbml._keep_claimed_chunk(part bytea, claimed bytea)
 returns bytea
 language plpgsql volatile parallel unsafe security definer
 set search_path = pg_catalog, pg_temp
 -- Definer: writes a private table; reached only from functions that check what is stored.
 as $$
 declare
-    its_digest constant bytea := sha256(part);
+    there bytea;
 begin
     loop
-        insert into dbml._chunks (digest, data) values (its_digest, part) on conflict do nothing;
+        insert into dbml._chunks (digest, data) values (claimed, part) on conflict do nothing;
         exit when found;
         -- Held, so that nobody who frees bytes at this moment takes it away before it is referred to.
-        perform from dbml._chunks c where c.digest = its_digest for key share;
-        exit when found;
+        select c.data into there from dbml._chunks c where c.digest = claimed for key share;
+        if found then
+            exit when there = part;
+            perform dbml._unmask_chunk(claimed, part);
+        end if;
     end loop;
-    return its_digest;
+    return claimed;
 end
 $$;
+comment on function dbml._keep_claimed_chunk(bytea, bytea) is
+    'Keep one part under the digest that its sender says it has, once however often it is stored; returns it.';
+
+create or replace function dbml._keep_chunk(part bytea)
+returns bytea
+language sql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: as below.
+begin atomic
+    select dbml._keep_claimed_chunk(part, sha256(part));
+end;
 comment on function dbml._keep_chunk(bytea) is 'Keep one part, once however often it is stored; returns its digest.';
+
+create or replace function dbml._unmask_chunk(claimed bytea, part bytea)
+returns void
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: as above.
+as $$
+-- Two parts under one digest: one of the senders has lied.  Where it was the former, its bytes get the digest that they have, with
+-- all that refers to them: so who knows a digest can neither keep others from storing what has it, nor read what they store.
+declare
+    held dbml._chunks;
+    own bytea;
+begin
+    if sha256(part) <> claimed then
+        raise exception 'a part must have the digest that was announced, % is that of other bytes', encode(claimed, 'hex')
+            using errcode = 'ML022', hint = 'send the part without a digest, and the server computes it';
+    end if;
+    select * into held from dbml._chunks c where c.digest = claimed for update;
+    own := sha256(held.data);
+    if held.digest is null or own = claimed then
+        return;   -- it has gone, or somebody has done it meanwhile
+    end if;
+    insert into dbml._chunks (digest, data) values (own, held.data) on conflict do nothing;
+    perform from dbml._chunks c where c.digest = own for key share;
+    update dbml._blob_chunks bc set chunk = own where bc.chunk = claimed;
+    update dbml._upload_parts p set chunk = own where p.chunk = claimed;
+    delete from dbml._chunks c where c.digest = claimed;
+end
+$$;
+comment on function dbml._unmask_chunk(bytea, bytea) is 'Give bytes that were stored under a digest which is not theirs their own.';
 
 create or replace function dbml._store_chunk(blob bytea, ordinal integer, part bytea)
 returns void
@@ -150,3 +194,20 @@ begin
 end
 $$;
 comment on function dbml._blob_part(bytea, integer) is 'One part of a blob, at most 1 MiB, counted from 0; NULL past its end.';
+
+create or replace function dbml._blob_part(blob bytea, part integer, checked boolean)
+returns bytea
+language plpgsql stable parallel restricted security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: as above.
+as $$
+begin
+    if coalesce(checked, true) then
+        return dbml._blob_part(blob, part);
+    end if;
+    return (select c.data from dbml._chunks c where c.digest = (
+        select bc.chunk from dbml._blob_chunks bc where (bc.blob, bc.ordinal) = (_blob_part.blob, _blob_part.part)));
+end
+$$;
+comment on function dbml._blob_part(bytea, integer, boolean) is
+    'One part of a blob; without the check of its digest where whoever reads it checks that of the whole.';

@@ -31,7 +31,7 @@ begin
         raise exception 'the parts of an upload must have as many bytes as were announced, got % of %', received, size
             using errcode = 'ML009', hint = format('SELECT * FROM dbml.upload_parts(%L)', upload);
     elsif parts <= checked_parts and pg_catalog.sha256(coalesce(
-            (select string_agg(dbml._chunk_bytes(p.chunk), ''::bytea order by p.ordinal)
+            (select string_agg((select c.data from dbml._chunks c where c.digest = p.chunk), ''::bytea order by p.ordinal)
              from dbml._upload_parts p where p.upload_id = upload), '')) <> sha256 then
         raise exception 'the bytes of an upload must have the digest that was announced, got others than those of %', encode(sha256, 'hex')
             using errcode = 'ML022', detail = jsonb_build_object('upload', upload), hint = format('SELECT dbml.abandon_upload(%L)', upload);

@@ -11,7 +11,7 @@ begin
     home := dbml_channel.find_workspace(workspace, 'write');
     if exists (select from dbml._runs r where r.workspace_id = home.id and r.experiment = delete_experiment.name) then
         raise exception 'an experiment must have no runs to be deleted, "%" has', name using errcode = 'ML009',
-            hint = format('SELECT run_id, status FROM dbml.runs WHERE workspace = %L AND experiment = %L', home.name, name);
+            hint = format('SELECT dbml.delete_run(run_id) FROM dbml.runs WHERE workspace = %L AND experiment = %L AND parent_run_id IS NULL', home.name, name);
     end if;
     delete from dbml._experiments e where e.workspace_id = home.id and e.name = delete_experiment.name
     returning e.experiment_id into gone;
@@ -25,6 +25,6 @@ $$;
 comment on function dbml.delete_experiment(text, text) is
 'Delete an experiment that has no runs; returns the id it had.
 
-Runs are kept for good: who wants to be rid of them deletes their workspace.
+Its runs go one by one, by dbml.delete_run.
 Errors: ML050 no such workspace; ML055 no such experiment; ML009 it has runs.
 Example: BEGIN; SELECT dbml.create_experiment(''tried''); SELECT dbml.delete_experiment(''tried''); ROLLBACK;';

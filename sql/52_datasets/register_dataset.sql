@@ -19,26 +19,11 @@ declare
     held jsonb;
     missing text;
     keeper bigint;
-    newest dbml._datasets;
-    made bigint;
 begin
-    if name is null or name ~ '[:@/[:cntrl:]]' or btrim(name) <> name or length(name) not between 1 and 255 then
-        raise exception 'a dataset''s name must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(name), 'NULL')
-            using errcode = 'ML009';
-    elsif kind is null or kind not in ('table', 'query', 'tabular', 'file') then
-        raise exception 'kind must be table, query, tabular or file, got %', coalesce(quote_literal(kind), 'NULL') using errcode = 'ML009';
-    elsif jsonb_typeof(definition) is distinct from 'object' or jsonb_typeof(coalesce(tags, '{}')) <> 'object' then
-        raise exception 'definition and tags must be JSON objects, got % and %', coalesce(jsonb_typeof(definition), 'NULL'), jsonb_typeof(tags)
-            using errcode = 'ML009';
-    elsif jsonb_typeof(nullif(schema, 'null')) <> 'array' then
+    perform dbml_channel._check_dataset(name, kind, definition, tags);
+    if jsonb_typeof(nullif(schema, 'null')) <> 'array' then
         raise exception 'schema must be a JSON array of columns, got %', jsonb_typeof(schema)
             using errcode = 'ML009', hint = '[{"name": "age", "type": "bigint"}]';
-    elsif kind in ('table', 'query') and coalesce(btrim(definition ->> kind), '') = '' then
-        raise exception 'the definition of a % must hold it, got %', kind, definition
-            using errcode = 'ML009', hint = case kind when 'table' then '{"table": "sales.orders"}' else '{"query": "SELECT ..."}' end;
-    elsif kind in ('tabular', 'file') and jsonb_typeof(definition -> 'paths') is distinct from 'array' then
-        raise exception 'the definition of files must list their paths, got %', definition
-            using errcode = 'ML009', hint = '{"format": "delimited", "paths": [{"datastore": "workspaceblobstore", "path": "a.csv"}]}';
     end if;
     home := dbml_channel.find_workspace(workspace, 'write');
     if files_of is not null then
@@ -56,28 +41,8 @@ begin
         raise exception 'the datastore has no file %', left(missing, 200)
             using errcode = 'ML073', hint = format('SELECT path FROM dbml.files WHERE workspace = %L', home.name);
     end if;
-    -- Versions count from 1 without a gap: one registration of a name at a time, to the end of the transaction.
-    perform pg_advisory_xact_lock(hashtextextended('dbml dataset ' || home.id || ' ' || name, 0));
-    select * into newest from dbml._datasets d
-    where d.workspace_id = home.id and d.name = register_dataset.name order by d.version desc limit 1;
-    if newest.dataset_id is not null then
-        if newest.kind = kind and newest.definition = definition
-           and held = (select coalesce(jsonb_object_agg(f.path, encode(f.digest, 'hex')), '{}')
-                       from dbml._dataset_files f where f.dataset_id = newest.dataset_id) then
-            return newest.version;
-        elsif not coalesce(create_new_version, false) then
-            raise exception 'dataset "%" is in workspace "%" with another definition', name, home.name
-                using errcode = 'ML071', detail = jsonb_build_object('dataset', name, 'workspace', home.name, 'version', newest.version),
-                      hint = 'create_new_version => true registers it as the next version';
-        end if;
-    end if;
-    insert into dbml._datasets (workspace_id, name, version, kind, definition, schema, description, tags, created_by)
-    values (home.id, name, coalesce(newest.version, 0) + 1, kind, definition, nullif(schema, 'null'), description,
-            coalesce(tags, '{}'), dbml_channel.caller())
-    returning dataset_id into made;
-    insert into dbml._dataset_files (dataset_id, workspace_id, path, digest)
-    select made, home.id, e.key, decode(e.value, 'hex') from jsonb_each_text(held) e;
-    return coalesce(newest.version, 0) + 1;
+    return (select i.version from dbml._insert_dataset(dbml_channel.caller(), home.id, home.name, name, kind, definition, nullif(schema, 'null'),
+        held, description, tags, create_new_version) i);
 end
 $$;
 comment on function dbml.register_dataset(text, text, jsonb, jsonb, text[], text, text, jsonb, boolean, text) is
@@ -90,3 +55,68 @@ The same definition again returns the version that is there; another one is refu
 Errors: ML009 a bad name, kind or definition; ML071 the name has another definition; ML073 no such file; ML070 no such
 dataset files_of; ML050 no such workspace.
 Example: SELECT dbml.register_dataset(''iris'', ''table'', ''{"table": "demo.iris"}'', tags => ''{"flowers": true}'');';
+
+create or replace function dbml_channel._check_dataset(name text, kind text, definition jsonb, tags jsonb)
+returns void
+language plpgsql immutable parallel safe security invoker
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if name is null or name ~ '[:@/[:cntrl:]]' or btrim(name) <> name or length(name) not between 1 and 255 then
+        raise exception 'a dataset''s name must have 1 to 255 characters and none of : @ /, got %', coalesce(quote_literal(name), 'NULL')
+            using errcode = 'ML009';
+    elsif kind is null or kind not in ('table', 'query', 'tabular', 'file') then
+        raise exception 'kind must be table, query, tabular or file, got %', coalesce(quote_literal(kind), 'NULL') using errcode = 'ML009';
+    elsif jsonb_typeof(definition) is distinct from 'object' or jsonb_typeof(coalesce(tags, '{}')) <> 'object' then
+        raise exception 'definition and tags must be JSON objects, got % and %', coalesce(jsonb_typeof(definition), 'NULL'), jsonb_typeof(tags)
+            using errcode = 'ML009';
+    elsif kind in ('table', 'query') and coalesce(btrim(definition ->> kind), '') = '' then
+        raise exception 'the definition of a % must hold it, got %', kind, definition
+            using errcode = 'ML009', hint = case kind when 'table' then '{"table": "sales.orders"}' else '{"query": "SELECT ..."}' end;
+    elsif kind in ('tabular', 'file') and jsonb_typeof(definition -> 'paths') is distinct from 'array' then
+        raise exception 'the definition of files must list their paths, got %', definition
+            using errcode = 'ML009', hint = '{"format": "delimited", "paths": [{"datastore": "workspaceblobstore", "path": "a.csv"}]}';
+    end if;
+end
+$$;
+comment on function dbml_channel._check_dataset(text, text, jsonb, jsonb) is 'Check what a dataset is registered with.';
+
+create or replace function dbml._insert_dataset(
+    caller text, home bigint, home_name text, name text, kind text, definition jsonb, schema jsonb, held jsonb, description text,
+    tags jsonb, create_new_version boolean, out version integer, out dataset_id bigint)
+language plpgsql volatile parallel unsafe security definer
+set search_path = pg_catalog, pg_temp
+-- Definer: writes private tables; reached only from functions that check who registers what.
+as $$
+#variable_conflict use_variable
+declare
+    newest dbml._datasets;
+begin
+    -- Versions count from 1 without a gap: one registration of a name at a time, to the end of the transaction.
+    perform pg_advisory_xact_lock(hashtextextended('dbml dataset ' || home || ' ' || name, 0));
+    select * into newest from dbml._datasets d
+    where d.workspace_id = home and d.name = _insert_dataset.name order by d.version desc limit 1;
+    if newest.dataset_id is not null then
+        if newest.kind = kind and newest.definition = definition
+           and held = (select coalesce(jsonb_object_agg(f.path, encode(f.digest, 'hex')), '{}')
+                       from dbml._dataset_files f where f.dataset_id = newest.dataset_id) then
+            version := newest.version;
+            dataset_id := newest.dataset_id;
+            return;
+        elsif not coalesce(create_new_version, false) then
+            raise exception 'dataset "%" is in workspace "%" with another definition', name, home_name
+                using errcode = 'ML071', detail = jsonb_build_object('dataset', name, 'workspace', home_name, 'version', newest.version),
+                      hint = 'create_new_version => true registers it as the next version';
+        end if;
+    end if;
+    insert into dbml._datasets (workspace_id, name, version, kind, definition, schema, description, tags, created_by)
+    values (home, name, coalesce(newest.version, 0) + 1, kind, definition, schema, description,
+            coalesce(tags, '{}'), caller)
+    returning _datasets.dataset_id into dataset_id;
+    insert into dbml._dataset_files (dataset_id, workspace_id, path, digest)
+    select dataset_id, home, e.key, decode(e.value, 'hex') from jsonb_each_text(held) e;
+    version := coalesce(newest.version, 0) + 1;
+end
+$$;
+comment on function dbml._insert_dataset(text, bigint, text, text, text, jsonb, jsonb, jsonb, text, jsonb, boolean) is
+    'Register the next version of a dataset, or find the one that is the same; held: digests in hex by path.';

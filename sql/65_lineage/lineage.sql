@@ -35,7 +35,7 @@ name is a model (''name'' is its latest version, ''name:3'', ''name@alias''), a 
 id of a run; where several have one name, say which: ''model:iris'', ''dataset:iris'', ''table:public.iris'', ''environment:iris''.
 Upstream of a model are the run that registered it, that run''s script, environment, the tables that its input queries
 read, the datasets, and the models that it loaded, and theirs in turn. Downstream of a table or a dataset are the runs that
-read it and the models that they registered. Tables are those that a query reads in the end, behind views.
+read it, the models that they registered and the datasets that they wrote. Tables are those that a query reads in the end, behind views.
 Errors: ML055 there is nothing of that name; ML050 no such workspace.
 Example: SELECT l.direction, l."from", l.relation, l."to" FROM dbml.lineage(''demo-diabetes'') l;';
 
@@ -98,7 +98,10 @@ as $$
     where r.workspace = lineage_edges.workspace and r.inputs <> '[]'
     union
     select 'dataset', d.dataset, 'read by', 'run', d.run_id::text, d.linked_at
-    from dbml.run_datasets d where d.workspace = lineage_edges.workspace
+    from dbml.run_datasets d where d.workspace = lineage_edges.workspace and d.direction = 'input'
+    union all
+    select 'run', d.run_id::text, 'wrote', 'dataset', d.dataset, d.linked_at
+    from dbml.run_datasets d where d.workspace = lineage_edges.workspace and d.direction = 'output'
     union all
     -- What a program said when it registered a model.
     select 'dataset', (d -> 1 ->> 'name') || coalesce(':' || (d -> 1 ->> 'version'), ''), 'given for', 'model', m.name || ':' || m.version, m.created_at

@@ -201,7 +201,8 @@ begin
         return '{}';
     end if;
     return jsonb_build_object('submitted', jsonb_build_object('snapshot', encode(run.snapshot, 'hex')), 'script', run.script,
-        'language', 'python', 'params', dbml_channel.submitted_params(request -> 'params' -> 'arguments', request -> 'params' -> 'environment_variables'));
+        'language', 'python', 'params', dbml_channel.submitted_params(request -> 'params' -> 'arguments', request -> 'params' -> 'environment_variables',
+            nullif(request -> 'params' -> 'outputs', 'null')));
 end
 $$;
 comment on function dbml_channel._repeat(jsonb) is 'What a request to repeat a submitted run says about it.';

@@ -138,6 +138,16 @@ def test_runs_and_experiments(dbml: Dbml, ws: Workspace, place: Path) -> None:
     assert dbml("experiment", "tag", NAME, "a=b", "--remove", "team") == {"a": "b"}
     with pytest.raises(errors.InvalidArgument, match="must have no runs"):
         dbml("experiment", "delete", NAME)
+    with pytest.raises(errors.InvalidArgument, match="no model's origin"):
+        dbml("run", "delete", ids[1], ids[0])
+    with pytest.raises(errors.RunNotFound):
+        dbml("run", "show", ids[1])
+    assert len(dbml("run", "list", "--children")) == 3  # its part went with it
+    dbml("model", "delete", "of a run")
+    other = Experiment(ws, "other")
+    other.start_logging().complete()
+    assert dbml("experiment", "delete", "other", "--runs") == ["other"]
+    assert dbml("run", "delete", ids[0]) == [ids[0]] and len(dbml("run", "list", "--experiment", NAME)) == 1
     dbml("experiment", "create", "misspelt")
     assert dbml("experiment", "delete", "misspelt") == ["misspelt"]
     assert [row["name"] for row in dbml("experiment", "list")] == [NAME]

@@ -142,6 +142,9 @@ OPERATIONS: dict[str, tuple[Callable[[Called], Any], str]] = {
     "Run.register_model": (lambda c: c.run.register_model("of-the-run", "mark.txt"), WRITE),
     "Run.child_run": (lambda c: c.client_run.child_run(), WRITE),
     "Run.create_children": (lambda c: c.client_run.create_children(1), WRITE),
+    "Run.delete": (lambda c: (c.client_run.complete(), c.client_run.delete()), OWN),
+    "Run.submit_child": (lambda c: c.client_run.submit_child(ScriptRunConfig(c.folder / "code", "a.py")), WRITE),
+    "Run.output_datasets": (lambda c: c.run.output_datasets, READ),
     "Run.complete": (lambda c: c.client_run.complete(), WRITE),
     "Run.fail": (lambda c: c.client_run.fail("why"), WRITE),
     "Run.cancel": (lambda c: c.client_run.cancel(), WRITE),
@@ -248,7 +251,7 @@ ELSEWHERE: dict[str, str] = {
     **dict.fromkeys((
         "Workspace.write_config", "Workspace.get_details", "Workspace.get_default_keyvault",
         "Workspace.get_mlflow_tracking_uri", "Experiment.get_portal_url",
-        "Run.get_context", "Run.get_portal_url", "Run.submit_child", "Model.profile", "DatabaseDatastore.path",
+        "Run.get_context", "Run.get_portal_url", "Model.profile", "DatabaseDatastore.path",
         "DatabaseDatastore.as_mount", "DatabaseDatastore.as_download", "Comparison.series", "Comparison.plot",
         "Datastore.register_azure_file_share", "Datastore.register_azure_data_lake_gen2", "Datastore.register_azure_sql_database",
         "Image.image_configuration", "Image.serialize", "Image.wait_for_creation", "ComputeTarget.attach", "ComputeTarget.get_status",

@@ -209,6 +209,8 @@ def test_steps_one_after_the_other(ws: Workspace) -> None:
     numbers = lambda d: d.to_pandas_dataframe().n.tolist()  # noqa: E731
     assert numbers(data.skip(2).take(3)) == [3, 4, 5] and numbers(data.take(0)) == []
     assert list(data.keep_columns(["n", "day"]).to_arrow().column_names) == ["n", "day"]
+    with pytest.warns(UserWarning, match="no column: 'none'"):
+        assert data.drop_columns(["n", "none"]).to_arrow().column_names == ["day", "word"]
     assert list(data.drop_columns("n").to_arrow().column_names) == ["day", "word"] and data[["n"]].to_arrow().num_columns == 1
     assert numbers(data.filter((data["n"] > 27) & ~(data["word"] == "a") | (data["n"] == 1))) == [1, 29]
     timed = data.with_timestamp_columns("day", validate=True)

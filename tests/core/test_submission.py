@@ -434,3 +434,19 @@ OutputDataSet = [child.id]
     assert len(ids) == 2 and {row[0] for row in rows} == {each for (each,) in ids}
     assert all(row[1:4] == ("part of ***", "completed", {"secret": "***"}) and row[5] == 1 for row in rows)
     assert sorted(row[4]["***"] for row in rows) == [2, 3] and all(row[4]["after"] == 1 for row in rows)
+
+
+def test_a_program_says_how_a_scripts_run_ends_only_as_it_is(ws: Workspace) -> None:
+    project({"a.py": "print(1)", "wait.py": "import time\ntime.sleep(100)"})
+    run = Experiment(ws, "ends").submit(ScriptRunConfig("project", "a.py"))
+    run.wait_for_completion()
+    run.complete()
+    with pytest.raises(errors.InvalidArgument, match="whose worker says how it ends; it is Completed"):
+        run.fail()
+    going = Experiment(ws, "ends").submit(ScriptRunConfig("project", "wait.py"))
+    with pytest.raises(errors.InvalidArgument, match="whose worker says how it ends"):
+        going.complete()
+    with pytest.warns(UserWarning, match="it is stopped"):
+        going.fail()
+    going.wait_for_completion(raise_on_error=False)
+    assert going.get_status() == "Canceled"

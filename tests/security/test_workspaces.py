@@ -106,7 +106,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.write_upload(text,bytea,boolean,text)": (
         "select dbml.write_upload('new', dbml.upload_bytes('x'), workspace => '{w}')", WRITERS),
     "dbml.read_file(text,text,text)": ("select dbml.read_file('{w}', '{w}')", READERS),
-    "dbml.read_file_part(text,integer,text,text)": ("select dbml.read_file_part('{w}', 0, '{w}')", READERS),
+    "dbml.read_file_part(text,integer,text,text,boolean)": ("select dbml.read_file_part('{w}', 0, '{w}')", READERS),
     "dbml.delete_file(text,text)": ("select dbml.delete_file('{w}', '{w}')", WRITERS),
     "dbml.register_datastore(text,text,text,jsonb,jsonb,text,jsonb,boolean,text)": (
         "select dbml.register_datastore('new', 'local', '/new', workspace => '{w}')", WRITERS),
@@ -115,6 +115,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml_channel.find_dataset(text,text,text)": ("select dbml_channel.find_dataset('{w}', '{w}') is not null", READERS),
     # Runs of programs, and what they keep.
     "dbml.start_run(text,text,jsonb,jsonb,jsonb,uuid,boolean,text)": ("select dbml.start_run('{w}', workspace => '{w}')", WRITERS),
+    "dbml.delete_run(uuid)": ("select dbml.delete_run('{client}') from dbml.finish_run('{client}')", OWNERS),  # an administrator's
     "dbml.finish_run(uuid,text,text)": ("select dbml.finish_run('{client}')", WRITERS),
     "dbml.log_metric(uuid,text,double precision,bigint)": ("select dbml.log_metric('{client}', 'm', 1) is not null", WRITERS),
     "dbml.log_metrics(uuid,jsonb,uuid,bigint)": ("""select dbml.log_metrics('{client}', '{{"m": 1}}')""", WRITERS),
@@ -122,7 +123,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.add_run_properties(uuid,jsonb)": ("""select dbml.add_run_properties('{run}', '{{"a": "b"}}')""", WRITERS),
     "dbml.add_artifact(uuid,text,bytea,text,text,boolean)": (
         "select dbml.add_artifact('{run}', 'new', dbml.upload_bytes('x'))", WRITERS),
-    "dbml.artifact_part(uuid,text,integer)": ("select dbml.artifact_part('{run}', 'mark.txt', 0)", READERS),
+    "dbml.artifact_part(uuid,text,integer,boolean)": ("select dbml.artifact_part('{run}', 'mark.txt', 0)", READERS),
     "dbml.create_experiment(text,text,jsonb,text)": ("select dbml.create_experiment('new', workspace => '{w}')", WRITERS),
     "dbml.update_experiment(text,text,jsonb,text[],text)": ("select dbml.update_experiment('{w}', 'told', workspace => '{w}')", WRITERS),
     "dbml.delete_experiment(text,text)": (
@@ -136,12 +137,12 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     # Bytes under way belong to the role that sends them: nobody else's upload is there, not even for an owner.
     "dbml.begin_upload()": ("select dbml.begin_upload()", UPLOADERS),
     "dbml.upload_bytes(bytea)": ("select dbml.upload_bytes('x')", UPLOADERS),
-    "dbml.upload_part(uuid,integer,bytea)": ("select dbml.upload_part('{upload}', 0, 'y')", {"owner"}),
+    "dbml.upload_part(uuid,integer,bytea,bytea)": ("select dbml.upload_part('{upload}', 0, 'y')", {"owner"}),
     "dbml.upload_parts(uuid)": ("select * from dbml.upload_parts('{upload}')", {"owner"}),
     "dbml.finish_upload(uuid,bytea,bigint)": ("select dbml.finish_upload('{upload}', sha256('x'), 1)", {"owner"}),
     "dbml.abandon_upload(uuid)": ("select dbml.abandon_upload('{upload}')", {"owner"}),
     # Models: their files, engines and policies.
-    "dbml.model_part(text,integer,text,text)": ("select dbml.model_part('{w}', 0, 'model.pkl', '{w}')", MODEL_READERS),
+    "dbml.model_part(text,integer,text,text,boolean)": ("select dbml.model_part('{w}', 0, 'model.pkl', '{w}')", MODEL_READERS),
     "dbml.register_model_files(text,jsonb,text,text,text,jsonb,text,jsonb,jsonb,jsonb,text,uuid,text,text)": (
         "select dbml.register_model_files('{w}', jsonb_build_array(jsonb_build_object('path', 'p', 'digest',"
         " encode(dbml.upload_bytes('x'), 'hex'))), workspace => '{w}')", MODEL_WRITERS),
@@ -189,7 +190,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
         """select dbml.create_snapshot('{{"a.py": "x"}}', workspace => '{w}')""", WRITERS),
     "dbml.snapshot_bytes(text,text)": ("select dbml.snapshot_bytes('{snapshot}', '{w}')", READERS),
     "dbml.snapshot_part(text,integer,text)": ("select dbml.snapshot_part('{snapshot}', 0, '{w}')", READERS),
-    "dbml.submit_run(text,text,text,jsonb,jsonb,text,jsonb,text,interval,bigint,text,jsonb,jsonb,text)": (
+    "dbml.submit_run(text,text,text,jsonb,jsonb,text,jsonb,text,interval,bigint,text,jsonb,jsonb,text,jsonb,uuid)": (
         "select dbml.submit_run('{w}', '{snapshot}', 'a.py', workspace => '{w}')", WRITERS),
     "dbml.run_log(uuid,integer)": ("select * from dbml.run_log('{run}')", READERS),
     "dbml.wait_for_run(uuid,interval)": ("select dbml.wait_for_run('{run}')", READERS),
@@ -231,8 +232,8 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml_channel.score_record(text,jsonb,text)": ("""select dbml_channel.score_record('{w}', '{{"x": 1.0}}', null)""", PREDICTORS),
     "dbml_channel.score_one(text,text,text,text,text,text)": (
         f"select dbml_channel.score_one('{{w}}', '{{w}}', 'predict', 'row', {LINE})", PREDICTORS),
-    "dbml_channel.submit(text,text,text,jsonb,jsonb,text,jsonb,text,interval,bigint,text,jsonb,jsonb,text)": (
-        "select dbml_channel.submit('{w}', '{snapshot}', 'a.py', '[]', '[]', null, '{{}}', null, null, null, 'worker', '{{}}', '{{}}', '{w}')",
+    "dbml_channel.submit(text,text,text,jsonb,jsonb,text,jsonb,text,interval,bigint,text,jsonb,jsonb,text,jsonb,uuid)": (
+        "select dbml_channel.submit('{w}', '{snapshot}', 'a.py', '[]', '[]', null, '{{}}', null, null, null, 'worker', '{{}}', '{{}}', '{w}', '{{}}', null)",
         WRITERS),
     "dbml_channel.take_back(uuid)": ("select dbml_channel.take_back('{queued}')", WRITERS),  # the contributor's, who is no owner
     "dbml_channel.workspace_role(bigint)": ("select dbml_channel.workspace_role({id}) is not null", READERS | {"predictor"}),
@@ -396,3 +397,14 @@ def test_every_table_of_a_workspace_is_secured_by_row(db: Connection, cast: Cast
                 may = relation == "contributor" and not table.endswith(("_grants", "_workspaces"))
                 assert changed == (count if may else 0), (relation, table)
             db.execute("reset role")
+
+
+def test_a_contributor_deletes_runs_of_his_own_alone(db: Connection, cast: Cast) -> None:
+    with acting(db, cast.roles["contributor"]):
+        (own,) = db.execute("select dbml.start_run('own', workspace => %s)", [cast.mark]).fetchone()  # type: ignore[misc]
+        db.execute("select dbml.finish_run(%s), dbml.finish_run(%s)", [own, cast.client])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), db.transaction():
+            db.execute("select dbml.delete_run(%s)", [cast.client])
+        assert db.execute("select dbml.delete_run(%s)", [own]).fetchone() == (1,)
+    with acting(db, cast.roles["owner"]):
+        assert db.execute("select dbml.delete_run(%s)", [cast.client]).fetchone() == (1,)

@@ -97,3 +97,53 @@ def test_files_images_and_tables_are_kept_with_the_run(db: psycopg.Connection[An
 def test_a_metric_must_be_a_number(db: psycopg.Connection[Any]) -> None:
     with pytest.raises(errors.InvalidArgument, match="x"):
         db.execute("SELECT * FROM dbml.run_script('run.log(''x'', ''high'')') AS t(a int)")
+
+
+def _ended(db: psycopg.Connection[Any], **named: Any) -> uuid.UUID:
+    (run_id,) = db.execute("SELECT dbml.start_run(%(e)s, parent_run_id => %(p)s)", {"e": "deleted", "p": None} | named).fetchone()  # type: ignore[misc]
+    db.execute("SELECT dbml.finish_run(%s, 'completed')", (run_id,))
+    return run_id  # type: ignore[no-any-return]
+
+
+def test_a_run_is_deleted_with_its_parts_and_their_bytes(db: psycopg.Connection[Any]) -> None:
+    content = uuid.uuid4().bytes
+    parent = _ended(db)
+    child = _ended(db, p=parent)
+    db.execute("SELECT dbml.add_artifact(%s, 'f', dbml.upload_bytes(%s))", (child, content))
+    db.execute("SELECT dbml.log_metric(%s, 'm', 1.0)", (child,))
+    held = "SELECT count(*) FROM dbml._blobs WHERE digest = sha256(%s)"
+    assert db.execute(held, (content,)).fetchone() == (1,)
+    assert db.execute("SELECT dbml.delete_run(%s)", (parent,)).fetchone() == (2,)
+    assert db.execute(held, (content,)).fetchone() == (0,)
+    for view in ("runs", "metrics", "artifacts"):
+        assert db.execute(f"SELECT count(*) FROM dbml.{view} WHERE run_id IN (%s, %s)", (parent, child)).fetchone() == (0,)
+    with pytest.raises(errors.RunNotFound):
+        db.execute("SELECT dbml.delete_run(%s)", (parent,))
+
+
+def test_a_run_that_goes_on_or_made_something_is_kept(db: psycopg.Connection[Any]) -> None:
+    parent, name = _ended(db), "d" + uuid.uuid4().hex[:12]
+    (child,) = db.execute("SELECT dbml.start_run('deleted', parent_run_id => %s)", (parent,)).fetchone()  # type: ignore[misc]
+    with pytest.raises(errors.InvalidArgument, match=f"{child} is running"):
+        db.execute("SELECT dbml.delete_run(%s)", (parent,))
+    db.execute("SELECT dbml.finish_run(%s, 'failed')", (child,))
+    db.execute("SELECT dbml.register_model(%s, 'x', run_id => %s)", (name, child))
+    with pytest.raises(errors.InvalidArgument, match=f"no model's origin.*'{name}:1'"):
+        db.execute("SELECT dbml.delete_run(%s)", (parent,))
+    db.execute("SELECT dbml.delete_model(%s)", (name,))
+    assert db.execute("SELECT dbml.delete_run(%s)", (parent,)).fetchone() == (2,)
+
+
+def test_a_submitted_runs_snapshot_goes_with_the_last_run_that_has_it(db: psycopg.Connection[Any]) -> None:
+    mark = uuid.uuid4().hex
+    ids = []
+    for _ in range(2):
+        submit = "SELECT dbml.submit_run('deleted', dbml.create_snapshot(jsonb_build_object('a.py', %s::text)), 'a.py')"
+        (run_id,) = db.execute(submit, (f"print('{mark}')",)).fetchone()  # type: ignore[misc]
+        db.execute("SELECT dbml.wait_for_run(%s, '60 s')", (run_id,))
+        ids.append(run_id)
+    kept = "SELECT count(*) FROM dbml.snapshots s WHERE s.snapshot = %s"
+    (snapshot,) = db.execute("SELECT snapshot FROM dbml.runs WHERE run_id = %s", (ids[0],)).fetchone()  # type: ignore[misc]
+    for run_id, left in zip(ids, (1, 0), strict=True):
+        db.execute("SELECT dbml.delete_run(%s)", (run_id,))
+        assert db.execute(kept, (snapshot,)).fetchone() == (left,)

@@ -309,7 +309,7 @@ def test_an_input_that_fails_says_so_and_cannot_become_another(db: Db, alice: st
         with pytest.raises(errors.InvalidArgument, match=text):
             submit(db, READ, inputs=inputs)
     forged = [{"name": "a", "query": "SELECT 1", "function": "input_" + "0" * 32, "columns": [], "relations": []}]
-    by_hand = "SELECT dbml_channel.submit('e', %s, 'main.py', '[]', %s, NULL, '{}', NULL, NULL, NULL, 'worker', '{}', '{}', NULL)"
+    by_hand = "SELECT dbml_channel.submit('e', %s, 'main.py', '[]', %s, NULL, '{}', NULL, NULL, NULL, 'worker', '{}', '{}', NULL, '{}', NULL)"
     kept = snapshot(db, {"main.py": READ})
     for sources in (forged, [{}, *forged], [{**forged[0], "name": None}]):
         with pytest.raises(errors.InvalidArgument, match="must be in a function of role"):

@@ -159,3 +159,37 @@ def test_a_rolled_back_use_leaves_the_upload(db: psycopg.Connection[Any]) -> Non
         db.execute("SELECT dbml.add_artifact(%s, 'one', %s)", (run_id, digest))
         db.execute(end)  # type: ignore[arg-type]
     assert db.execute("SELECT count(*) FROM dbml.artifacts WHERE run_id = %s", (run_id,)).fetchone() == (1,)
+
+
+def _upload_claimed(db: psycopg.Connection[Any], part: bytes, digest: bytes | None, whole: bytes) -> None:
+    upload = uploads.begin(db)
+    uploads.send(db, upload, 0, part, digest)
+    uploads.finish(db, upload, whole, len(part))
+
+
+def _run(db: psycopg.Connection[Any]) -> Any:
+    return db.execute("SELECT dbml.start_run('uploads', lasting => true)").fetchone()[0]  # type: ignore[index]
+
+
+def test_a_part_under_anothers_digest_is_no_gift_and_no_harm(db: psycopg.Connection[Any]) -> None:
+    """A digest that a sender claims is not computed; where a lie meets the truth, each has its own bytes."""
+    true, junk = os.urandom(1000), os.urandom(1000)
+    claimed, own = hashlib.sha256(true).digest(), hashlib.sha256(junk).digest()
+    _upload_claimed(db, junk, claimed, own)  # of the whole the digest is computed, and is right
+    run_id = _run(db)
+    db.execute("SELECT dbml.add_artifact(%s, 'junk', %s)", (run_id, own))
+    read = "SELECT dbml.artifact_bytes(%s, %s)"
+    with pytest.raises(errors.ModelLoadError, match="do not match their digest"):
+        db.execute(read, (run_id, "junk"))
+    with pytest.raises(errors.ModelLoadError, match="do not match their digest"):
+        db.execute("SELECT dbml.artifact_part(%s, 'junk', 0)", (run_id,))
+    assert db.execute("SELECT dbml.artifact_part(%s, 'junk', 0, checked => false)", (run_id,)).fetchone() == (junk,)
+    _upload_claimed(db, true, claimed, claimed)
+    db.execute("SELECT dbml.add_artifact(%s, 'true', %s)", (run_id, claimed))
+    assert db.execute(read, (run_id, "true")).fetchone() == (true,)
+    assert db.execute(read, (run_id, "junk")).fetchone() == (junk,)
+    with pytest.raises(errors.ModelLoadError, match="is that of other bytes"):
+        _upload_claimed(db, junk, claimed, own)
+    with pytest.raises(errors.InvalidArgument, match="digest must be a SHA-256"):
+        _upload_claimed(db, junk, b"short", own)
+    db.execute("SELECT dbml.finish_run(%s), dbml.delete_run(%s)", (run_id, run_id))

@@ -60,10 +60,12 @@ def link(connection: Connection, workspace: str, run_id: UUID, reference: str, n
     call(connection, "link_dataset", run_id=run_id, dataset=reference, name=name, workspace=workspace)
 
 
-def of_run(connection: Connection, run_id: UUID) -> list[Row]:
-    """Return dataset_id, dataset and name_in_run of what a run used, by name."""
-    query = sql.SQL("select dataset_id, dataset, name_in_run from dbml.run_datasets where run_id = %s order by name_in_run")
-    return all_rows(connection, query, (run_id,))
+def of_run(connection: Connection, run_id: UUID, direction: str = "input") -> list[Row]:
+    """Return dataset_id, dataset and name_in_run of what a run used, or wrote (output), by name."""
+    query = sql.SQL(
+        "select dataset_id, dataset, name_in_run from dbml.run_datasets where (run_id, direction) = (%s, %s) order by name_in_run"
+    )
+    return all_rows(connection, query, (run_id, direction))
 
 
 def primary_key(connection: Connection, table: str) -> list[str]:

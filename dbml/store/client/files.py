@@ -69,13 +69,16 @@ def write_uploads(connection: Connection, workspace: str, written: Sequence[tupl
             )  # fmt: skip
 
 
-def read_parts(connection: Connection, wanted: Sequence[tuple[str, int, str, str | None]]) -> list[bytes | None]:
-    """Return parts of files, (path, number, workspace, dataset or None), in one round trip; None past a file's end."""
+def read_parts(
+    connection: Connection, wanted: Sequence[tuple[str, int, str, str | None]], checked: bool = True
+) -> list[bytes | None]:
+    """Return parts of files, (path, number, workspace, dataset or None), in one round trip; None past a file's end.
+
+    checked: False leaves out the digests of the parts, for who checks that of the whole.
+    """
+    query = "select dbml.read_file_part(%s::text, %s::integer, %s::text, %s::text, %s::boolean)"
     with connection.pipeline():
-        cursors = [
-            connection.execute("select dbml.read_file_part(%s::text, %s::integer, %s::text, %s::text)", asked, binary=True)
-            for asked in wanted
-        ]
+        cursors = [connection.execute(query, (*asked, checked), binary=True) for asked in wanted]
     return [None if (row := cursor.fetchone()) is None else row[0] for cursor in cursors]
 
 

@@ -49,6 +49,11 @@ def finish(connection: Connection, run_id: UUID, status: str, error: str | None 
     return str(call(connection, "finish_run", run_id=run_id, status=status, error=error))
 
 
+def delete(connection: Connection, run_id: UUID) -> int:
+    """Delete a run with its parts; returns how many runs went."""
+    return int(call(connection, "delete_run", run_id=run_id))
+
+
 def find(connection: Connection, run_id: UUID) -> Row | None:
     """Return a run that the caller may see."""
     return one_row(connection, _COLUMNS + sql.SQL(" where run_id = %(run_id)s"), {"run_id": run_id})

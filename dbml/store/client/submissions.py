@@ -43,14 +43,18 @@ def submit(
     inputs: Mapping[str, Any] | None = None, environment: str | None = None,
     environment_variables: Mapping[str, Any] | None = None, pool: str | None = None,
     timeout_s: float | None = None, seed: int | None = None, target: str = "worker", tags: Mapping[str, Any] | None = None,
-    properties: Mapping[str, Any] | None = None,
+    properties: Mapping[str, Any] | None = None, outputs: Mapping[str, Any] | None = None, parent_run_id: UUID | None = None,
 ) -> UUID:  # fmt: skip
     """Submit a script of a snapshot; returns the run's id."""
-    objects = {"environment_variables": environment_variables, "inputs": inputs, "tags": tags, "properties": properties}
+    objects = {
+        "environment_variables": environment_variables, "inputs": inputs, "tags": tags, "properties": properties,
+        "outputs": outputs,
+    }  # fmt: skip
     made = call(
         connection, "submit_run", experiment=experiment, snapshot=snapshot, script=script, arguments=jsonb(list(arguments)),
         environment=environment, pool=pool, timeout=None if timeout_s is None else f"{timeout_s} seconds", seed=seed,
-        target=target, workspace=workspace, **{name: jsonb(dict(given or {})) for name, given in objects.items()},
+        target=target, workspace=workspace, parent_run_id=parent_run_id,
+        **{name: jsonb(dict(given or {})) for name, given in objects.items()},
     )  # fmt: skip
     return UUID(str(made))
 

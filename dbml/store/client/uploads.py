@@ -18,9 +18,12 @@ def begin(connection: Connection) -> UUID:
     return UUID(str(row[0]))
 
 
-def send(connection: Connection, upload: UUID, ordinal: int, part: bytes) -> None:
-    """Send one part, counted from 0; `connection.pipeline()` around many saves the waiting."""
-    connection.execute("select dbml.upload_part(%s, %s::integer, %b)", (upload, ordinal, part))
+def send(connection: Connection, upload: UUID, ordinal: int, part: bytes, digest: bytes | None = None) -> None:
+    """Send one part, counted from 0; `connection.pipeline()` around many saves the waiting.
+
+    digest: its SHA-256, which the server computes where it is not given.
+    """
+    connection.execute("select dbml.upload_part(%s, %s::integer, %b, %b)", (upload, ordinal, part, digest))
 
 
 def arrived(connection: Connection, upload: UUID) -> dict[int, bytes]:
@@ -48,21 +51,21 @@ def send_whole(connection: Connection, contents: Sequence[bytes]) -> None:
             connection.execute("select dbml.upload_bytes(%b)", (content,))
 
 
-def send_parts(connection: Connection, upload: UUID, parts: Sequence[tuple[int, bytes]]) -> None:
-    """Send several parts in one round trip; what was sent before may be sent again."""
+def send_parts(connection: Connection, upload: UUID, parts: Sequence[tuple[int, bytes, bytes]]) -> None:
+    """Send several parts, each with its SHA-256, in one round trip; what was sent before may be sent again."""
     with connection.pipeline():
-        for ordinal, part in parts:
-            send(connection, upload, ordinal, part)
+        for ordinal, part, digest in parts:
+            send(connection, upload, ordinal, part, digest)
 
 
 def artifact_parts(connection: Connection, wanted: Sequence[tuple[UUID, str, int]]) -> list[bytes | None]:
-    """Return parts of artifacts, (run, name, number), in one round trip; None past an artifact's end."""
-    return _fetch(connection, "select dbml.artifact_part(%s, %s::text, %s::integer)", wanted)
+    """Return parts of artifacts, (run, name, number), unchecked and in one round trip; None past an artifact's end."""
+    return _fetch(connection, "select dbml.artifact_part(%s, %s::text, %s::integer, false)", wanted)
 
 
 def model_parts(connection: Connection, wanted: Sequence[tuple[str, int, str | None, str]]) -> list[bytes | None]:
-    """Return parts of models' files, (reference, number, path or None, workspace), in one round trip."""
-    return _fetch(connection, "select dbml.model_part(%s::text, %s::integer, %s::text, %s::text)", wanted)
+    """Return parts of models' files, (reference, number, path or None, workspace), unchecked and in one round trip."""
+    return _fetch(connection, "select dbml.model_part(%s::text, %s::integer, %s::text, %s::text, false)", wanted)
 
 
 def _fetch(connection: Connection, statement: LiteralString, wanted: Sequence[Sequence[Any]]) -> list[bytes | None]:
