@@ -170,9 +170,13 @@ def _per_row(scores: Any, count: int) -> Any:
 
 def _timed(function: Callable[[], T]) -> tuple[T, float, float]:
     """Call; returns the value, the seconds that passed, and those of them that are the function's own."""
-    waited, spent = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw, time.thread_time()
+    before = resource.getrusage(resource.RUSAGE_THREAD)
     began = time.perf_counter()
     value = function()
     seconds = time.perf_counter() - began
-    did_wait = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw != waited
-    return value, seconds, seconds if did_wait else time.thread_time() - spent
+    if seconds < QUICK_S:
+        return value, seconds, seconds
+    after = resource.getrusage(resource.RUSAGE_THREAD)
+    did_wait = after.ru_nvcsw != before.ru_nvcsw
+    spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return value, seconds, seconds if did_wait else spent

@@ -100,7 +100,7 @@ async def _score_payload(service: Service, script: Script, payload: Any) -> Resp
         raise BadRequest("A value is not provided for the 'data' parameter.")
     given = rows.from_json(payload["data"])
     scores, seconds = await service.score(script, given, str(payload.get("method", "predict")))
-    return _timed(Response(answers.to_json(answers.as_list(scores)), media_type=answers.JSON), seconds)
+    return _scored(answers.to_json(answers.as_list(scores)), answers.JSON, seconds)
 
 
 async def _score_table(service: Service, script: Script, scope: Scope, kind: str, body: bytes) -> Response:
@@ -110,19 +110,22 @@ async def _score_table(service: Service, script: Script, scope: Scope, kind: str
     )
     scores, seconds = await service.score(script, given, method)
     wanted = scope["dbml.headers"].get(b"accept", b"").decode("latin-1")
-    return _timed(
-        table_response(scores, answers.JSON if answers.JSON in wanted else answers.CSV if kind == answers.CSV else answers.ARROW),
-        seconds,
-    )
+    written = answers.JSON if answers.JSON in wanted else answers.CSV if kind == answers.CSV else answers.ARROW
+    return _scored(written_table(scores, written), written, seconds)
 
 
-def table_response(scores: Any, kind: str) -> Response:
-    """Answer scores as JSON, CSV or an Arrow stream."""
+def written_table(scores: Any, kind: str) -> bytes:
+    """Return scores as JSON, CSV or an Arrow stream."""
     if kind == answers.ARROW:
-        return Response(answers.to_arrow(scores), media_type=answers.ARROW)
+        return answers.to_arrow(scores)
     if kind == answers.CSV:
-        return Response(answers.to_csv(scores), media_type=answers.CSV)
-    return Response(answers.to_json(answers.as_list(scores)), media_type=answers.JSON)
+        return answers.to_csv(scores)
+    return answers.to_json(answers.as_list(scores))
+
+
+def _scored(body: bytes, kind: str, seconds: float) -> Response:
+    told = ((b"x-ms-run-fn-exec-ms", b"%.3f" % (seconds * 1000)), (b"x-ms-run-function-failed", b"False"))
+    return answers.Quick(body, answers.HEADERS[kind], *told)
 
 
 def _timed(response: Response, seconds: float) -> Response:

@@ -16,7 +16,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from dbml.serving.app import answers, rows
-from dbml.serving.app.dialects.azureml import table_response
 from dbml.serving.app.problems import BadRequest, Problem, UnsupportedMediaType
 from dbml.serving.app.rows import Expected, Rows
 from dbml.serving.app.service import Service
@@ -41,8 +40,8 @@ def routes(service: Service) -> list[Route]:
         scores, _ = await service.score(script, given, method)
         wanted = request.headers.get("accept", "")
         if answers.ARROW in wanted or (kind == answers.ARROW and answers.JSON not in wanted):
-            return table_response(scores, answers.ARROW)
-        return Response(answers.to_json({"predictions": answers.as_list(scores)}), media_type=answers.JSON)
+            return answers.Quick(answers.to_arrow(scores), answers.HEADERS[answers.ARROW])
+        return answers.Quick(answers.to_json({"predictions": answers.as_list(scores)}), answers.HEADERS[answers.JSON])
 
     return [
         Route("/ping", ping, methods=["GET"]),
