@@ -44,7 +44,8 @@ RIDGE, BOOSTED, FOREST, SMALL = (
     "forest, {} trees of depth 10",
     "boosted, 25 trees",
 )
-INTO, COPY, PANDAS = "dbml.predict_into", "COPY out, predict, COPY in", "pandas round trip"
+INTO, COPY = "dbml.predict_into", "COPY out, predict, COPY in"
+ADBC, PANDAS, AGAIN = "ADBC round trip", "pandas round trip", "the whole table again"
 ONE = "dbml.predict"
 
 
@@ -246,7 +247,7 @@ def rate(part: Part, setting: Setting) -> None:
                 ]  # fmt: skip
                 done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
                 (a_second,) = re.findall(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
-                part.add(f"{SMALL}, {clients} connections", way, 1, [1 / float(a_second)])
+                part.add(f"{SMALL}, {clients} connection{'s' * (clients > 1)}", way, 1, [1 / float(a_second)])
                 best = max(best, float(a_second) if way == ONE else 0)
     part.wishes.append(Wish(f"{SMALL}: prepared one-row predict a second, pgbench on the same processors", best, at_least=5000))
 
@@ -326,22 +327,13 @@ def keep(part: Part, setting: Setting) -> None:
             part.add(what, "kept true", changed, seconds)
             part.add(what, "without predictions", changed, plain[what])
         outside = alternatives.Outside(dsn, connection)
-        for way in ("ADBC round trip", PANDAS):
-            work = outside.ways(model, 0)[way]
-            part.add(
-                "the whole table again", way, rows, measure(work, lambda: connection.execute("drop table if exists scored"), 1)
-            )
+        work = outside.ways(model, 0)[ADBC]
+        part.add(AGAIN, ADBC, rows, measure(work, lambda: connection.execute("drop table if exists scored"), ROUNDS))
         outside.close()
-    update = part.find("update", "kept true", changed)
-    again = part.find("the whole table again", PANDAS, rows)
+    update, again = part.find("update", "kept true", changed), part.find(AGAIN, ADBC, rows)
     if update and again:
-        part.wishes.append(
-            Wish(
-                f"pandas over {rows:,} rows / an update of {changed:,} that is kept true",
-                again.median / update.median,
-                at_least=1,
-            )
-        )
+        what = f"ADBC over all {rows:,} rows / an update of {changed:,} that is kept true"
+        part.wishes.append(Wish(what, again.median / update.median, at_least=1))
 
 
 def _small() -> tuple[pd.DataFrame, Any]:

@@ -18,6 +18,7 @@ from dbml.engines.sql.trees import whole_codes
 
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of a node's decision_type; two more hold the type of missing values
 _ZERO, _NAN = 1, 2
+_NOTHING = float(np.float32(1e-35))  # kZeroThreshold: what is no further from 0 is read as 0
 _IDENTITY = frozenset({"regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg"})
 _EXPONENTIAL = frozenset({"poisson", "gamma", "tweedie"})
 
@@ -78,6 +79,8 @@ def _read(compiler: Compiler, tree: Mapping[str, str]) -> Tree:
     categorical = decision & _CATEGORICAL == 1
     if (missing[~categorical] == _ZERO).any():
         raise compiler.refusal("zero_as_missing=True")
+    near = (np.abs(threshold) <= _NOTHING) & ~categorical
+    threshold = np.where(near, np.where(threshold < 0, np.nextafter(-_NOTHING, -np.inf), _NOTHING), threshold)
     # Where training saw no missing value, one counts as 0; a category that is missing goes right.
     left = np.where(missing == _NAN, decision & _DEFAULT_LEFT != 0, threshold >= 0.0) & ~categorical
     boundaries, bits = _numbers(tree, "cat_boundaries"), _numbers(tree, "cat_threshold")
