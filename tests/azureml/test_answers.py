@@ -19,6 +19,8 @@ from azureml.core import Workspace, Experiment, Run
 from azureml.core.compute import ComputeTarget, AmlCompute
 from azureml.core.compute_target import ComputeTargetException
 from azureml.core.model import Model
+from azureml.pipeline.core import Pipeline
+from azureml.train.automl import AutoMLConfig
 from azureml.train.hyperdrive import HyperDriveConfig, RandomParameterSampling
 from azureml.opendatasets import MNIST
 from azureml.widgets import RunDetails
@@ -36,9 +38,9 @@ except ComputeTargetException:
 run = Experiment(workspace=ws, name="exp").start_logging()
 run.log("alpha", arguments.alpha)
 run.complete()
-assert isinstance(run, Run) and not isinstance(run, HyperDriveConfig)
+assert isinstance(run, Run) and not isinstance(run, (HyperDriveConfig, AutoMLConfig))
 try:
-    HyperDriveConfig(run_config=None)
+    AutoMLConfig(task="regression")
 except NotImplementedError as error:
     print("refused:", error)
 """
@@ -61,7 +63,7 @@ def test_a_script_runs_as_it_is_and_the_report_says_how(dsn: str, tmp_path: Path
     file.write_text(SCRIPT.replace("NAME", repr(name)))
     done = run(file, dsn, "--alpha", "0.5")
     assert done.returncode == 0, done.stderr
-    assert "refused: azureml.train.hyperdrive.HyperDriveConfig is not there; what is: child runs in a loop" in done.stdout
+    assert "refused: AutoMLConfig is not there; what is: choose estimators in a script" in done.stdout
     with psycopg.connect(dsn) as connection:
         row = connection.execute(
             "select r.status, m.name, m.value from dbml.runs r join dbml.metrics m using (run_id) where r.workspace = %s", [name]
@@ -73,7 +75,7 @@ def test_a_script_runs_as_it_is_and_the_report_says_how(dsn: str, tmp_path: Path
     assert "Workspace.create: makes a workspace in the database" in nearly and "ComputeTarget.create" in nearly
     assert (
         "azureml.opendatasets.MNIST: Dataset.Tabular over files" in missing
-        and "azureml.train.hyperdrive.HyperDriveConfig" in missing
+        and "azureml.pipeline.core.Pipeline: runs one after the other" in missing
     )
     assert "Run.log" not in missing
 
