@@ -165,3 +165,18 @@ def test_what_cannot_be_run_is_said(tmp_path: Path, file: str, content: str | No
 def test_the_exit_code_is_the_scripts_own(tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("import sys; sys.exit(7)")
     assert run(tmp_path / "s.py", "postgresql://nobody").returncode == 7
+
+
+def test_names_that_numpy_had_are_the_builtins_here_and_in_submitted_scripts(dsn: str, tmp_path: Path, name: str) -> None:
+    script = "import numpy as np\nfrom azureml.core import Run\nRun.get_context().log('a', np.float(1.5))\n"
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/train.py").write_text(script)
+    file = notebook(
+        tmp_path / "n.ipynb", "import numpy as np\nfrom azureml.core import Workspace, Experiment, ScriptRunConfig\n"
+        f"run = Experiment(Workspace.create({name!r}), 'e').submit(ScriptRunConfig('code', script='train.py'))\n"
+        "run.wait_for_completion()['status']", "run.get_metrics(), np.int is int, hasattr(np, 'none'), np.float64(1).dtype",
+    )  # fmt: skip
+    done = run(file, dsn)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Completed\n({'a': 1.5}, True, False, dtype('float64'))\n")
+    assert "numpy.int: the builtin, as NumPy had it until 1.24" in done.stderr
