@@ -17,6 +17,7 @@
     ├── SnapshotException
     ├── ServiceException
     ├── TrainingException
+    │   └── HyperDriveConfigException    a search that cannot be
     └── AuthenticationException
 
 What the database refuses is raised as it is, a `dbml.errors.DbmlError` with its SQLSTATE.
@@ -93,6 +94,10 @@ class ServiceException(AzureMLException):
 
 class TrainingException(AzureMLException):
     """Training could not be carried through."""
+
+
+class HyperDriveConfigException(TrainingException):
+    """A search of HyperDrive has been configured wrongly."""
 
 
 class AuthenticationException(AzureMLException):

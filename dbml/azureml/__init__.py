@@ -9,9 +9,11 @@ were answered, which only nearly, and which are not there.  Importing this packa
 
 from __future__ import annotations
 
+from dbml.azureml import numpy_names
 from dbml.azureml.answers import install
 from dbml.azureml.report import REPORT
 
 __all__ = ["REPORT", "install"]
 
 install()
+numpy_names.install()

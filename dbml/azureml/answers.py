@@ -19,7 +19,7 @@ from dbml import __version__
 from dbml.azureml.differences import DIFFERENCES, instead_of
 from dbml.azureml.placeholders import placeholder
 from dbml.azureml.report import REPORT
-from dbml.core import stand_in, submission
+from dbml.core import absent, stand_in, submission
 
 THEIRS, OURS = "azureml", "dbml"
 # What azureml's packages have under names that are ours; all else under azureml is not there.
@@ -55,10 +55,12 @@ class _Alias(ModuleType):
             if isinstance(error, NotImplementedError) and not instead_of(full):
                 REPORT.lacks(full, str(error))
         else:
-            if not isinstance(found, ModuleType):
+            if (instead := absent.instead_of(found)) is not None:
+                REPORT.lacks(full, instead)
+            elif not isinstance(found, ModuleType):
                 REPORT.used(full)
-            if isinstance(found, type):
-                count_calls(found)
+                if isinstance(found, type):
+                    count_calls(found)
         self.__dict__[name] = found
         return found
 

@@ -21,6 +21,7 @@ DIFFERENCES = {
     "MsiAuthentication": "nobody logs in: the database knows who connects",
     "AzureCliAuthentication": "nobody logs in: the database knows who connects",
     "OutputFileDatasetConfig": "uploaded when the script has completed, to the workspace's own datastore",
+    "HyperDriveConfig": "a thread of this program submits the tries; where it ends, no more are submitted",
     "Environment.build": "the worker builds it when it is first used",
 }
 
@@ -28,7 +29,6 @@ DIFFERENCES = {
 INSTEAD = {
     "azureml.train.automl": "choose an estimator in a script; several at once by partition_by or parallel",
     "azureml.automl": "choose an estimator in a script; several at once by partition_by or parallel",
-    "azureml.train.hyperdrive": "child runs in a loop, compared by Experiment.compare(); or scikit-learn's searches in a script",
     "azureml.train.dnn": "ScriptRunConfig with an Environment",
     "azureml.train.estimator": "ScriptRunConfig with an Environment",
     "azureml.train.sklearn": "ScriptRunConfig with an Environment",

@@ -38,7 +38,8 @@ class Report:
     def stood_in(self, environment: str, error: Exception) -> None:
         """Tell of an environment that cannot be had any more, as of a Python that nobody has: the worker's packages stand in."""
         why = getattr(error, "message", None) or str(error)
-        self._stood_in[f"Environment {environment!r}"] = f"the worker's own packages, for {why}"
+        if self._stood_in.setdefault(f"Environment {environment!r}", told := f"the worker's own packages, for {why}") is not told:
+            return
         print(f"dbml: environment {environment!r} cannot be had ({why}); the script gets the worker's packages", file=sys.stderr)
 
     @property

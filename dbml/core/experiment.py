@@ -117,6 +117,8 @@ class Experiment:
     def submit(self, config: Any, tags: Mapping[str, str] | None = None, **kwargs: Any) -> Run:
         """Submit a ScriptRunConfig: the worker runs its script by itself, also when this process ends; returns the run.
 
+        A HyperDriveConfig submits it again and again, with other parameters.
+
         The folder is kept as a snapshot, without what its .amlignore or .gitignore names.  inputs: queries by name, which run
         as you when the run begins; in the script `run.input_datasets[name]` has their rows.  seed: of its random numbers.
         Raises: SnapshotException, RunConfigurationException; NotImplementedError for another kind of configuration.
@@ -125,6 +127,9 @@ class Experiment:
         from dbml.core.script_run_config import ScriptRunConfig
         from dbml.core.submission import submit
 
+        if (begin := getattr(config, "_submit", None)) is not None:  # a search, of dbml.train.hyperdrive
+            run: Run = begin(self, tags, **kwargs)
+            return run
         if not isinstance(config, ScriptRunConfig):
             raise NotImplementedError(f"{type(config).__name__} cannot be submitted yet; ScriptRunConfig can")
         return Run(self, str(submit(self.workspace, self.name, config, tags, **kwargs)))

@@ -19,6 +19,8 @@ from azureml.core import Workspace, Experiment, Run
 from azureml.core.compute import ComputeTarget, AmlCompute
 from azureml.core.compute_target import ComputeTargetException
 from azureml.core.model import Model
+from azureml.pipeline.core import Pipeline
+from azureml.train.automl import AutoMLConfig
 from azureml.train.hyperdrive import HyperDriveConfig, RandomParameterSampling
 from azureml.opendatasets import MNIST
 from azureml.widgets import RunDetails
@@ -36,9 +38,9 @@ except ComputeTargetException:
 run = Experiment(workspace=ws, name="exp").start_logging()
 run.log("alpha", arguments.alpha)
 run.complete()
-assert isinstance(run, Run) and not isinstance(run, HyperDriveConfig)
+assert isinstance(run, Run) and not isinstance(run, (HyperDriveConfig, AutoMLConfig))
 try:
-    HyperDriveConfig(run_config=None)
+    AutoMLConfig(task="regression")
 except NotImplementedError as error:
     print("refused:", error)
 """
@@ -61,7 +63,7 @@ def test_a_script_runs_as_it_is_and_the_report_says_how(dsn: str, tmp_path: Path
     file.write_text(SCRIPT.replace("NAME", repr(name)))
     done = run(file, dsn, "--alpha", "0.5")
     assert done.returncode == 0, done.stderr
-    assert "refused: azureml.train.hyperdrive.HyperDriveConfig is not there; what is: child runs in a loop" in done.stdout
+    assert "refused: AutoMLConfig is not there; what is: choose estimators in a script" in done.stdout
     with psycopg.connect(dsn) as connection:
         row = connection.execute(
             "select r.status, m.name, m.value from dbml.runs r join dbml.metrics m using (run_id) where r.workspace = %s", [name]
@@ -73,7 +75,7 @@ def test_a_script_runs_as_it_is_and_the_report_says_how(dsn: str, tmp_path: Path
     assert "Workspace.create: makes a workspace in the database" in nearly and "ComputeTarget.create" in nearly
     assert (
         "azureml.opendatasets.MNIST: Dataset.Tabular over files" in missing
-        and "azureml.train.hyperdrive.HyperDriveConfig" in missing
+        and "azureml.pipeline.core.Pipeline: runs one after the other" in missing
     )
     assert "Run.log" not in missing
 
@@ -163,3 +165,18 @@ def test_what_cannot_be_run_is_said(tmp_path: Path, file: str, content: str | No
 def test_the_exit_code_is_the_scripts_own(tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("import sys; sys.exit(7)")
     assert run(tmp_path / "s.py", "postgresql://nobody").returncode == 7
+
+
+def test_names_that_numpy_had_are_the_builtins_here_and_in_submitted_scripts(dsn: str, tmp_path: Path, name: str) -> None:
+    script = "import numpy as np\nfrom azureml.core import Run\nRun.get_context().log('a', np.float(1.5))\n"
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/train.py").write_text(script)
+    file = notebook(
+        tmp_path / "n.ipynb", "import numpy as np\nfrom azureml.core import Workspace, Experiment, ScriptRunConfig\n"
+        f"run = Experiment(Workspace.create({name!r}), 'e').submit(ScriptRunConfig('code', script='train.py'))\n"
+        "run.wait_for_completion()['status']", "run.get_metrics(), np.int is int, hasattr(np, 'none'), np.float64(1).dtype",
+    )  # fmt: skip
+    done = run(file, dsn)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Completed\n({'a': 1.5}, True, False, dtype('float64'))\n")
+    assert "numpy.int: the builtin, as NumPy had it until 1.24" in done.stderr

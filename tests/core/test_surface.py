@@ -27,10 +27,11 @@ MODULES = [
     "dbml.core.conda_dependencies", "dbml.core.environment", "dbml.core.experiment", "dbml.core.image", "dbml.core.inference_config",
     "dbml.core.model", "dbml.core.model_package", "dbml.core.offline_run",
     "dbml.core.resource_configuration", "dbml.core.lineage", "dbml.core.replay", "dbml.core.run",
-    "dbml.core.run_context", "dbml.core.runconfig", "dbml.core.script_child", "dbml.core.script_run_config",
+    "dbml.core.run_context", "dbml.core.runconfig", "dbml.core.script_child", "dbml.core.script_submission", "dbml.core.script_run_config",
     "dbml.core.dataset", "dbml.core.datastore", "dbml.core.webservice", "dbml.core.workspace", "dbml.data.data_reference",
     "dbml.data.data_type", "dbml.data.database_datastore", "dbml.data.datapath", "dbml.data.dataset_consumption_config",
-    "dbml.data.dataset_factory", "dbml.data.file_dataset", "dbml.data.tabular_dataset", "dbml.exceptions", "dbml.widgets",
+    "dbml.data.dataset_factory", "dbml.data.file_dataset", "dbml.data.output_dataset_config",
+    "dbml.data.tabular_dataset", "dbml.exceptions", "dbml.train.hyperdrive", "dbml.widgets",
 ]  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Pipelines are not there: `core` and `steps` have their names, which say what is."""
