@@ -15,8 +15,9 @@ import pytest
 from benchmarks.escape.arena import Arena, open_arena
 from benchmarks.escape.attacks import ATTACKS, Attack, judge
 from dbml import errors
+from dbml.kernel import landlock, seccomp
 from dbml.worker.processes import Interpreter
-from dbml.worker.sandbox import landlock, layers, seccomp
+from dbml.worker.sandbox import layers
 
 pytestmark = pytest.mark.timeout(120)
 
