@@ -63,10 +63,8 @@ def serve_service(
     kept = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dbml"
     with temporary_directory(SCRATCH) as folder:
         folder.chmod(0o711)
-        if unsafe_no_sandbox:
-            if confined:
-                raise errors.InvalidArgument("--confined and --unsafe-no-sandbox exclude each other")
-            typer.echo("the scoring app is not confined: --unsafe-no-sandbox")
+        if unsafe_no_sandbox and confined:
+            raise errors.InvalidArgument("--confined and --unsafe-no-sandbox exclude each other")
         confine = None if unsafe_no_sandbox else confinement(folder, typer.echo)
         machine = Machine(
             cache=kept.absolute(), confine=confine, confined=confined, sandbox=not unsafe_no_sandbox,

@@ -34,8 +34,10 @@ class CannotConfine(Exception):
     """The kernel does not offer what it takes; says what it lacks."""
 
 
-def confine(layer: str, scratch: str, folder: str, keys: str | None = None) -> str:
+def confine(layer: str, scratch: str, folder: str, keys: str | None = None, peer: str | None = None) -> str:
     """Put this process behind its walls, for good; returns what they are, in words.
+
+    peer: a file of another version, whose folder holds what is said of that alone.
 
     Raises: CannotConfine, and then nothing has changed.
     """
@@ -53,7 +55,8 @@ def confine(layer: str, scratch: str, folder: str, keys: str | None = None) -> s
         seccomp.install(seccomp.program(network=False, alone=False, signals=known >= landlock.SIGNALS_SINCE))
         return "by bubblewrap and a system call filter: it reads its folder and its Python, and connects to nothing outside"
     readable = [*SYSTEM, *PROCESS_FILES, *DEVICES, "/etc/passwd", "/etc/group", f"/proc/{os.getpid()}", folder, *_python()]
-    landlock.restrict([*readable, *_of_keys(keys)], [scratch, *WRITABLE], network=False)
+    readable += [*_of_keys(keys), *([str(Path(peer).parent)] if peer else [])]
+    landlock.restrict(readable, [scratch, *WRITABLE], network=False)
     seccomp.install(seccomp.program(network=False, alone=True, signals=known >= landlock.SIGNALS_SINCE))
     return (
         f"by Landlock (version {known} of its interface) and a system call filter: it reads its folder and its Python, writes to "
@@ -125,7 +128,7 @@ def main(words: Sequence[str]) -> None:
     given = {name: _option(arguments, name) for name in ("--keys", "--peer")}
     dialer = errand(Path(given["--peer"])) if layer == "landlock" and given["--peer"] else None
     try:
-        said, holds = f"confined {confine(layer, scratch, folder, given['--keys'])}", True
+        said, holds = f"confined {confine(layer, scratch, folder, given['--keys'], given['--peer'])}", True
     except (CannotConfine, OSError) as error:
         said, holds = f"not confined: {error}", False
     from dbml.serving.app.__main__ import main as serve

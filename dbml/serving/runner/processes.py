@@ -92,6 +92,8 @@ class Processes(Target):
             )
         self._service, self._machine = service, machine
         self._keys = service.scratch / "keys" / "keys"
+        if not machine.sandbox:
+            service.say("the scoring app is not confined: --unsafe-no-sandbox")
 
     def listen(self, host: str, port: int, former: int | None) -> None:
         """Hold the socket."""
