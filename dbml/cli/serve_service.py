@@ -44,6 +44,9 @@ def serve_service(
         bool, typer.Option("--confined", help="Serve what may be a stranger's: no process without bubblewrap.")
     ] = False,
     unsafe_no_sandbox: UnsafeAppOption = False,
+    database_silent_s: Annotated[
+        float, typer.Option(help="End when the database has not answered for so long.", envvar="DBML_DATABASE_SILENT_S", min=1)
+    ] = 900,
     python_image: PythonImageOption = None,
     find_links: FindLinksOption = None,
     no_index: NoIndexOption = False,
@@ -71,7 +74,7 @@ def serve_service(
             python_image=python_image,
             find_links=absolute_links(find_links), no_index=no_index,
         )  # fmt: skip
-        runner = Runner(found, workspace, name, machine=machine, say=typer.echo)
+        runner = Runner(found, workspace, name, machine=machine, say=typer.echo, silent_s=database_silent_s)
 
         def stop(number: int, frame: FrameType | None) -> None:
             runner.stop()

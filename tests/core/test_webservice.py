@@ -324,3 +324,26 @@ def test_a_malicious_pickle_reaches_nothing_of_its_owners(
     else:
         assert not [word for word in said[:3] if word.startswith("done")] and said[3] == -1
         assert "the scoring app is confined by" in service.get_logs()
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_runner_that_was_killed_is_replaced_within_seconds(ws: Workspace, db: psycopg.Connection[Any]) -> None:
+    """One that reports keeps its claim; ten seconds after its last word another one gets it, and the first is told so."""
+    constant(ws, 1.0)
+    db.execute("SELECT dbml.deploy('m', 'claimed', workspace => %s)", [ws.name])
+
+    def report(claim: str) -> bool:
+        said = json.dumps({"claim": claim, "node": "here", "state": "Healthy"})
+        (answer,) = db.execute("SELECT dbml_channel.report_service('claimed', %s, %s)", [said, ws.name]).fetchone()  # type: ignore[misc]
+        return not answer.get("lost")
+
+    def silent_for(seconds: int) -> str:
+        db.execute(
+            "UPDATE dbml._services SET seen_at = now() - make_interval(secs => %s) WHERE name = 'claimed' AND workspace_id ="
+            " (SELECT workspace_id FROM dbml._workspaces WHERE name = %s)", [seconds, ws.name],
+        )  # fmt: skip
+        return Webservice(ws, "claimed").state
+
+    assert report("first") and not report("second")
+    assert silent_for(5) == "Healthy" and not report("second")
+    assert silent_for(11) == "Unhealthy" and report("second") and not report("first")
