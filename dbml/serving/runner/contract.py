@@ -160,7 +160,10 @@ class Target(abc.ABC):
 
         Raises: NotHere, by a target that has no such thing; else as `start`.
         """
-        raise NotHere(f"a service with a candidate must be a process, {self.kind} has none")
+        raise NotHere(
+            f"a service with a candidate must be a process, {self.kind} has none: deploy it as a service of its own, and let what"
+            " stands before both share out"
+        )
 
     @abc.abstractmethod
     def take_keys(self, keys: Sequence[str]) -> None:
