@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+BY_ITSELF = "the scoring app confines itself, by Landlock and a system call filter; its log says whether it could"
+
 
 def confinement(folder: Path, say: Callable[[str], None]) -> Callable[[Sequence[str], Sequence[Path]], list[str]] | None:
     """Return what puts a command into the view, None where this machine has none; says which.
@@ -17,7 +19,7 @@ def confinement(folder: Path, say: Callable[[str], None]) -> Callable[[Sequence[
 
     program = bubblewrap.program()
     if program is None:
-        say("the scoring app is not confined: bubblewrap is not installed")
+        say(f"bubblewrap is not installed: {BY_ITSELF}")
         return None
     accounts, cache = folder / "passwd", folder / "cache"
     accounts.write_text("root:x:0:0:root:/scratch:/bin/sh\ndbml:x:10001:10001:dbml:/scratch:/bin/sh\n")
@@ -35,7 +37,7 @@ def confinement(folder: Path, say: Callable[[str], None]) -> Callable[[Sequence[
 
     tried = subprocess.run(confine([sys.executable, "-c", "pass"], []), capture_output=True, text=True, timeout=60)
     if tried.returncode != 0:
-        say(f"the scoring app is not confined: bubblewrap cannot be used here: {tried.stderr.strip()[:300]}")
+        say(f"bubblewrap cannot be used here, {BY_ITSELF} ({tried.stderr.strip()[:300]})")
         return None
     say("the scoring app is confined by bubblewrap: it sees its folder and its Python, and has no network but its socket")
     return confine

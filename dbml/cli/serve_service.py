@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from dbml import errors
 from dbml.cli.confinement import confinement
 from dbml.cli.output import DsnOption
 from dbml.cli.worker import FindLinksOption, NoIndexOption, absolute_links
@@ -19,6 +20,14 @@ from dbml.temporary import SCRATCH, temporary_directory
 PythonImageOption = Annotated[
     str | None,
     typer.Option(help="What images are built on; by default python:3.x-slim.", envvar="DBML_PYTHON_IMAGE", show_default=False),
+]
+UnsafeAppOption = Annotated[
+    bool,
+    typer.Option(
+        "--unsafe-no-sandbox",
+        envvar="DBML_UNSAFE_NO_SANDBOX",
+        help="Let models and score.py do all that this account may do.  Only for those who wrote every one.",
+    ),
 ]
 WorkspaceOption = Annotated[str, typer.Option(help="Its workspace.")]
 
@@ -34,6 +43,10 @@ def serve_service(
     confined: Annotated[
         bool, typer.Option("--confined", help="Serve what may be a stranger's: no process without bubblewrap.")
     ] = False,
+    unsafe_no_sandbox: UnsafeAppOption = False,
+    database_silent_s: Annotated[
+        float, typer.Option(help="End when the database has not answered for so long.", envvar="DBML_DATABASE_SILENT_S", min=1)
+    ] = 900,
     python_image: PythonImageOption = None,
     find_links: FindLinksOption = None,
     no_index: NoIndexOption = False,
@@ -53,12 +66,15 @@ def serve_service(
     kept = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dbml"
     with temporary_directory(SCRATCH) as folder:
         folder.chmod(0o711)
-        confine = confinement(folder, typer.echo)
+        if unsafe_no_sandbox and confined:
+            raise errors.InvalidArgument("--confined and --unsafe-no-sandbox exclude each other")
+        confine = None if unsafe_no_sandbox else confinement(folder, typer.echo)
         machine = Machine(
-            cache=kept.absolute(), confine=confine, confined=confined, python_image=python_image,
+            cache=kept.absolute(), confine=confine, confined=confined, sandbox=not unsafe_no_sandbox,
+            python_image=python_image,
             find_links=absolute_links(find_links), no_index=no_index,
         )  # fmt: skip
-        runner = Runner(found, workspace, name, machine=machine, say=typer.echo)
+        runner = Runner(found, workspace, name, machine=machine, say=typer.echo, silent_s=database_silent_s)
 
         def stop(number: int, frame: FrameType | None) -> None:
             runner.stop()

@@ -7,7 +7,7 @@ as $$
 declare
     known dbml._services;
     taken dbml._services;
-    old constant interval := '30 s';
+    old constant interval := '10 s';
 begin
     known := dbml_channel._find_service(service, workspace, 'write');
     if known.claim is distinct from report ->> 'claim' then
@@ -19,7 +19,7 @@ begin
             return jsonb_build_object('lost', true, 'node', known.node, 'seen_at', known.seen_at);
         end if;
     end if;
-    if report - 'claim' - 'node' <> '{}' or known.seen_at < now() - old / 6 then
+    if report - 'claim' - 'node' <> '{}' or known.seen_at < now() - old / 5 then
         update dbml._services s
         set state = coalesce(report ->> 'state', s.state), scoring_uri = coalesce(report ->> 'scoring_uri', s.scoring_uri),
             serving_generation = coalesce((report ->> 'serving_generation')::integer, s.serving_generation),

@@ -1,6 +1,6 @@
 create or replace view dbml.service_candidates as
 select w.name as workspace, s.name as service, c.generation, v.models, v.image, c.traffic_percent, c.shadow,
-       case when c.state = 'Healthy' and coalesce(s.seen_at < now() - interval '30 s', true) then 'Unhealthy' else c.state end as state,
+       case when c.state = 'Healthy' and coalesce(s.seen_at < now() - interval '10 s', true) then 'Unhealthy' else c.state end as state,
        c.error, c.compared, c.differing, c.dropped, c.largest_difference, c.updated_at
 from dbml._service_candidates c join dbml._service_versions v using (service_id, generation)
 join dbml._services s using (service_id) join dbml._workspaces w on w.workspace_id = c.workspace_id

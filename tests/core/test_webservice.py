@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -251,3 +252,97 @@ def status(service: Webservice, key: str | None) -> int:
     answer.read()
     connection.close()
     return answer.status
+
+
+REACHING = """
+import os, pickle, socket
+def init():
+    global said
+    with open(os.path.join(os.environ["AZUREML_MODEL_DIR"], os.listdir(os.environ["AZUREML_MODEL_DIR"])[0]), "rb") as file:
+        said = pickle.load(file)
+def run(data):
+    return said
+"""
+ATTEMPTS = """
+import socket
+def attempt(what):
+    try:
+        return "done " + repr(what())
+    except BaseException as error:
+        return type(error).__name__
+def unix():
+    with socket.socket(socket.AF_UNIX) as made:
+        made.connect({unix!r})
+def tcp():
+    with socket.create_connection(({host!r}, {port}), 5):
+        pass
+said = [attempt(lambda: open({secret!r}).read()), attempt(unix), attempt(tcp), attempt(lambda: open("/proc/{other}/mem", "rb").close())]
+"""
+
+
+@pytest.mark.usefixtures("deployed")
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_a_malicious_pickle_reaches_nothing_of_its_owners(
+    ws: Workspace, db: psycopg.Connection[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsafe: bool
+) -> None:
+    """Neither the owner's other files, nor the database, nor another process' memory, as the runner's that knows its login; unconfined it would."""
+    secret = tmp_path / "id_ed25519"
+    secret.write_text("the owner's key")
+    folder = db.info.get_parameters().get("host", "") or db.execute("SHOW unix_socket_directories").fetchone()[0].split(",")[0]  # type: ignore[index]
+    unix = f"{folder if folder.startswith('/') else '/tmp'}/.s.PGSQL.{db.info.port}"
+    other = subprocess.Popen(["/bin/sleep", "100"])
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        text = ATTEMPTS.format(
+            secret=str(secret), unix=unix, host="127.0.0.1", port=listening.getsockname()[1], other=other.pid
+        )  # fmt: skip
+
+        class Malicious:
+            def __reduce__(self) -> Any:
+                return eval, (f"(lambda d: (exec({text!r}, d), d['said'])[1])({{}})",)
+
+        Path("m.pkl").write_bytes(pickle.dumps(Malicious()))
+        Path("score.py").write_text(REACHING)
+        if unsafe:
+            monkeypatch.setenv("DBML_UNSAFE_NO_SANDBOX", "1")
+        try:
+            service = Model.deploy(
+                ws,
+                f"reaching-{unsafe}".lower(),
+                [Model.register(ws, "m.pkl", "reaching")],
+                InferenceConfig(entry_script="score.py"),
+            )
+            said = service.run(ROWS)
+        finally:
+            other.kill()
+            other.wait()
+    if unsafe:
+        assert said[0] == 'done "the owner\'s key"' and said[2:] == ["done None", "done None"]
+        assert "not confined: --unsafe-no-sandbox" in service.get_logs()
+    else:
+        assert not [word for word in said if word.startswith("done")]
+        assert "the scoring app is confined by" in service.get_logs()
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_runner_that_was_killed_is_replaced_within_seconds(ws: Workspace, db: psycopg.Connection[Any]) -> None:
+    """One that reports keeps its claim; ten seconds after its last word another one gets it, and the first is told so."""
+    constant(ws, 1.0)
+    db.execute("SELECT dbml.deploy('m', 'claimed', workspace => %s)", [ws.name])
+
+    def report(claim: str) -> bool:
+        said = json.dumps({"claim": claim, "node": "here", "state": "Healthy"})
+        (answer,) = db.execute("SELECT dbml_channel.report_service('claimed', %s, %s)", [said, ws.name]).fetchone()  # type: ignore[misc]
+        return not answer.get("lost")
+
+    def silent_for(seconds: int) -> str:
+        db.execute(
+            "UPDATE dbml._services SET seen_at = now() - make_interval(secs => %s) WHERE name = 'claimed' AND workspace_id ="
+            " (SELECT workspace_id FROM dbml._workspaces WHERE name = %s)", [seconds, ws.name],
+        )  # fmt: skip
+        return Webservice(ws, "claimed").state
+
+    assert report("first") and not report("second")
+    assert silent_for(5) == "Healthy" and not report("second")
+    assert silent_for(11) == "Unhealthy" and report("second") and not report("first")

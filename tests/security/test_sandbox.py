@@ -16,7 +16,8 @@ import pytest
 from benchmarks.escape.arena import Arena, open_arena
 from benchmarks.escape.attacks import ATTACKS, Attack, judge
 from dbml import errors
-from dbml.worker.sandbox import landlock, layers, seccomp
+from dbml.kernel import landlock, seccomp
+from dbml.worker.sandbox import layers
 from dbml.worker.zygote_process import Interpreter
 
 pytestmark = pytest.mark.timeout(120)

@@ -70,7 +70,7 @@ def test_nothing_of_the_databases_code_is_inside(plan: Plan, tmp_path: Path) -> 
     app = folder.write(plan, tmp_path / "out") / "app"
     text = "\n".join(path.read_text() for path in app.rglob("*.py"))
     assert "psycopg" not in text and "sqlalchemy" not in text
-    assert {path.name for path in (app / "dbml").iterdir()} == {"__init__.py", "serving"}
+    assert {path.name for path in (app / "dbml").iterdir()} == {"__init__.py", "kernel", "serving"}
 
 
 def test_the_same_plan_gives_the_same_bytes(plan: Plan, tmp_path: Path) -> None:

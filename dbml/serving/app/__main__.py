@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from pathlib import Path
 
 from dbml.serving.app.problems import ServiceInvalid
 from dbml.serving.app.scoring import Limits
 from dbml.serving.app.server import Settings, serve
+
+HOW_NOT = "--unsafe-no-sandbox of what serves it leaves that off"
 
 
 def settings(arguments: list[str] | None = None) -> Settings:
@@ -69,10 +72,16 @@ def _scoring_timeout() -> str:
     return str(float(os.environ.get("SCORING_TIMEOUT_MS", "60000")) / 1000)
 
 
-def main() -> None:
-    """Serve, or say why not."""
+def main(
+    arguments: list[str] | None = None, *, confinement: str | None = None, confined: bool = False,
+    dialer: socket.socket | None = None,
+) -> None:  # fmt: skip
+    """Serve, or say why not.
+
+    confinement: what is said of the process' walls in the log; confined: whether it has any.  dialer: who connects for it.
+    """
     try:
-        serve(settings())
+        serve(settings(arguments), confinement=confinement, confined=confined, dialer=dialer)
     except ServiceInvalid as error:
         print(f"dbml: {error}", file=sys.stderr)
         cause: BaseException | None = error.__cause__
@@ -80,6 +89,8 @@ def main() -> None:
             import traceback
 
             traceback.print_exception(cause, file=sys.stderr)
+        if confined and isinstance(cause, PermissionError):
+            print(f"dbml: the scoring app is {confinement}; {HOW_NOT}", file=sys.stderr)
         sys.exit(3)
     except OSError as error:
         print(f"dbml: cannot listen: {error.strerror or error}", file=sys.stderr)

@@ -58,7 +58,12 @@ class Keys:
         assert self._path is not None
         stat = self._path.stat()
         if (stat.st_mtime_ns, stat.st_ino) != self._changed:
-            self._keys = [line.strip() for line in self._path.read_bytes().splitlines() if line.strip()]
+            self._keys = []  # no key opens where the new ones cannot be read
+            try:
+                self._keys = [line.strip() for line in self._path.read_bytes().splitlines() if line.strip()]
+            except PermissionError:
+                access.error("%s cannot be read: a confined app reads a file of keys again that is replaced where it is alone in "
+                             "its folder", self._path)  # fmt: skip
             self._changed = (stat.st_mtime_ns, stat.st_ino)
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:

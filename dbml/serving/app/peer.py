@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,10 +46,14 @@ class Wanted:
 
 
 class PeerFile:
-    """A file that says whether there is a peer, read again when it changes; no file or an empty one: there is none."""
+    """A file that says whether there is a peer, read again when it changes; no file or an empty one: there is none.
 
-    def __init__(self, path: Path) -> None:
+    dialer: who connects to it, where this process may not (`confined.errand`).
+    """
+
+    def __init__(self, path: Path, dialer: socket.socket | None = None) -> None:
         self._path = path
+        self.dialer = dialer
         self._looked = float("-inf")
         self._changed: tuple[int, int] | None = None
         self._wanted: Wanted | None = None
@@ -79,8 +84,9 @@ class PeerFile:
 class Peer:
     """Asks the process at a Unix socket."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, dialer: socket.socket | None = None) -> None:
         self._address = address
+        self._dialer = dialer
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, verb: bytes, target: bytes, headers: Sequence[Pair], body: bytes, timeout_s: float) -> Answer:
@@ -102,9 +108,18 @@ class Peer:
                         return await self._exchange(*kept, message)
                     except (OSError, PeerLost):
                         continue
-                return await self._exchange(*await asyncio.open_unix_connection(self._address), message)
+                return await self._exchange(*await self._open(), message)
         except (OSError, TimeoutError, httptools.HttpParserError) as error:
             raise PeerLost(f"{type(error).__name__}: {error}") from error
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._dialer is None:
+            return await asyncio.open_unix_connection(self._address)
+        self._dialer.send(b"?")
+        said, descriptors, _, _ = socket.recv_fds(self._dialer, 1, 1)
+        if said != b"+":
+            raise PeerLost("it is not there")
+        return await asyncio.open_unix_connection(sock=socket.socket(fileno=descriptors[0]))
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes) -> Answer:
         import httptools

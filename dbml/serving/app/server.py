@@ -81,17 +81,22 @@ class _Server(uvicorn.Server):
         self._service.close()
 
 
-def serve(settings: Settings) -> None:
+def serve(
+    settings: Settings, *, confinement: str | None = None, confined: bool = False, dialer: socket.socket | None = None
+) -> None:  # fmt: skip
     """Load a service and answer requests until SIGTERM or SIGINT.
 
+    confinement: what the log is to say of the process' walls, confined: whether it has any.  dialer: who connects for it.
     Raises: ServiceInvalid where its folder is not whole or its script does not load.
     """
     set_up_logging()
+    if confinement is not None:
+        log.log(logging.INFO if confined else logging.WARNING, "the scoring app is %s", confinement)
     service = Service(settings.folder, settings.limits)
     drain = Drain()
     app = make_app(
         service, keys=Keys(settings.keys), drain=drain, max_body_bytes=int(settings.max_body_mb * (1 << 20)),
-        peer=None if settings.peer is None else PeerFile(settings.peer),
+        peer=None if settings.peer is None else PeerFile(settings.peer, dialer),
     )  # fmt: skip
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off", server_header=False,

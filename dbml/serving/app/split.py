@@ -68,7 +68,7 @@ class Split:
         if wanted is None or self._wanted is None or wanted.address != self._wanted.address:
             if self._peer is not None:
                 self._peer.close()
-            self._peer = None if wanted is None else Peer(wanted.address)
+            self._peer = None if wanted is None else Peer(wanted.address, self._file.dialer)
         self._wanted, self._count = wanted, 0
 
     def _is_its_turn(self, percent: float) -> bool:

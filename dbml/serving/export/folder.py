@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import dbml.kernel
 import dbml.serving.app
 from dbml.serving.app.manifest import FILE, MODELS
 from dbml.serving.export.dockerfile import dockerfile
 from dbml.serving.export.plan import File, Plan
 from dbml.serving.export.sbom import sbom
 
-APP = Path(dbml.serving.app.__file__).parent
+APP, KERNEL = Path(dbml.serving.app.__file__).parent, Path(dbml.kernel.__file__).parent
 
 _PACKAGE = '"""What travels of dbml into images: the scoring app."""\n'
 
@@ -68,6 +69,7 @@ def _fill(plan: Plan, folder: Path, wheels: bool, say: Callable[[str], None]) ->
     (folder / MODELS).mkdir(exist_ok=True)
     package = folder / "app" / "dbml"
     shutil.copytree(APP, package / "serving" / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(KERNEL, package / "kernel", ignore=shutil.ignore_patterns("__pycache__"))
     for init in (package / "__init__.py", package / "serving" / "__init__.py"):
         init.write_text(_PACKAGE)
 

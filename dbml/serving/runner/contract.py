@@ -34,6 +34,7 @@ class Machine:
     """What the runner's machine gives to targets.
 
     cache: where environments and written folders are kept.  confine: of processes; None: they run as any of this user.
+    sandbox: processes confine themselves too, by Landlock and a system call filter, where the kernel has them.
     confined: what is served may be a stranger's: a process must be confined, and none says where files are written.
     python_image: what images are built on instead of python:3.x-slim.  find_links, no_index: where their packages come from.
     """
@@ -41,6 +42,7 @@ class Machine:
     cache: Path
     confine: Confine | None = None
     confined: bool = False
+    sandbox: bool = True
     python_image: str | None = None
     find_links: Sequence[str] = ()
     no_index: bool = False
@@ -158,7 +160,10 @@ class Target(abc.ABC):
 
         Raises: NotHere, by a target that has no such thing; else as `start`.
         """
-        raise NotHere(f"a service with a candidate must be a process, {self.kind} has none")
+        raise NotHere(
+            f"a service with a candidate must be a process, {self.kind} has none: deploy it as a service of its own, and let what"
+            " stands before both share out"
+        )
 
     @abc.abstractmethod
     def take_keys(self, keys: Sequence[str]) -> None:

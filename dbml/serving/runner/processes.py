@@ -7,10 +7,12 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +22,11 @@ from typing import Any
 from dbml import errors
 from dbml.serving.export.folder import write
 from dbml.serving.export.plan import Plan
-from dbml.serving.runner.contract import OPTIONS, STOP_S, Confine, Instance, Machine, Service, Serving, Target
+from dbml.serving.runner.contract import OPTIONS, STOP_S, Instance, Machine, Service, Serving, Target
 from dbml.serving.runner.interpreters import interpreter, require_app
 from dbml.serving.runner.log import Tail
 
+CONFINED = "dbml.serving.app.confined"
 READY = " answers at http"
 COMPARED = '"logger":"dbml.serving.shadow"'
 DRAINING = '"message": "draining: '
@@ -40,6 +43,11 @@ if sys.argv[3]:
     os.sched_setaffinity(0, map(int, sys.argv[3].split(",")))
 os.execvpe(sys.argv[4], sys.argv[4:], os.environ)
 """
+
+
+def tied(command: Sequence[str], memory: str = "", processors: str = "") -> list[str]:
+    """Return the command that runs another which ends with this process; memory in bytes, processors as numbers and commas."""
+    return [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), memory, processors, *command]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -84,6 +92,8 @@ class Processes(Target):
             )
         self._service, self._machine = service, machine
         self._keys = service.scratch / "keys" / "keys"
+        if not machine.sandbox:
+            service.say("the scoring app is not confined: --unsafe-no-sandbox")
 
     def listen(self, host: str, port: int, former: int | None) -> None:
         """Hold the socket."""
@@ -100,11 +110,11 @@ class Processes(Target):
         """Start the scoring app."""
         service = self._service
         keys = self._keys if serving.keyed else None
-        return Process(serving, self._held, service.tail, self._machine.confine, keys, service.peer, service.hear)
+        return Process(serving, self._held, service.tail, self._machine, service.scratch, keys, service.peer, service.hear)
 
     def start_beside(self, serving: Serving, held: socket.socket) -> Process:
         """Start it for the process that serves, which alone can reach it: without keys."""
-        return Process(serving, held, self._service.tail, self._machine.confine, None)
+        return Process(serving, held, self._service.tail, self._machine, self._service.scratch, None)
 
     def take_keys(self, keys: Sequence[str]) -> None:
         """Write the file that every instance reads."""
@@ -149,7 +159,7 @@ class Process(Instance):
     kind = "process"
 
     def __init__(
-        self, serving: Serving, held: socket.socket, tail: Tail, confine: Confine | None, keys: Path | None,
+        self, serving: Serving, held: socket.socket, tail: Tail, machine: Machine, scratch: Path, keys: Path | None,
         peer: Path | None = None, hear: Callable[[int, str], object] = lambda _generation, _line: None,
     ) -> None:  # fmt: skip
         self.generation = serving.generation
@@ -160,26 +170,33 @@ class Process(Instance):
         self._kill_at: float | None = None
         options = [part for name in OPTIONS if name in serving.config
                    for part in (f"--{name.replace('_', '-')}", f"{serving.config[name]:g}")]  # fmt: skip
-        command = [serving.made, "-m", "dbml.serving.app", str(serving.folder), "--fd", str(held.fileno()), *options]
+        self._scratch: Path | None = None
+        module = ["dbml.serving.app"]
+        if machine.sandbox and machine.confine is not None:
+            module = [CONFINED, "bubblewrap", "-"]
+        elif machine.sandbox:
+            self._scratch = Path(tempfile.mkdtemp(prefix="process-", dir=scratch))
+            module = [CONFINED, "landlock", str(self._scratch)]
+        command = [serving.made, "-m", *module, str(serving.folder), "--fd", str(held.fileno()), *options]
         if keys is not None:
             command += ["--keys", str(keys)]
         if peer is not None:
             command += ["--peer", str(peer)]
         told: int | None = None
         passed = [held.fileno()]
-        if confine is not None:
+        if machine.confine is not None:
             readable = [serving.folder, *(file.parent for file in (keys, peer) if file is not None)]
-            command = confine(command, readable)
+            command = machine.confine(command, readable)
             told, tell = os.pipe()
             passed.append(tell)
             # The app is the first process of its namespace, and this says which it is out here.
             command[1:1] = ["--as-pid-1", "--info-fd", str(tell)]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *_limits(serving.config), *command],
+                tied(command, *_limits(serving.config)),
                 cwd=serving.folder, pass_fds=passed,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                start_new_session=True, env=self._environment(serving),
+                start_new_session=True, env=self._environment(serving, self._scratch or serving.folder),
             )  # fmt: skip
         finally:
             for descriptor in passed[1:]:
@@ -191,13 +208,14 @@ class Process(Instance):
         self._reader.start()
 
     @staticmethod
-    def _environment(serving: Serving) -> dict[str, str]:
+    def _environment(serving: Serving, home: Path) -> dict[str, str]:
         """Return the whole environment of the app: nothing of the runner's own, which knows the database."""
         given = {str(name): str(value) for name, value in serving.config.get("environment_variables", {}).items()}
         passed = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH") if name in os.environ}
         return {
             "PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **passed,
-            **_threads(serving.config), "HOME": str(serving.folder), **given, "PYTHONPATH": str(serving.folder / "app"),
+            **_threads(serving.config), "HOME": str(home), **({"TMPDIR": str(home)} if home != serving.folder else {}), **given,
+            "PYTHONPATH": str(serving.folder / "app"),
         }  # fmt: skip
 
     @property
@@ -258,6 +276,8 @@ class Process(Instance):
         self._reader.join(timeout=2)
         if self._process.stdout is not None:
             self._process.stdout.close()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _limits(config: Mapping[str, Any]) -> tuple[str, str]:

@@ -27,7 +27,8 @@ from dbml.temporary import SCRATCH, temporary_directory
 LOOK_S = 0.1
 ASK_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-CLAIM_S = 40.0  # in which another runner that was killed is forgotten
+CLAIM_S = 20.0  # in which another runner that was killed is forgotten
+SILENT_S = 900.0  # without a word of the database, after which it is taken for gone
 DRAIN_S = 10.0  # the app's own, where config says nothing
 PROBE_S, PROBES = 10.0, 3  # a question a time, and how many in turn that are not answered make an app hung
 
@@ -35,13 +36,17 @@ PROBE_S, PROBES = 10.0, 3  # a question a time, and how many in turn that are no
 class Runner:
     """Serves one service until it is deleted, or `stop` is called.
 
-    machine: what this one gives to targets.  say: is told, in lines, what the runner does.
+    machine: what this one gives to targets.  say: is told, in lines, what the runner does.  silent_s: how long the database may
+    not answer before the runner ends, and what it runs with it.
     Raises from `run`: DbmlError where another runner serves it, or the target cannot be had here.
     """
 
     def __init__(
-        self, dsn: str, workspace: str, name: str, *, machine: Machine, say: Callable[[str], None] = lambda _: None
+        self, dsn: str, workspace: str, name: str, *, machine: Machine, say: Callable[[str], None] = lambda _: None,
+        silent_s: float = SILENT_S,
     ) -> None:  # fmt: skip
+        self._silent_s = silent_s
+        self._heard_at = time.monotonic()
         self._reports = Reports(dsn, workspace, name)
         self._workspace, self._name = workspace, name
         self._machine = machine
@@ -134,7 +139,7 @@ class Runner:
 
     def _loop(self, wanted: dict[str, Any]) -> None:
         self._want(wanted)
-        asked = time.monotonic()
+        asked = self._heard_at = time.monotonic()
         while not self._stopping.is_set():
             self._look()
             self._beside.look(self._news, self._reports.is_behind)
@@ -148,11 +153,23 @@ class Runner:
                 news, self._news = self._news, {}
                 answer = self._reports.exchange(news)
                 asked = time.monotonic()
+                self._note_silence(answer)
                 if answer is not None and answer.get("lost"):
                     raise Gone(f"a runner on {answer['node']} serves it now", served=True)
                 if answer is not None:
                     self._want(answer)
             self._stopping.wait(LOOK_S)
+
+    def _note_silence(self, answer: dict[str, Any] | None) -> None:
+        """Note that the database has answered, or not.
+
+        Raises: Gone where it has not for so long that nobody could tell this runner to end any more.
+        """
+        now = time.monotonic()
+        if answer is not None:
+            self._heard_at = now
+        elif now - self._heard_at > self._silent_s:
+            raise Gone(f"the database has not answered for {self._silent_s:g} s: the runner and what it runs end", served=True)
 
     def _want(self, wanted: dict[str, Any]) -> None:
         """Take what is wanted: new keys, or another generation."""

@@ -146,7 +146,7 @@ def unserved(connection: Connection, called: Collection[tuple[str, str]] = ()) -
     """
     query = sql.SQL(
         "select workspace, name, target from dbml.services where state not in ('Failed', 'Unschedulable')"
-        " and (coalesce(seen_at, created_at) < now() - case when seen_at is null then interval '5 s' else interval '30 s' end"
+        " and (coalesce(seen_at, created_at) < now() - case when seen_at is null then interval '5 s' else interval '10 s' end"
         " or node is null and (workspace, name) in (select c ->> 0, c ->> 1 from jsonb_array_elements(%s) c))"
         " order by workspace, name"
     )

@@ -21,7 +21,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from dbml.worker.sandbox import kernel, landlock, namespaces, seccomp
+from dbml.kernel import calls as kernel
+from dbml.kernel import landlock, seccomp
+from dbml.worker.sandbox import namespaces
 from dbml.worker.sandbox.limits import CPU_GRACE_S, Limits, apply, use_reserve
 
 __all__ = ["CPU_GRACE_S", "SOCKET", "Cell", "Limits", "adopt", "conceal", "enter", "environment", "settle", "use_reserve"]

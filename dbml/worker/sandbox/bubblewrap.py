@@ -10,14 +10,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from dbml.kernel.places import SYSTEM
+
 SCRATCH = "/scratch"
 CACHE = "/scratch/cache"  # of the zygote: a child's own scratch directory hides it
-SYSTEM = (
-    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/timezone", "/etc/nsswitch.conf", "/etc/R", "/etc/fonts",
-    "/etc/mime.types", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/pki/tls/certs",
-    "/sys/devices/system/cpu",
-)  # fmt: skip
 NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/services", "/etc/protocols", "/etc/gai.conf", "/etc/host.conf")
 
 

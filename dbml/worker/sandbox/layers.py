@@ -20,19 +20,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dbml import errors
-from dbml.worker.sandbox import Cell, Layer, bubblewrap, environment, landlock, namespaces, seccomp
+from dbml.kernel import landlock, seccomp
+from dbml.kernel.places import DEVICES, PROCESS_FILES, SYSTEM
+from dbml.worker.sandbox import Cell, Layer, bubblewrap, environment, namespaces
 
 log = logging.getLogger("dbml.sandbox")
 
 Wanted = Literal["auto", "bubblewrap", "landlock", "none"]
 NOBODY = (65534, 65534)
 PROBE_TIMEOUT_S = 20
-PROCESS_FILES = (
-    "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/uptime", "/proc/version", "/proc/filesystems",
-    "/proc/sys/kernel/osrelease", "/proc/sys/vm/overcommit_memory",
-)  # fmt: skip
 NEEDED_NAMESPACES = {"ipc", "mnt", "net", "pid", "user"}
-DEVICES = ("/dev/random", "/dev/urandom")
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class Sandbox:
         outside that the process may write to.
         """
         network_files = bubblewrap.NETWORK if network else ()
-        system = [*bubblewrap.SYSTEM, *network_files, *PROCESS_FILES, *DEVICES, "/etc/passwd", "/etc/group"]
+        system = [*SYSTEM, *network_files, *PROCESS_FILES, *DEVICES, "/etc/passwd", "/etc/group"]
         cell = Cell(self.layer, self.user, [*system, *readable] if self.layer == "landlock" else (), self.scratch)
         inner = [*python, "-m", module, json.dumps(cell.as_json()), *arguments]
         if self.layer != "bubblewrap":

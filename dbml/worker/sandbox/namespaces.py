@@ -11,8 +11,8 @@ import os
 import signal
 from pathlib import Path
 
-from dbml.worker.sandbox import kernel
-from dbml.worker.sandbox.kernel import (
+from dbml.kernel import calls as kernel
+from dbml.kernel.calls import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,

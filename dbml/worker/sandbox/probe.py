@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dbml.worker.sandbox import SOCKET, Cell, Limits, enter, landlock, namespaces, settle
+from dbml.kernel import landlock
+from dbml.worker.sandbox import SOCKET, Cell, Limits, enter, namespaces, settle
 from dbml.worker.sandbox.namespaces import Births
 
 LIMITS = Limits(memory_mb=64, scratch_mb=1)

@@ -13,7 +13,7 @@ import stat
 import struct
 from collections.abc import Iterable
 
-from dbml.worker.sandbox.kernel import PR_SET_NO_NEW_PRIVS, prctl, syscall
+from dbml.kernel.calls import PR_SET_NO_NEW_PRIVS, prctl, syscall
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
