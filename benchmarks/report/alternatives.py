@@ -26,7 +26,7 @@ import sqlalchemy
 from benchmarks.bench import FEATURES
 from benchmarks.serving.servers import Server
 
-ORBITAL_S = 20  # for orbital to write its SQL
+ORBITAL_S = 20  # of processor time, for orbital to write its SQL
 PER_REQUEST = 1000  # rows
 SERVICE = """
 import numpy as np
@@ -47,10 +47,11 @@ async def score(rows: Rows):
     return session.run(None, {"X": np.array(rows.data, dtype=np.float32)})[0].ravel().tolist()
 """
 ORBITAL = """
-import pickle, sys
+import pickle, resource, sys
+resource.setrlimit(resource.RLIMIT_CPU, ({limit}, {limit}))
 import orbital, orbital.types
 pipeline, features = pickle.load(sys.stdin.buffer)
-parsed = orbital.parse_pipeline(pipeline, features={name: orbital.types.DoubleColumnType() for name in features})
+parsed = orbital.parse_pipeline(pipeline, features={{name: orbital.types.DoubleColumnType() for name in features}})
 print(orbital.export_sql("given", parsed, dialect="postgres"))
 """
 PLPYTHON = """
@@ -167,11 +168,9 @@ def orbital_sql(model: Any) -> str | None:
     from sklearn.pipeline import Pipeline
 
     pipeline = model if isinstance(model, Pipeline) else Pipeline([("model", model)])
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", ORBITAL], input=pickle.dumps((pipeline, FEATURES)), capture_output=True, timeout=ORBITAL_S
-        )
-    except subprocess.TimeoutExpired:
+    command = [sys.executable, "-c", ORBITAL.format(limit=ORBITAL_S)]
+    done = subprocess.run(command, input=pickle.dumps((pipeline, FEATURES)), capture_output=True, timeout=300)
+    if done.returncode < 0:  # ended by the limit
         return None
     if done.returncode != 0:
         raise RuntimeError(f"orbital: {done.stderr.decode()[-2000:]}")

@@ -26,7 +26,9 @@ declare
 begin
     for trigger_ in select t.tgname, t.tgrelid::regclass as of_table, pg_has_role(c.relowner, 'usage') as is_mine
                     from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
-                    where t.tgfoid in ('dbml_channel.follow_source()'::regprocedure, to_regprocedure(format('dbml_predictions.follow_%s()', kept.kept_id))) and t.tgparentid = 0 and t.tgname ~ ('^dbml_' || kept.kept_id || '_')
+                    where (t.tgfoid = 'dbml_channel.follow_source()'::regprocedure or exists (
+                        select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+                        where p.oid = t.tgfoid and n.nspname = 'dbml_predictions' and p.proname = 'follow_' || kept.kept_id)) and t.tgparentid = 0 and t.tgname ~ ('^dbml_' || kept.kept_id || '_')
                     order by c.relkind = 'p' desc, t.tgrelid, t.tgname loop
         if trigger_.is_mine then
             execute format('drop trigger %I on %s', trigger_.tgname, trigger_.of_table);

@@ -68,7 +68,7 @@ def test_a_part_of_the_report_is_measured_and_the_others_are_kept(part: str, tmp
     parts = json.loads((tmp_path / "benchmarks.json").read_text())["parts"]
     assert parts[other] == earlier and parts[part]["about"]["date"] != "yesterday"
     measured = [f for f in parts[part]["figures"] if f["seconds"]]
-    assert len(measured) > 3 and all(s > 0 for f in measured for s in f["seconds"])
+    assert len(measured) > 1 and all(s > 0 for f in measured for s in f["seconds"])
     assert any(f["way"].startswith("dbml") or part == "keep" for f in measured)
     page = (tmp_path / "benchmarks.md").read_text()
     assert "processor" in page and "kept from before" in page and all(wish["what"] in page for wish in parts[part]["wishes"])

@@ -8,6 +8,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import psycopg
+import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
@@ -62,6 +63,7 @@ from .engine_models import (
 )
 
 
+@pytest.mark.once
 @hypothesis.given(st.data())
 @hypothesis.settings(
     max_examples=40,
