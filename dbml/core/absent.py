@@ -26,7 +26,11 @@ class _Absent(type):
 def absent(module: str, names: str, instead: str) -> dict[str, type]:
     """Return classes by name that refuse; instead: what is there in their place."""
     return {
-        name: _Absent(name, (), {"__module__": module, "__doc__": f"Not there; what is: {instead}.", "instead": instead})
+        name: _Absent(
+            name,
+            (),
+            {"__module__": module, "__doc__": f"Not there, and says what is when it is used.\n\n{instead}", "instead": instead},
+        )
         for name in names.split()
     }
 

@@ -46,6 +46,7 @@ from dbml.core.resource_configuration import ResourceConfiguration
 from dbml.core.run_context import RegisteredModel, ScriptExperiment, ScriptFiles, ScriptInput, ScriptRun, ScriptWorkspace
 from dbml.core.runconfig import DockerConfiguration, HistoryConfiguration, MpiConfiguration
 from dbml.core.script_child import ScriptChild
+from dbml.core.script_submission import SubmittedChild
 from dbml.core.webservice import AciWebservice, AksWebservice, IotWebservice, LocalWebservice
 from dbml.core.webservice.deployment import WebserviceDeploymentConfiguration
 from dbml.data.abstract_dataset import AbstractDataset
@@ -61,6 +62,7 @@ from dbml.data.dataset_type_definitions import FileEncoding, PromoteHeadersBehav
 from dbml.data.expressions import Column, Condition
 from dbml.data.file_dataset import FileDataset, MountContext
 from dbml.data.file_system_datastore import FileSystemDatastore
+from dbml.data.output_dataset_config import OutputDatasetConfig, OutputFileDatasetConfig, OutputTabularDatasetConfig
 from dbml.data.tabular_dataset import TabularDataset
 from dbml.exceptions import (
     ActivityFailedException,
@@ -70,6 +72,7 @@ from dbml.exceptions import (
     DatasetTimestampMissingError,
     DatastoreNotFoundException,
     ExperimentExecutionException,
+    HyperDriveConfigException,
     ModelNotFoundException,
     ModelPathNotFoundException,
     ProjectSystemException,
@@ -81,6 +84,20 @@ from dbml.exceptions import (
     UserErrorException,
     WebserviceException,
     WorkspaceException,
+)
+from dbml.train.hyperdrive import (
+    BanditPolicy,
+    GridParameterSampling,
+    HyperDriveConfig,
+    HyperDriveRun,
+    HyperParameterSampling,
+    MedianStoppingPolicy,
+    NoTerminationPolicy,
+    Parameter,
+    PrimaryMetricGoal,
+    RandomParameterSampling,
+    choice,
+    uniform,
 )
 from dbml.widgets import RunDetails
 
@@ -219,9 +236,29 @@ def main(name: str) -> None:
     if isinstance(context, ScriptRun):
         part: ScriptChild = context.child_run("part")
         part.complete()
+        submitted: SubmittedChild = context.submit_child(script)
+        submitted.wait_for_completion()
+    search(workspace, script)
     with dbml.connect(workspace=name) as db:
         small(db)
     workspace.delete()
+
+
+def search(workspace: Workspace, script: ScriptRunConfig) -> None:
+    """Configure a search of parameters, and what a script writes."""
+    alpha: Parameter = uniform(0, 1)
+    policies: list[NoTerminationPolicy] = [BanditPolicy(slack_factor=0.1), MedianStoppingPolicy()]
+    samplings: list[HyperParameterSampling] = [
+        RandomParameterSampling({"--alpha": alpha}), GridParameterSampling({"--alpha": choice(0.1, 1)}),
+    ]  # fmt: skip
+    try:
+        HyperDriveConfig(script, samplings[0], "", PrimaryMetricGoal.MAXIMIZE, policy=policies[0])
+    except HyperDriveConfigException as error:
+        print(error.message.split()[0], HyperDriveRun.__name__)
+    output = OutputFileDatasetConfig("rows", (workspace.get_default_datastore(), "rows"))
+    rows: OutputTabularDatasetConfig = output.as_upload().read_delimited_files()
+    listed: list[OutputDatasetConfig] = [output, rows.register_on_complete("rows")]
+    print(len(listed))
 
 
 def small(db: Client) -> None:
