@@ -241,7 +241,7 @@ def download_parts(
             asked.clear()
 
         for file in files:
-            for part in range(max(1, -(-file.size // uploads.PART_BYTES))):
+            for part in range(_count_of_parts(file)):
                 asked.append((file, part))
                 held += min(uploads.PART_BYTES, file.size)
                 if held >= WINDOW_BYTES or len(asked) >= WINDOW_FILES:
@@ -250,6 +250,10 @@ def download_parts(
         if asked:
             ask()
         ask()
+
+
+def _count_of_parts(file: Wanted) -> int:
+    return max(1, -(-file.size // uploads.PART_BYTES))
 
 
 class _Writer:
@@ -261,7 +265,6 @@ class _Writer:
         self._stream: IO[bytes] | None = None
         self._partial = Path()
         self._whole = hashlib.sha256()
-        self._size = 0
 
     def __enter__(self) -> _Writer:
         return self
@@ -273,23 +276,22 @@ class _Writer:
 
     def write(self, asked: Sequence[tuple[Wanted, int]], parts: Sequence[bytes | None]) -> None:
         """Write parts, and give those files their names that are whole by them."""
-        for (file, _), part in zip(asked, parts, strict=True):
+        for (file, number), part in zip(asked, parts, strict=True):
             if file is not self._file:
                 self._begin(file)
             assert self._stream is not None
             content = part or b""
             self._stream.write(content)
             self._whole.update(content)
-            self._size += len(content)
             self._advance(len(content))
-            if self._size >= file.size or part is None:
+            if number + 1 == _count_of_parts(file):
                 self._end(file)
 
     def _begin(self, file: Wanted) -> None:
         file.target.parent.mkdir(parents=True, exist_ok=True)
         self._partial = file.target.with_name(f".{file.target.name}.{os.getpid()}.partial")
         self._stream = self._partial.open("wb")
-        self._file, self._whole, self._size = file, hashlib.sha256(), 0
+        self._file, self._whole = file, hashlib.sha256()
 
     def _end(self, file: Wanted) -> None:
         assert self._stream is not None
