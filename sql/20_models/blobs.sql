@@ -195,7 +195,7 @@ end
 $$;
 comment on function dbml._blob_part(bytea, integer) is 'One part of a blob, at most 1 MiB, counted from 0; NULL past its end.';
 
-create or replace function dbml._blob_part(blob bytea, part integer, checked boolean)
+create or replace function dbml._asked_part(blob bytea, part integer, checked boolean)
 returns bytea
 language plpgsql stable parallel restricted security definer
 set search_path = pg_catalog, pg_temp
@@ -206,8 +206,8 @@ begin
         return dbml._blob_part(blob, part);
     end if;
     return (select c.data from dbml._chunks c where c.digest = (
-        select bc.chunk from dbml._blob_chunks bc where (bc.blob, bc.ordinal) = (_blob_part.blob, _blob_part.part)));
+        select bc.chunk from dbml._blob_chunks bc where (bc.blob, bc.ordinal) = (_asked_part.blob, _asked_part.part)));
 end
 $$;
-comment on function dbml._blob_part(bytea, integer, boolean) is
+comment on function dbml._asked_part(bytea, integer, boolean) is
     'One part of a blob; without the check of its digest where whoever reads it checks that of the whole.';

@@ -10,14 +10,14 @@ declare
 begin
     found_model := dbml_channel.find_model(model, workspace);
     if path is null then
-        return dbml._blob_part(found_model.digest, part, checked);
+        return dbml._asked_part(found_model.digest, part, checked);
     end if;
     select f.digest into blob from dbml._model_files f where (f.model_id, f.path) = (found_model.model_id, model_part.path);
     if blob is null then
         raise exception 'model "%:%" has no file "%"', found_model.name, found_model.version, path using errcode = 'ML020',
             hint = format('SELECT path FROM dbml.model_files WHERE name = %L AND version = %s', found_model.name, found_model.version);
     end if;
-    return dbml._blob_part(blob, part, checked);
+    return dbml._asked_part(blob, part, checked);
 end
 $$;
 comment on function dbml.model_part(text, integer, text, text, boolean) is

@@ -7,7 +7,7 @@ as $$
 declare
     digest constant bytea := dbml._find_file(path, workspace, dataset);
 begin
-    return dbml._blob_part(digest, part, checked);
+    return dbml._asked_part(digest, part, checked);
 end
 $$;
 comment on function dbml.read_file_part(text, integer, text, text, boolean) is

@@ -14,7 +14,7 @@ begin
             using errcode = 'ML052', detail = jsonb_build_object('run_id', run_id, 'name', name),
                   hint = format('SELECT name FROM dbml.artifacts WHERE run_id = %L', run_id);
     end if;
-    return dbml._blob_part(blob, part, checked);
+    return dbml._asked_part(blob, part, checked);
 end
 $$;
 comment on function dbml.artifact_part(uuid, text, integer, boolean) is

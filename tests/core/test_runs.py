@@ -324,5 +324,6 @@ def test_runs_of_scripts_are_runs_too(ws: Workspace, db: psycopg.Connection[Any]
     run.tag("seen", "yes")
     run.log("after", 1)
     assert run.get_metrics() == {"a": 1.5, "after": 1}
-    with pytest.raises(errors.InvalidArgument, match="is of a script"):
-        run.complete()
+    run.complete()  # as it says itself
+    with pytest.raises(errors.InvalidArgument, match="is of a script, whose worker says how it ends; it is Completed"):
+        run.fail()
