@@ -38,6 +38,7 @@ class Connection:
         self._settings = dict(settings or {})  # of each session
         self.notice: Callable[[str], object] | None = None  # is told what scripts print
         self._lock = threading.RLock()
+        self._holder: int | None = None  # the thread to which the session is lent
         self._session: psycopg.Connection[Any] | None = None
         self._key: int | None = None
         _all.add(self)
@@ -71,7 +72,16 @@ class Connection:
         Raises: psycopg.OperationalError where the server cannot be reached.
         """
         with self._lock:
-            yield self._open()
+            former, self._holder = self._holder, threading.get_ident()
+            try:
+                yield self._open()
+            finally:
+                self._holder = former
+
+    @property
+    def is_held(self) -> bool:
+        """Tell whether this thread has the session lent, and another would wait for it."""
+        return self._holder == threading.get_ident()
 
     def do(self, function: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
         """Call a function of `dbml.store.client` with the session; the session and then what is given."""
@@ -127,6 +137,7 @@ class Connection:
     def _forget(self) -> None:
         """Begin anew in a child process."""
         self._lock = threading.RLock()
+        self._holder = None
         self._key = None
         if self._session is not None:
             _parents.append(self._session)

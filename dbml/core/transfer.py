@@ -92,7 +92,7 @@ def _upload_large(connection: Connection, first: bytes, stream: IO[bytes], advan
     size = 0
     window: list[tuple[int, bytes, bytes]] = []
     try:
-        with _Behind() as behind:
+        with _Behind(connection) as behind:
 
             def send() -> None:
                 behind.wait()  # for the window before
@@ -117,21 +117,32 @@ def _upload_large(connection: Connection, first: bytes, stream: IO[bytes], advan
 
 
 class _Behind:
-    """One piece of work that goes on while the next is made ready, in a thread of its own; at the end it is waited for."""
+    """One piece of work that goes on while the next is made ready, in a thread of its own; at the end it is waited for.
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dbml transfer")
+    connection: with which it works; where this thread holds its session, another thread cannot, and nothing goes on meanwhile.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._thread = None if connection.is_held else ThreadPoolExecutor(1, thread_name_prefix="dbml transfer")
         self._work: Future[Any] | None = None
 
     def __enter__(self) -> _Behind:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._thread.shutdown(wait=True)
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
 
     def begin(self, work: Callable[[], object]) -> None:
         """Begin a piece of work; the one before must have been waited for."""
-        self._work = self._thread.submit(work)
+        if self._thread is not None:
+            self._work = self._thread.submit(work)
+            return
+        self._work = Future()
+        try:
+            self._work.set_result(work())
+        except Exception as error:  # as of a thread: told to who waits for it
+            self._work.set_exception(error)
 
     def wait(self) -> Any:
         """Wait for the work, and return what came of it; None where there is none.  Raises: what it raised."""
@@ -196,7 +207,7 @@ def download_artifacts(connection: Connection, wanted: Iterable[Wanted], *, show
         keys = [(*one.key, part) for one, part in asked]
         return connection.do_again(uploads.artifact_parts, keys)
 
-    download_parts(wanted, fetch, show=show)
+    download_parts(connection, wanted, fetch, show=show)
 
 
 def download_model(connection: Connection, wanted: Iterable[Wanted], *, show: bool = True) -> None:
@@ -209,12 +220,13 @@ def download_model(connection: Connection, wanted: Iterable[Wanted], *, show: bo
         keys = [(one.key[0], part, one.key[1], one.key[2]) for one, part in asked]
         return connection.do_again(uploads.model_parts, keys)
 
-    download_parts(wanted, fetch, show=show)
+    download_parts(connection, wanted, fetch, show=show)
 
 
 def download_parts(
-    wanted: Iterable[Wanted], fetch: Callable[[Sequence[tuple[Wanted, int]]], list[bytes | None]], *, show: bool = True
-) -> None:
+    connection: Connection, wanted: Iterable[Wanted], fetch: Callable[[Sequence[tuple[Wanted, int]]], list[bytes | None]], *,
+    show: bool = True,
+) -> None:  # fmt: skip
     """Write files of whatever kind: fetch answers parts, each asked for as a file and the part's number.
 
     Raises: as `download_artifacts`.
@@ -225,7 +237,7 @@ def download_parts(
     with (
         progress("downloading", sum(file.size for file in files), show) as advance,
         _Writer(advance) as writer,
-        _Behind() as behind,
+        _Behind(connection) as behind,
     ):
         former: list[tuple[Wanted, int]] = []
 

@@ -83,7 +83,7 @@ class DatabaseDatastore(AbstractDatastore):
             keys = [(one.key[0], part, *one.key[1:]) for one, part in parts]
             return connection.do_again(files.read_parts, keys, checked=False)
 
-        transfer.download_parts(asked, fetch, show=show)
+        transfer.download_parts(connection, asked, fetch, show=show)
         return len(asked)
 
     def delete_files(self, prefix: str) -> int:

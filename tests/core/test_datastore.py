@@ -123,6 +123,15 @@ def test_damage_is_noticed(store: DatabaseDatastore, ws: Workspace, db: psycopg.
     store.delete_files("x")
 
 
+def test_files_pass_while_the_session_is_held(store: DatabaseDatastore, ws: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(content := os.urandom(9 << 20))  # of two windows
+    with ws._connection.session() as session, session.transaction():
+        store.upload_files(["big"])
+        assert store.download("down") == 1
+    assert (tmp_path / "down" / "big").read_bytes() == content
+    store.delete_files("big")
+
+
 def test_an_upload_that_is_cut_off_goes_on(store: DatabaseDatastore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dbml.data import database_datastore
 
