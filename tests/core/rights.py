@@ -144,7 +144,7 @@ OPERATIONS: dict[str, tuple[Callable[[Called], Any], str]] = {
     "Run.create_children": (lambda c: c.client_run.create_children(1), WRITE),
     "Run.delete": (lambda c: (c.client_run.complete(), c.client_run.delete()), OWN),
     "Run.submit_child": (lambda c: c.client_run.submit_child(ScriptRunConfig(c.folder / "code", "a.py")), WRITE),
-    "Run.output_datasets": (lambda c: c.run.output_datasets, READ),
+    "Run.output_datasets": (lambda c: (c.run, c.run.output_datasets), READ),
     "Run.complete": (lambda c: c.client_run.complete(), WRITE),
     "Run.fail": (lambda c: c.client_run.fail("why"), WRITE),
     "Run.cancel": (lambda c: c.client_run.cancel(), WRITE),
