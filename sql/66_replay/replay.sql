@@ -72,8 +72,8 @@ The replay is recorded as a run with replay_of, and registers no model. It belon
 run_script does. params: values in place of recorded ones, and must give those that were secrets.
 Errors: ML009 it is no run of a script, or has not ended, or a secret is missing; ML052 no such run.
 Example: SELECT c.what, c.original, c.replayed, c.same
-    FROM (SELECT run_id FROM dbml.runs WHERE kind = ''script'' AND status = ''completed'' AND replay_of IS NULL AND inputs = ''[]''
-          AND params = ''{}'' ORDER BY started_at DESC LIMIT 1) r, dbml.replay(r.run_id) c;';
+    FROM (SELECT run_id FROM dbml.runs WHERE workspace = ''default'' AND kind = ''script'' AND status = ''completed'' AND replay_of IS NULL
+          AND inputs = ''[]'' AND params = ''{}'' ORDER BY started_at DESC LIMIT 1) r, dbml.replay(r.run_id) c;';
 
 create or replace function dbml_channel.replay_request(run jsonb, given jsonb)
 returns jsonb
