@@ -426,11 +426,13 @@ def private_tables_and_functions(arena: Arena) -> str | None:
                 if (got := attacker(statement)).startswith("[") or not got:
                     return f"did {statement}"
         private = owner.execute(
-            "select p.oid::regprocedure::text, p.pronargs from pg_proc p where p.pronamespace in ('dbml'::regnamespace, 'dbml_channel'::regnamespace)"
+            "select p.oid::regprocedure::text, array(select case when t.typtype = 'p' then 'null::integer' else 'null' end"
+            " from unnest(p.proargtypes::oid[]) with ordinality a(type, n) join pg_type t on t.oid = a.type order by a.n)"
+            " from pg_proc p where p.pronamespace in ('dbml'::regnamespace, 'dbml_channel'::regnamespace)"
             " and p.proname ~ '^_'"
         ).fetchall()
-        for signature, count in private:
-            got = attacker(f"select {signature.partition('(')[0]}({', '.join(['null'] * count)})")
+        for signature, values in private:
+            got = attacker(f"select {signature.partition('(')[0]}({', '.join(values)})")
             if "42501" not in got and "42725" not in got:
                 return f"may call {signature}: {got[:80]}"
         return _learned(attacker)
