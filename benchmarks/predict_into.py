@@ -13,20 +13,20 @@ import sqlalchemy
 from benchmarks.bench import FEATURES, Report, arguments, connect, make_rows, register_ridge, served, timed
 
 
-def with_pandas(engine: sqlalchemy.Engine, model: Any) -> None:
+def with_pandas(engine: sqlalchemy.Engine, model: Any, target: str = "by_pandas") -> None:
     """Read, predict and write with pandas."""
     frame = pd.read_sql("select * from given", engine)
     frame["prediction"] = model.predict(frame[FEATURES])
-    frame.to_sql("by_pandas", engine, index=False, if_exists="replace", method="multi", chunksize=5000)
+    frame.to_sql(target, engine, index=False, if_exists="replace", method="multi", chunksize=5000)
 
 
-def with_adbc(connection: Any, model: Any) -> None:
+def with_adbc(connection: Any, model: Any, target: str = "by_adbc") -> None:
     """Fetch, predict and ingest as Arrow."""
     with connection.cursor() as cursor:
         cursor.execute("select * from given")
         table = cursor.fetch_arrow_table()
         scores = model.predict(table.select(FEATURES).to_pandas())
-        cursor.adbc_ingest("by_adbc", table.append_column("prediction", pa.array(scores)))
+        cursor.adbc_ingest(target, table.append_column("prediction", pa.array(scores)))
     connection.commit()
 
 

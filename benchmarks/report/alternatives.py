@@ -24,6 +24,7 @@ import pyarrow.csv
 import sqlalchemy
 
 from benchmarks.bench import FEATURES
+from benchmarks.predict_into import with_adbc, with_pandas
 from benchmarks.serving.servers import Server
 
 ORBITAL_S = 20  # of processor time, for orbital to write its SQL
@@ -102,23 +103,6 @@ def by_copy(connection: psycopg.Connection[Any], model: Any) -> None:
             writing.write(into.getvalue())
 
 
-def by_pandas(engine: sqlalchemy.Engine, model: Any) -> None:
-    """Read, predict and write with pandas."""
-    frame = pd.read_sql("select * from given", engine)
-    frame["prediction"] = model.predict(frame[FEATURES])
-    frame.to_sql("scored", engine, index=False, if_exists="replace", method="multi", chunksize=5000)
-
-
-def by_adbc(connection: Any, model: Any) -> None:
-    """Fetch, predict and ingest as Arrow."""
-    with connection.cursor() as cursor:
-        cursor.execute("select * from given")
-        table = cursor.fetch_arrow_table()
-        scores = model.predict(table.select(FEATURES).to_pandas())
-        cursor.adbc_ingest("scored", table.append_column("prediction", pa.array(scores)))
-    connection.commit()
-
-
 def by_service(connection: psycopg.Connection[Any], port: int) -> None:
     """Fetch, ask the service for PER_REQUEST rows at a time over one connection, COPY in."""
     asked = http.client.HTTPConnection("127.0.0.1", port)
@@ -189,8 +173,8 @@ class Outside:
         """Return what scores table given into table scored."""
         return {
             "COPY out, predict, COPY in": lambda: by_copy(self._connection, model),
-            "ADBC round trip": lambda: by_adbc(self._adbc, model),
-            "pandas round trip": lambda: by_pandas(self._engine, model),
+            "ADBC round trip": lambda: with_adbc(self._adbc, model, "scored"),
+            "pandas round trip": lambda: with_pandas(self._engine, model, "scored"),
             "FastAPI + ONNX Runtime": lambda: by_service(self._connection, port),
         }
 
