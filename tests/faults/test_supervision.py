@@ -84,7 +84,9 @@ def test_the_one_that_stands_by_is_replaced_and_ends_with_its_supervisor(
     worker = operate(installed, DBML_STANDBY="true")
     serving = worker.ready()["pid"]
     (standing_by,) = until(lambda: re.findall(STANDS_BY, worker.printed), 150)
-    os.kill(int(standing_by), signal.SIGKILL)
+    killed = psutil.Process(int(standing_by))
+    killed.kill()
+    until(lambda: not living([killed]))
     os.kill(serving, signal.SIGKILL)
     worker.works()
     assert "which stood by, serves" not in worker.printed
