@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dbml
-from dbml.cli.supervisor import WorkerProcess
+from dbml.cli.worker_process import WorkerProcess
 from dbml.database import binaries
 from dbml.database.embedded import Cluster
 from dbml.database.install import install

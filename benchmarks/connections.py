@@ -22,7 +22,7 @@ import psycopg
 from sklearn.linear_model import LinearRegression
 
 from benchmarks.bench import Report
-from dbml.cli.supervisor import WorkerProcess
+from dbml.cli.worker_process import WorkerProcess
 from dbml.database import binaries
 from dbml.database.embedded import Cluster
 from dbml.database.install import install

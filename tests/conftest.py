@@ -30,7 +30,7 @@ import hypothesis
 import psycopg
 import pytest
 
-from dbml.cli.supervisor import WorkerProcess
+from dbml.cli.worker_process import WorkerProcess
 from dbml.database import binaries
 from dbml.database.embedded import Cluster
 from dbml.database.install import install

@@ -26,7 +26,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from sklearn.linear_model import LinearRegression
 
-from dbml.cli.supervisor import WorkerProcess
+from dbml.cli.worker_process import WorkerProcess
 from dbml.database import binaries
 from dbml.database.embedded import Cluster
 from dbml.database.install import install

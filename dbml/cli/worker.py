@@ -20,7 +20,8 @@ import typer
 from dbml import cli, errors
 from dbml.cli.looking import LookingProcess
 from dbml.cli.output import DsnOption
-from dbml.cli.supervisor import READY, STANDS_BY, WARM, WorkerProcess, keep_worker, require_worker
+from dbml.cli.supervisor import keep_worker
+from dbml.cli.worker_process import READY, STANDS_BY, WARM, WorkerProcess, require_worker
 from dbml.database.address import listening_place
 from dbml.database.reach import wait_for_server
 from dbml.dsn import find_dsn

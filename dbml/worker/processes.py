@@ -34,6 +34,7 @@ LONGEST_BUFFER = 1 << 20
 LEAST_BODY_MB = 16  # that a child may send at once, however little its result may be
 MOST_SPARES = 8  # satellites forked ahead for other limits than the worker's own
 SPARE_IDLE_S = 120.0  # after which such a one is given up
+COLD_FORKS = 2  # before all is imported: each imports for itself, and many at once take the processors from the one for all
 STANDBY_AFTER_S = 3.0  # from the moment when all is imported: who waits for that goes first
 STANDBY_AGAIN_S = 30.0  # after a standby has died by itself
 RESTARTS = "it is started again when it is needed"
@@ -181,6 +182,8 @@ class Zygote:
         self._lock = asyncio.Lock()
         self._stopping = False
         self.warm = asyncio.Event()  # everything is imported
+        self._settled = asyncio.Event()  # or that is not to be
+        self._cold_forks = 0
         self._after_death: asyncio.Task[None] | None = None
         self._standing_by: asyncio.Task[None] | None = None
         # The satellite that was forked ahead, by language and limits, that used last at the end.
@@ -245,8 +248,8 @@ class Zygote:
         return child
 
     def _fork_ahead(self, key: tuple[str, Limits]) -> None:
-        """Fork the next satellite of a language with these limits, unless there is one."""
-        if self._stopping or key in self._spares:
+        """Fork the next satellite of a language with these limits, unless there is one, or it would not have all imported."""
+        if self._stopping or key in self._spares or not self.warm.is_set():
             return
         spare = self._spares[key] = asyncio.create_task(self._fork_satellite(*key))
         spare.add_done_callback(_take_note)
@@ -275,7 +278,7 @@ class Zygote:
                     self._runtime, self._limits, self._blueprint.interpreter, self._sandbox, network=True
                 )  # fmt: skip
             return await self._networked.fork(role, limits, language)
-        await self.start()
+        await self._await_place()
         scratch = self._make_scratch(role)  # before anything else: the disk may be full
         ours, theirs = socket.socketpair()
         with theirs:
@@ -301,6 +304,16 @@ class Zygote:
             writer.close()
             raise
         return child
+
+    async def _await_place(self) -> None:
+        """Start a zygote where there is none; wait until it is warm, where it has children that came before that."""
+        await self.start()
+        while not self.warm.is_set() and self._cold_forks >= COLD_FORKS:
+            await self._settled.wait()
+            if self._stopping:
+                raise ChildLost("the zygote was stopped")
+            await self.start()
+        self._cold_forks += 1
 
     def _make_scratch(self, role: str) -> str:
         """Make a scratch directory; where each process has a file system of its own, nothing is needed here."""
@@ -335,6 +348,8 @@ class Zygote:
         standby, self._standby = self._standby, None
         process = standby or await ZygoteProcess.launch(self._blueprint)
         self._process = process
+        self._cold_forks = 0
+        self._settled.clear()
         process.follow(self._hear, self._lost)
         await process.wait_ready()
         if process.warm:
@@ -362,6 +377,7 @@ class Zygote:
             spare.add_done_callback(_end_unused)
         self._spares.clear()
         self.warm.set()
+        self._settled.set()
         self._stand_by(STANDBY_AFTER_S)
 
     def _stand_by(self, after_s: float) -> None:
@@ -409,6 +425,7 @@ class Zygote:
     def _lost(self) -> None:
         assert self._process is not None
         self.warm.clear()
+        self._settled.set()
         if not self._stopping:
             log.error("the zygote has died; %s", "the one that stood by takes its place" if self._standby else RESTARTS)
         lost = ChildLost("the zygote died")

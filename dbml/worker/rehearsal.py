@@ -1,6 +1,6 @@
-"""The rehearsal: import in a new environment what its zygote will import, where the zygote will live.
+"""The rehearsal: import in an environment what its zygote imports, where the zygote will live.
 
-    python -m dbml.worker.rehearsal CELL SITE
+    python -m dbml.worker.rehearsal CELL [SITE]
 
 Prints the source files that were imported, so that they are compiled once: what runs here may not write there.
 """
@@ -17,7 +17,8 @@ from dbml.worker.zygote import enter_environment, preload
 def main() -> None:
     """Import everything, in the sandbox that the command line tells."""
     settle(Cell.of(json.loads(sys.argv[1])))
-    enter_environment(sys.argv[2])
+    if len(sys.argv) > 2:
+        enter_environment(sys.argv[2])
     printed, sys.stdout = sys.stdout, sys.stderr
     preload()
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]

@@ -30,6 +30,7 @@ from dbml.temporary import SCRATCH, SOCKETS, sweep, temporary_directory
 from dbml.worker import cgroups as control_groups
 from dbml.worker.admission import Admission
 from dbml.worker.calls import Call, ModelUpload, Row, ScoreCall, unknown
+from dbml.worker.environments import bytecode
 from dbml.worker.environments.builder import Builder, cache_directory
 from dbml.worker.environments.call import EnvironmentCall
 from dbml.worker.environments.uv import Uv
@@ -359,8 +360,9 @@ async def serve(settings: WorkerSettings) -> None:
                 await warming
                 if not await _turn(settings.on_standby, stop):
                     return
-            if settings.standby:
-                zygote.keep_standby()
+            preparing = asyncio.create_task(_prepare_the_next(zygote, own, sandbox, runtime, standby=settings.standby))
+            preparing.add_done_callback(_take_note)
+            cleanup.callback(preparing.cancel)
             channel = await _channel(telemetry)
             await warming
         except BaseException:
@@ -457,6 +459,15 @@ async def _turn(on_standby: Callable[[Callable[[], object]], None], stop: asynci
     for task in waiting:
         task.cancel()
     return not stop.is_set()
+
+
+async def _prepare_the_next(zygote: Zygote, own: Interpreter, sandbox: Sandbox, runtime: str, *, standby: bool) -> None:
+    """Make the next start of a zygote quick: by compiled files, and by another one that stands by."""
+    await zygote.warm.wait()
+    if bytecode.is_missing():
+        await bytecode.complete(own, sandbox, Path(runtime))
+    if standby:
+        zygote.keep_standby()
 
 
 async def _channel(telemetry: Telemetry) -> Channel:

@@ -56,7 +56,7 @@ PRELOADED_IF_THERE = (
 )  # fmt: skip
 LARGEST_MESSAGE = 1 << 16
 SWEEPS = 100  # a millisecond each, where there is anything to sweep
-QUIET_MS = 20  # without a request, before the next module is imported
+QUIET_MS = 1  # without a request, before the next module is imported
 MADV_COLLAPSE = 25
 HUGE_PAGE = 2 << 20
 

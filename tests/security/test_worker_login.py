@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 
 from dbml import errors
-from dbml.cli.supervisor import WorkerProcess
+from dbml.cli.worker_process import WorkerProcess
 from dbml.database.install import install
 from dbml.database.verify import verify
 from dbml.database.worker_login import make_login, own_login

@@ -15,7 +15,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from dbml import errors
-from dbml.cli.supervisor import WorkerProcess
+from dbml.cli.worker_process import WorkerProcess
 
 Db = psycopg.Connection[Any]
 SECRET = "correct horse 'battery' \"stäple\"\\"

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from dbml.worker import processes
-from dbml.worker.processes import Exit, Zygote
+from dbml.worker.processes import Child, Exit, Zygote
 from dbml.worker.sandbox import Limits
 from dbml.worker.zygote_process import ChildLost
 
@@ -137,6 +137,42 @@ def test_another_stands_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     asyncio.run(all_of_it())
     wait_gone(*pids)
+
+
+def test_who_comes_before_all_is_imported_waits_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warmed = Zygote._warmed
+    monkeypatch.setattr(Zygote, "_warmed", lambda zygote: None)  # it imports for ever
+    forked: list[Child] = []
+    zygotes: list[int] = []
+
+    async def crowd() -> None:
+        zygote = Zygote(str(tmp_path), Limits())
+
+        async def waiting() -> asyncio.Task[Child]:
+            late = asyncio.create_task(zygote.satellite())
+            done, _ = await asyncio.wait([late], timeout=0.2)
+            assert not done
+            return late
+
+        try:
+            for _ in range(processes.COLD_FORKS):
+                forked.append(await zygote.satellite())
+            zygotes.append(zygote.pid or 0)
+            late = await waiting()
+            os.kill(zygotes[0], signal.SIGKILL)
+            forked.append(await asyncio.wait_for(late, 60))  # of the next one, to which it comes first
+            assert zygote.pid not in zygotes and not forked[-1].is_over
+            forked.append(await zygote.satellite())
+            late = await waiting()
+            warmed(zygote)
+            forked.append(await asyncio.wait_for(late, 60))
+        finally:
+            for child in forked:
+                await child.close()
+            await zygote.stop()
+
+    asyncio.run(crowd())
+    wait_gone(*zygotes, *(child.pid for child in forked))
 
 
 def test_everything_ends_with_the_router(tmp_path: Path) -> None:

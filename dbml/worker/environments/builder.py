@@ -17,31 +17,22 @@ import os
 import platform
 import secrets
 import shutil
-import signal
 import sysconfig
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dbml
 from dbml import errors
-from dbml.worker.environments import machine
+from dbml.worker.environments import bytecode, machine
 from dbml.worker.environments.resolver import digest, own_words
 from dbml.worker.environments.uv import Uv, UvFailed
 from dbml.worker.environments.work import Follower, Say, Work
-from dbml.worker.sandbox import bubblewrap, environment
 from dbml.worker.sandbox.layers import Sandbox
-from dbml.worker.spawn import spawn
 from dbml.worker.zygote_process import Interpreter, default_sandbox
 
 COMPLETE = "dbml.json"
-_COMPILE = """
-import json, py_compile, sys
-for file in json.load(sys.stdin):
-    py_compile.compile(file, quiet=2)
-"""
 
 
 @dataclass(frozen=True)
@@ -181,50 +172,17 @@ class Builder:
         Raises: errors.EnvironmentBuildFailed.
         """
         interpreter = Interpreter.of_environment(directory, self._code)
-        with tempfile.TemporaryDirectory(prefix="imports-", dir=self._code.parent) as cache:
-            self.sandbox.own(cache)
-            command = self.sandbox.command(
-                interpreter.command(), "dbml.worker.rehearsal", [str(interpreter.site)], interpreter.files, Path(cache),
-                network=False,
-            )  # fmt: skip
-            seen = bubblewrap.CACHE if self.sandbox.layer == "bubblewrap" else cache
-            variables = {**environment(seen, 1), "PYTHONPATH": interpreter.path, "PYTHONDONTWRITEBYTECODE": "1"}
-            status, said, complained = await _run(command, variables, b"")
-        if status != 0:
-            text = complained.decode("utf-8", "replace").strip()
+        try:
+            files = await bytecode.rehearse(interpreter, self.sandbox, self._code.parent)
+        except bytecode.RehearsalFailed as failed:
+            text = str(failed)
             raise errors.EnvironmentBuildFailed(
                 f"dbml does not run with these packages: {(text.splitlines() or ['it said nothing'])[-1]}"[:600],
                 detail={"stderr": text[-4000:]}, hint="choose other versions of the packages that the message names",
-            )  # fmt: skip
-        # Compiling runs no package's code, so it may be done where files can be written.
+            ) from None  # fmt: skip
         root = directory.resolve()
-        sources = [file for file in _paths(said) if Path(file).resolve().is_relative_to(root)]
-        await _run([interpreter.python, "-I", "-S", "-c", _COMPILE], environment(str(directory), 1), json.dumps(sources).encode())
-
-
-def _paths(said: bytes) -> list[str]:
-    """Read what a rehearsal printed, which a package may have printed instead."""
-    try:
-        found = json.loads(said)
-    except ValueError:
-        return []
-    return [file for file in found if isinstance(file, str)] if isinstance(found, list) else []
-
-
-async def _run(command: Sequence[str], variables: Mapping[str, str], given: bytes) -> tuple[int, bytes, bytes]:
-    """Run a command to its end; cancelled, it is killed with all that it started."""
-    pipe = asyncio.subprocess.PIPE
-    process = await spawn(
-        *command, cwd="/", env=variables, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, tied=True
-    )
-    try:
-        said, complained = await process.communicate(given)
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await asyncio.shield(process.wait())
-    return process.returncode or 0, said, complained
+        sources = [file for file in files if Path(file).resolve().is_relative_to(root)]
+        await bytecode.compile_files(interpreter, sources, directory)
 
 
 def cache_directory() -> Path:
