@@ -22,7 +22,7 @@ READY = "dbml worker: ready"  # a worker's line when it answers calls; the place
 WARM = "dbml worker: warm"  # and when it is as fast as it gets
 STANDS_BY = "dbml worker: stands by"  # or when it waits, with everything imported, for a line that says that it is its turn
 STANDBY_AFTER_S = 3.0  # from the moment when the one that serves is warm: calls that have waited for it go first
-STANDBY_AGAIN_S = 30.0  # after one that stood by has died
+STANDBY_AGAIN_S = 30.0  # after one has died before it was of use
 STOP_S = 20.0
 
 WORKER_NEEDS = ("cloudpickle", "packaging", "sklearn", "yaml")  # of the extra `worker`
@@ -205,7 +205,8 @@ class WorkerProcess:
                 self._say(f"a worker stands by, process {self._standby.process.pid}")
             if self._standby.process.poll() is not None:
                 self._standby.close()
-                self._standby, self._standby_due = None, now + STANDBY_AGAIN_S
+                pause_s = STANDBY_AFTER_S if self._standby.stands_by.is_set() else STANDBY_AGAIN_S
+                self._standby, self._standby_due = None, now + pause_s
         elif self._standby_due is None:
             if self._launched.warm.is_set():
                 self._standby_due = now + STANDBY_AFTER_S

@@ -167,6 +167,7 @@ class Cluster:
             "unix_socket_permissions": "0700",
             "logging_collector": "off",
             "log_destination": "stderr",
+            "recovery_init_sync_method": "syncfs",  # else a server that was killed opens each of its files before it is back
             **self.settings,
         }
         command = [str(self.binaries.program("postgres")), "-D", str(self.data), "-p", str(number)]

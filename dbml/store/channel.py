@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, errors
 from psycopg.types.json import Jsonb
 
 PROTOCOL = 1  # of the messages between SQL and worker; sql/10_channel speaks the same
@@ -82,11 +82,18 @@ async def clock(connection: AsyncConnection[Any]) -> float:
     return float(row[0])
 
 
-async def wal_writer_delay_s(connection: AsyncConnection[Any]) -> float:
-    """Return how long an asynchronous commit may wait for the disk, a third of it at the most."""
-    query = "select setting::double precision / 1000 from pg_settings where name = 'wal_writer_delay'"
-    row = await (await connection.execute(query)).fetchone()
-    return 0.2 if row is None else float(row[0])
+async def log_positions(connection: AsyncConnection[Any]) -> tuple[int, int] | None:
+    """Return to where the server's write-ahead log is on its disk, and to where it is written, in bytes from its beginning.
+
+    None where the server does not tell: some managed ones have a log of their own.
+    """
+    query = "select pg_current_wal_flush_lsn() - '0/0'::pg_lsn, pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
+    try:
+        async with connection.transaction():
+            row = await (await connection.execute(query)).fetchone()
+    except (errors.FeatureNotSupported, errors.InsufficientPrivilege, errors.ObjectNotInPrerequisiteState):
+        return None
+    return None if row is None else (int(row[0]), int(row[1]))
 
 
 async def breathe(connection: AsyncConnection[Any]) -> None:

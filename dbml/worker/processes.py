@@ -36,7 +36,7 @@ MOST_SPARES = 8  # satellites forked ahead for other limits than the worker's ow
 SPARE_IDLE_S = 120.0  # after which such a one is given up
 COLD_FORKS = 2  # before all is imported: each imports for itself, and many at once take the processors from the one for all
 STANDBY_AFTER_S = 3.0  # from the moment when all is imported: who waits for that goes first
-STANDBY_AGAIN_S = 30.0  # after a standby has died by itself
+STANDBY_AGAIN_S = 30.0  # after one has died before it was of use
 RESTARTS = "it is started again when it is needed"
 
 
@@ -402,7 +402,7 @@ class Zygote:
             self._standby = None
             if not self._stopping:
                 log.warning("the zygote that stood by has died")
-                self._stand_by(STANDBY_AGAIN_S)
+                self._stand_by(STANDBY_AFTER_S if standby.warm else STANDBY_AGAIN_S)
 
     def _end(self, identity: str, exit_: Exit) -> None:
         """Take note of a child's end; its scratch directory goes, in a thread where there is much in it."""

@@ -5,8 +5,8 @@ matters more than the note about it.  A note that cannot be written because the 
 kept in memory and written when it is back, in order, up to MOST_KEPT bytes of them.
 
 Commits are asynchronous: a run's record is worth less than the wait for a disk.  So a crash of the server takes the
-last ones with it; they are kept until the server has lived long enough to have them on its disk, and written again after
-a connection was lost, however long it takes until there is one again.
+last ones with it; they are kept until the server's log tells that they are on its disk, and written again after a
+connection was lost, however long it takes until there is one again.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ NOTE_BYTES = 1 << 10  # of a note that does not say how large it is
 CLOSE_S = 5.0
 PATIENCE_S = 10.0  # of a caller whose record waits for a connection that was only just lost
 LIVES_S = 1.0
+RECENT_S = 60.0  # after which a record is taken to be on the disk of a server that does not tell
 MOMENT_S = 0.1  # from the end of one backend to that of all, where the server has died
 INTERRUPTED = "the worker was stopped or died while the script ran"
 
@@ -54,6 +55,7 @@ class Note:
     durable: bool = False
     again: bool = False
     written_at: float = 0.0
+    position: int | None = None  # in the server's log, at or behind which it is
     written: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -67,7 +69,6 @@ class Telemetry:
         self._kept: deque[Note] = deque()  # to be written
         self._recent: deque[Note] = deque()  # written, but perhaps not yet to disk
         self._sizes = {"kept": 0, "recent": 0}
-        self._recent_s = 2.0
         self._keeper: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._said_who: tuple[str, str] | None = None
@@ -94,7 +95,6 @@ class Telemetry:
                 await connection.execute("set tcp_keepalives_interval = 10")
                 await connection.execute("set tcp_keepalives_count = 3")
                 await connection.execute("set idle_in_transaction_session_timeout = '60s'")
-                self._recent_s = 1 + 3 * await channel.wal_writer_delay_s(connection)
                 await self._ask_clock(connection)
             except BaseException:
                 await connection.close()
@@ -200,15 +200,14 @@ class Telemetry:
         return True
 
     def _remember(self, note: Note) -> None:
-        note.written_at = time.monotonic()
+        note.written_at, note.position = time.monotonic(), None
         self._recent.append(note)
         self._sizes["recent"] += note.size
-        self._forget_old(note.written_at)
+        while self._sizes["recent"] > MOST_KEPT:
+            self._forget_oldest()
 
-    def _forget_old(self, lived_at: float) -> None:
-        """Forget what is on the disk of a server that lived at this time, and the oldest of too many."""
-        while self._recent and (lived_at - self._recent[0].written_at > self._recent_s or self._sizes["recent"] > MOST_KEPT):
-            self._sizes["recent"] -= self._recent.popleft().size
+    def _forget_oldest(self) -> None:
+        self._sizes["recent"] -= self._recent.popleft().size
 
     def _write_recent_again(self) -> None:
         """Put what a crash may have taken before what is to be written."""
@@ -275,9 +274,18 @@ class Telemetry:
             await self.transact(self._ask_clock)
 
     async def _look_back(self, connection: Connection) -> None:
-        """Let go of what the server, which answers, has had time to bring to its disk."""
-        await channel.breathe(connection)
-        self._forget_old(time.monotonic())
+        """Let go of what the server has on its disk, as its log tells."""
+        positions = await channel.log_positions(connection)
+        if positions is None:
+            while self._recent and time.monotonic() - self._recent[0].written_at > RECENT_S:
+                self._forget_oldest()
+            return
+        on_disk, written = positions
+        while self._recent and self._recent[0].position is not None and self._recent[0].position <= on_disk:
+            self._forget_oldest()
+        for note in self._recent:
+            if note.position is None:
+                note.position = written
 
     def _has_something(self) -> bool:
         """Tell whether the server has sent something unasked, most likely that it ends the connection."""
