@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import secrets
 import shutil
@@ -360,7 +361,12 @@ def _is_postmaster(pid: int, data: Path) -> bool:
     try:
         if (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
             return False
-        # A server's working directory is its data directory.
-        return (process / "cwd").readlink() == data.resolve()
+        try:
+            # A server's working directory is its data directory.
+            return (process / "cwd").readlink() == data.resolve()
+        except PermissionError:  # another account's process, seen by a root that may not all: so it is in containers
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            given = [Path(os.fsdecode(after)) for word, after in itertools.pairwise(words) if word == b"-D"]
+            return [path.resolve() for path in given] == [data.resolve()]
     except OSError:
         return False

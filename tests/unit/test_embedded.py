@@ -77,6 +77,19 @@ def test_a_server_that_runs_is_taken_over(cluster, folder):
     assert cluster.status() is None
 
 
+def test_a_root_that_may_not_look_into_others_processes_knows_its_server(cluster, folder, monkeypatch):
+    """As in a container, where root lacks the right to trace."""
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "readlink", refuse)
+    first = cluster.start()
+    assert cluster.status() == first
+    assert not embedded._is_postmaster(first.pid, folder) and not embedded._is_postmaster(os.getpid(), cluster.data)
+    assert Cluster(folder / "cluster", settings=FAST).start().pid == first.pid
+
+
 @pytest.mark.parametrize("left", ["killed", "pid used again", "half written"])
 def test_a_stale_pid_file_is_not_believed(cluster, left):
     running = cluster.start()
