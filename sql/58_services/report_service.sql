@@ -18,6 +18,9 @@ begin
         if taken.service_id is null then
             return jsonb_build_object('lost', true, 'node', known.node, 'seen_at', known.seen_at);
         end if;
+        -- What the former one ran is gone with it, or this one says that it has it now.
+        update dbml._containers c set ended_at = now(), ended_by = 'another runner took over'
+        where c.service_id = known.service_id and c.ended_at is null;
     end if;
     if report - 'claim' - 'node' <> '{}' or known.seen_at < now() - old / 5 then
         update dbml._services s
