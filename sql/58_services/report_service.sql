@@ -11,8 +11,9 @@ declare
 begin
     known := dbml_channel._find_service(service, workspace, 'write');
     if known.claim is distinct from report ->> 'claim' then
-        -- Another runner's, unless that has not been heard of for long.
-        update dbml._services s set claim = report ->> 'claim', node = report ->> 'node', seen_at = now()
+        -- Another runner's, unless that has not been heard of for long; how the service was is what that one said.
+        update dbml._services s
+        set claim = report ->> 'claim', node = report ->> 'node', seen_at = now(), state = 'Transitioning', error = null
         where s.service_id = known.service_id and (s.claim is null or s.seen_at < now() - old)
         returning s.* into taken;
         if taken.service_id is null then

@@ -361,16 +361,16 @@ def test_a_runner_is_killed_and_another_takes_its_service_over(ws: Workspace, db
         with socket.socket() as made:
             return made.connect_ex((place.hostname, place.port)) != 0
 
-    with subprocess.Popen(
-        [sys.executable, "-m", "dbml.cli", "services", "serve", "--unconfined"], stdout=subprocess.DEVNULL
-    ) as looking:
+    looking = subprocess.Popen([sys.executable, "-m", "dbml.cli", "services", "serve", "--unconfined"], stdout=subprocess.DEVNULL)
+    try:
         runner.kill()
         runner.wait()
         until(is_refused)
-        until(lambda: service.state == "Unhealthy")
+        until(lambda: service.state == "Unhealthy")  # as long as the other one is being started
         until(lambda: service.state == "Healthy")
         assert service.run(ROWS) == [8.0] and service.scoring_uri == uri
         told = db.execute("SELECT generation, ended_by FROM dbml.containers WHERE workspace = %s ORDER BY started_at", [ws.name])
         assert told.fetchall() == [(1, "another runner took over"), (1, None)]
+    finally:
         looking.terminate()
         assert looking.wait(60) == 0
