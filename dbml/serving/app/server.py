@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -104,6 +105,8 @@ def serve(
         app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off", server_header=False,
         timeout_keep_alive=75, timeout_graceful_shutdown=max(1, round(settings.limits.timeout_s)), backlog=2048,
     )  # fmt: skip
+    gc.collect()
+    gc.freeze()  # libraries and models stay: no collection looks through them again, which would hold requests up
     sockets = _listen(settings)
     listening = sockets[0]
     names = ", ".join(f"{script.name} version {script.version}" for script in service.scripts)
