@@ -24,7 +24,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
 from dbml.core import Model, Webservice, Workspace
-from dbml.core.webservice import AciWebservice
+from dbml.core.webservice import AciWebservice, runners
 from dbml.serving.export.plan import packages
 from dbml.serving.export.score import ARROW, NEEDED
 from dbml.worker.environments.resolver import NEEDED as OF_THE_WORKER
@@ -324,6 +324,29 @@ def until(service: Webservice, holds: Callable[[], Any], timeout_s: float = 120)
         assert time.monotonic() < end, service.get_logs()
         time.sleep(0.1)
     return found
+
+
+@pytest.mark.usefixtures("place")
+def test_a_container_outlives_its_killed_runner_and_the_next_one_has_it(engine: Engine, built: Built) -> None:
+    ws = Workspace.get("default")
+    config = AciWebservice.deploy_configuration(auth_enabled=True, target="docker")
+    service = Model.deploy(ws, "orphaned", [Model(ws, "diabetes")], deployment_config=config)
+    service.wait_for_deployment()
+    label = "label=dbml.service=orphaned"
+    container = engine.docker("ps", "--quiet", "--filter", label)
+    ((key, runner),) = [(key, process) for key, (process, _) in runners._started.items() if key[2] == "orphaned"]
+    runner.kill()
+    runner.wait()
+    until(service, lambda: service.state == "Unhealthy")
+    assert engine.docker("ps", "--quiet", "--filter", label) == container
+    runners.start(*key)
+    until(service, lambda: service.state == "Healthy")
+    assert service.run(PAYLOAD) == pytest.approx([24718.712200131304])
+    assert engine.docker("ps", "--all", "--quiet", "--filter", label) == container
+    assert "was left running" in service.get_logs()
+    with psycopg.connect(built.dsn, autocommit=True) as db:
+        told = "SELECT identity, ended_by FROM dbml.containers WHERE service = 'orphaned' ORDER BY started_at"
+        assert db.execute(told).fetchall() == [(container, "another runner took over"), (container, None)]
 
 
 @pytest.mark.usefixtures("place")
