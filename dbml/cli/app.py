@@ -14,6 +14,7 @@ from dbml.cli import (
     down,
     experiment,
     export,
+    image,
     install,
     model,
     psql,
@@ -62,6 +63,7 @@ app.command()(status.status)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(psql.psql)
 app.add_typer(runs.runs, name="run")
 app.add_typer(model.model, name="model")
+app.add_typer(image.image, name="image")
 app.add_typer(dataset.dataset, name="dataset")
 app.add_typer(experiment.experiment, name="experiment")
 app.add_typer(workspace.workspace, name="workspace")

@@ -251,6 +251,7 @@ def _build(
     plan: Plan, tag: str, folder: Path | None, wheels: bool, find_links: Sequence[str], no_index: bool, python_image: str | None
 ) -> None:
     from dbml.serving.export.build import BuildFailed, build_image
+    from dbml.serving.export.layers import described, layers
 
     with tempfile.TemporaryDirectory(prefix="dbml-export-") as scratch:
         if folder is None:
@@ -262,6 +263,8 @@ def _build(
         except BuildFailed as error:
             raise errors.InvalidArgument(str(error), hint=f"dbml export {plan.models[0].reference} --to DIR") from None
     typer.echo(f"{tag}: {built}")
+    for line in described(layers(tag)):
+        typer.echo(line)
 
 
 def _write_manifests(

@@ -11,13 +11,17 @@ declare
 begin
     known := dbml_channel._find_service(service, workspace, 'write');
     if known.claim is distinct from report ->> 'claim' then
-        -- Another runner's, unless that has not been heard of for long.
-        update dbml._services s set claim = report ->> 'claim', node = report ->> 'node', seen_at = now()
+        -- Another runner's, unless that has not been heard of for long; how the service was is what that one said.
+        update dbml._services s
+        set claim = report ->> 'claim', node = report ->> 'node', seen_at = now(), state = 'Transitioning', error = null
         where s.service_id = known.service_id and (s.claim is null or s.seen_at < now() - old)
         returning s.* into taken;
         if taken.service_id is null then
             return jsonb_build_object('lost', true, 'node', known.node, 'seen_at', known.seen_at);
         end if;
+        -- What the former one ran is gone with it, or this one says that it has it now.
+        update dbml._containers c set ended_at = now(), ended_by = 'another runner took over'
+        where c.service_id = known.service_id and c.ended_at is null;
     end if;
     if report - 'claim' - 'node' <> '{}' or known.seen_at < now() - old / 5 then
         update dbml._services s

@@ -20,8 +20,8 @@ declare
     made integer;
 begin
     known := dbml_channel._find_service(service, workspace, 'write');
-    if known.target <> 'process' then
-        raise exception 'a service with a candidate must be a process for now, got %', quote_literal(known.target)
+    if known.target not in ('process', 'docker', 'compose') then
+        raise exception 'a service with a candidate must be a process, a container or a project of compose, got %', quote_literal(known.target)
             using errcode = 'ML030', hint = format('SELECT dbml.update_service(%L, model => %L)', service, coalesce(model, image));
     elsif not coalesce(traffic_percent, 0) between 0 and 100 then   -- NaN is not either
         raise exception 'traffic_percent must be 0 to 100, got %', traffic_percent using errcode = 'ML009';
@@ -71,7 +71,7 @@ traffic_percent: of the requests, exactly: 10 is every tenth. shadow: it gets a 
 and written to dbml.service_comparisons, never returned. With neither it runs and is asked nothing. Called again without a
 model or an image, it changes the share alone, at once. A candidate that dies or does not come up loses no request: the current
 version answers. dbml.promote_candidate lets it take over, dbml.rollback_service ends it.
-Errors: ML009 a share that is none, nothing to serve, or a config that is not valid; ML020 no such model; ML030 the service is not a process; ML080 no such service.
+Errors: ML009 a share that is none, nothing to serve, or a config that is not valid; ML020 no such model; ML030 the service is in a cluster; ML080 no such service.
 Example: BEGIN; SELECT dbml.deploy(''demo-diabetes'', ''my-service''); SELECT dbml.set_candidate(''my-service'', model => ''demo-diabetes'', traffic_percent => 10); ROLLBACK;';
 
 create or replace function dbml_channel._note_candidate(known dbml._services, report jsonb)

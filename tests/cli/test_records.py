@@ -30,7 +30,7 @@ from ..conftest import Database
 pytestmark = pytest.mark.once
 
 Dbml = Callable[..., Any]
-GROUPS = ("model", "run", "dataset", "experiment", "workspace")
+GROUPS = ("model", "image", "run", "dataset", "experiment", "workspace")
 NAME = "größe \"x\" 'y'"
 
 

@@ -156,7 +156,7 @@ def refuse_what_is_none(ws: Workspace, service: Webservice, db: psycopg.Connecti
             db.execute(f"SELECT dbml.set_candidate('tried', {words}, workspace => '{ws.name}')")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="no candidate to promote"):
         service.promote()
-    db.execute("UPDATE dbml._services SET target = 'docker' WHERE name = 'tried'")
+    db.execute("UPDATE dbml._services SET target = 'kubernetes' WHERE name = 'tried'")
     try:
         with pytest.raises(NotSupportedYet):
             service.set_candidate([constant(ws, 3.0)])

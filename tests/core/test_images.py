@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -257,6 +258,10 @@ def test_the_command_exports_and_serves(ws: Workspace, ridge: Model, house: Path
     locked = {name.replace("-", "_") for name, *_ in packages.locked_packages((place / "out" / "requirements.lock").read_text())}
     assert locked == names
     assert "--no-index" in (place / "out" / "Dockerfile").read_text()
+    assert "Ridge_Service\t1\tridge:1\t" in run("image", "list", "-w", ws.name)
+    shown = run("image", "show", "Ridge_Service:1", "-w", ws.name)
+    assert "name\tRidge_Service\n" in shown and re.search(r"^digest\t[0-9a-f]{64}$", shown, re.MULTILINE)
+    assert "no image 'Ridge_Service:2'" in run("image", "show", "Ridge_Service:2", "-w", ws.name, code=1)
     assert "a form must be chosen" in run("export", "ridge", code=1)
     assert "cannot be had" in run("export", "ridge", "--to", "empty", "--wheels", "--no-index", code=1)
     server = subprocess.Popen(

@@ -30,6 +30,7 @@ from dbml.core.webservice import AciWebservice, AksWebservice, LocalWebservice, 
 from dbml.errors import InvalidArgument
 from dbml.exceptions import WebserviceException
 
+from ..serving.services import until
 from ..walk_through import walk
 
 pytestmark = pytest.mark.once
@@ -346,3 +347,30 @@ def test_a_runner_that_was_killed_is_replaced_within_seconds(ws: Workspace, db: 
     assert report("first") and not report("second")
     assert silent_for(5) == "Healthy" and not report("second")
     assert silent_for(11) == "Unhealthy" and report("second") and not report("first")
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_runner_is_killed_and_another_takes_its_service_over(ws: Workspace, db: psycopg.Connection[Any]) -> None:
+    """The scoring app ends with its runner; where somebody looks for services, one comes that serves at the same address."""
+    service = Model.deploy(ws, "orphaned", [constant(ws, 8.0)])
+    service.wait_for_deployment()
+    place = urlsplit(uri := service.scoring_uri or "")
+    (runner,) = [process for key, (process, _) in runners._started.items() if key[1:] == (ws.name, "orphaned")]
+
+    def is_refused() -> bool:
+        with socket.socket() as made:
+            return made.connect_ex((place.hostname, place.port)) != 0
+
+    looking = subprocess.Popen([sys.executable, "-m", "dbml.cli", "services", "serve", "--unconfined"], stdout=subprocess.DEVNULL)
+    try:
+        runner.kill()
+        runner.wait()
+        until(is_refused)
+        until(lambda: service.state == "Unhealthy")  # as long as the other one is being started
+        until(lambda: service.state == "Healthy")
+        assert service.run(ROWS) == [8.0] and service.scoring_uri == uri
+        told = db.execute("SELECT generation, ended_by FROM dbml.containers WHERE workspace = %s ORDER BY started_at", [ws.name])
+        assert told.fetchall() == [(1, "another runner took over"), (1, None)]
+    finally:
+        looking.terminate()
+        assert looking.wait(60) == 0

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
 from dbml.core import Model, Webservice, Workspace
-from dbml.core.webservice import AciWebservice
+from dbml.core.webservice import AciWebservice, runners
 from dbml.serving.export.plan import packages
 from dbml.serving.export.score import ARROW, NEEDED
 from dbml.worker.environments.resolver import NEEDED as OF_THE_WORKER
@@ -215,6 +215,17 @@ for program in ('pip', 'setuptools', 'psycopg'):
                 print(f"{size / 1e6:8.1f} MB  {by[:90]}")
         print(f"{(whole - base) / 1e6:8.1f} MB  beyond the base of {base / 1e6:.1f} MB\n{listed}")
     assert whole - base < MOST_MB * 1e6
+    # The export has printed them, and the command that shows the image does.
+    printed = [line for line in built.printed.splitlines() if " MB  " in line]
+    sizes = [size for size, _ in reversed(layers) if size]
+    assert [line.split(" MB")[0].strip() for line in printed] == [f"{size / 1e6:.1f}" for size in [*sizes, sum(sizes)]]
+    assert printed[-1].endswith(f"in all, {sum(sizes[-2:]) / 1e6:.1f} MB of them beyond the base")
+    shown = json.loads(command(
+        sys.executable, "-m", "dbml.cli", "image", "show", "diabetes", "--workspace", "default", "--json", "--dsn", built.dsn,
+        environment=engine.environment,
+    ))  # fmt: skip
+    assert shown["size_bytes"] == sum(sizes) and built.image in shown["built_as"]
+    assert [layer["size_bytes"] for layer in shown["layers"] if layer["is_own"]] == sizes[-2:]
     labels = json.loads(engine.docker("image", "inspect", "--format", "{{json .Config.Labels}}", built.image))
     assert labels["dbml.model"] == "diabetes" and labels["dbml.model.version"] == "1" and len(labels["dbml.plan"]) == 64
     assert {name.lower() for name, *_ in packages((built.folder / "requirements.lock").read_text())} >= {
@@ -305,6 +316,87 @@ def test_the_walk_through_on_docker(engine: Engine, built: Built, capsys: pytest
     service.delete()
     assert engine.docker("ps", "--all", "--quiet", "--filter", "label=dbml.service") == ""
     assert engine.docker("volume", "ls", "--quiet", "--filter", "label=dbml.service") == ""
+
+
+def until(service: Webservice, holds: Callable[[], Any], timeout_s: float = 120) -> Any:
+    end = time.monotonic() + timeout_s
+    while not (found := holds()):
+        assert time.monotonic() < end, service.get_logs()
+        time.sleep(0.1)
+    return found
+
+
+@pytest.mark.usefixtures("place")
+def test_a_container_outlives_its_killed_runner_and_the_next_one_has_it(engine: Engine, built: Built) -> None:
+    ws = Workspace.get("default")
+    config = AciWebservice.deploy_configuration(auth_enabled=True, target="docker")
+    service = Model.deploy(ws, "orphaned", [Model(ws, "diabetes")], deployment_config=config)
+    service.wait_for_deployment()
+    label = "label=dbml.service=orphaned"
+    container = engine.docker("ps", "--quiet", "--filter", label)
+    ((key, runner),) = [(key, process) for key, (process, _) in runners._started.items() if key[2] == "orphaned"]
+    runner.kill()
+    runner.wait()
+    until(service, lambda: service.state == "Unhealthy")
+    assert engine.docker("ps", "--quiet", "--filter", label) == container
+    runners.start(*key)
+    until(service, lambda: service.state == "Healthy")
+    assert service.run(PAYLOAD) == pytest.approx([24718.712200131304])
+    assert engine.docker("ps", "--all", "--quiet", "--filter", label) == container
+    assert "was left running" in service.get_logs()
+    with psycopg.connect(built.dsn, autocommit=True) as db:
+        told = "SELECT identity, ended_by FROM dbml.containers WHERE service = 'orphaned' ORDER BY started_at"
+        assert db.execute(told).fetchall() == [(container, "another runner took over"), (container, None)]
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("target", ["docker", "compose"])
+def test_a_candidate_runs_beside(engine: Engine, built: Built, place: Path, target: str) -> None:
+    """It answers its share, is compared in shadow, may die, and takes over; only what serves can reach it."""
+    data, one = load_diabetes(), 24718.712200131304
+    name = f"doubled-{target}"
+    with psycopg.connect(built.dsn, autocommit=True) as db:
+        for times in (1, 2):
+            db.execute(
+                "select dbml.register_model(%s, %s, framework => 'scikit-learn', framework_version => %s)",
+                [name, pickle.dumps(Ridge().fit(data.data, times * data.target)), pickle_version()],
+            )
+    ws = Workspace.get("default")
+    service = Model.deploy(
+        ws, f"tried-{target}", [Model(ws, name, version=1)],
+        deployment_config=AciWebservice.deploy_configuration(auth_enabled=True, target=target),
+    )  # fmt: skip
+    service.wait_for_deployment()
+
+    def asked(times: int) -> list[float]:
+        return [round(value / one, 6) for _ in range(times) for value in service.run(PAYLOAD)]
+
+    assert asked(2) == [1, 1]
+    service.set_candidate([Model(ws, name, version=2)], traffic_percent=50, wait=True)
+    until(service, lambda: sorted(asked(6)) == [1, 1, 1, 2, 2, 2])
+    (beside,) = engine.docker("ps", "--quiet", "--filter", "label=dbml.generation=2").split()
+    host = told(engine, beside, ".HostConfig")
+    assert (host["NetworkMode"], host["ReadonlyRootfs"], host["CapDrop"]) == ("none", True, ["ALL"])
+    assert told(engine, beside, ".Config.User") == "10001:10001" and not told(engine, beside, ".NetworkSettings.Ports")
+    # In shadow it is asked, and not heard.
+    service.set_candidate(shadow=True)
+    until(service, lambda: asked(2) == [1, 1] and service.candidate["compared"] >= 2)  # type: ignore[index]
+    assert service.candidate["differing"] == service.candidate["compared"]  # type: ignore[index]
+    assert service.comparisons(1)[0]["largest_difference"] == pytest.approx(one)
+    # One that dies loses no request, and comes back.
+    service.set_candidate(traffic_percent=100)
+    until(service, lambda: asked(2) == [2, 2])
+    engine.docker("rm", "--force", beside)
+    assert set(asked(4)) <= {1, 2}
+    until(service, lambda: engine.docker("ps", "--quiet", "--filter", "label=dbml.generation=2").split() not in ([], [beside]))
+    until(service, lambda: asked(2) == [2, 2])
+    service.promote(wait=True)
+    until(service, lambda: engine.docker("ps", "--all", "--quiet", "--filter", "label=dbml.generation=2") == "")
+    assert asked(2) == [2, 2] and service.candidate is None
+    service.delete()
+    for kind in ("container", "volume"):
+        every = ["--all"] if kind == "container" else []
+        assert engine.docker(kind, "ls", *every, "--quiet", "--filter", f"label=dbml.service={service.name}") == ""
 
 
 def test_a_project_of_compose(engine: Engine, built: Built, place: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +24,7 @@ from sklearn.linear_model import Ridge
 
 from dbml.serving.export import folder, manifests, score
 from dbml.serving.export.plan import File, Plan, PlannedModel, own_script, packages
+from tests.serving import kserve
 from tests.serving.services import start_ours, wait
 
 LOCK = """numpy==2.4.6 \\
@@ -164,38 +168,46 @@ def test_a_score_script_of_a_model_without_names_and_of_one_with_text(tmp_path: 
     assert answer == pytest.approx(np.asarray(Ridge().fit(data.data, data.target).predict(data.data[:2])))
 
 
-# Of the InferenceService that KServe's reference documents (serving.kserve.io/v1beta1): no package carries its CRD with what
-# this project needs.  A predictor is a pod's spec and these besides, so the rest is held against Kubernetes' own schema.
-KSERVE = {
-    "type": "object", "required": ["apiVersion", "kind", "metadata", "spec"], "additionalProperties": False,
-    "properties": {
-        "apiVersion": {"const": "serving.kserve.io/v1beta1"}, "kind": {"const": "InferenceService"},
-        "metadata": {"type": "object", "required": ["name"]},
-        "spec": {
-            "type": "object", "required": ["predictor"], "additionalProperties": False,
-            "properties": {"predictor": {
-                "type": "object", "required": ["containers"],
-                "properties": {
-                    "minReplicas": {"type": "integer", "minimum": 0}, "maxReplicas": {"type": "integer", "minimum": 0},
-                    "containers": {"type": "array", "contains": {"properties": {"name": {"const": "kserve-container"}}}},
-                },
-            }},
-        },
-    },
-}  # fmt: skip
+@pytest.fixture(scope="session")
+def kserve_models(tmp_path_factory: pytest.TempPathFactory) -> kserve.Models:
+    """What KServe publishes of its resources: from DBML_TEST_WHEELS, else by pip."""
+    name = f"kserve-{kserve.VERSION}-py3-none-any.whl"
+    given = Path(os.environ.get("DBML_TEST_WHEELS") or ".") / name
+    if given.is_file():
+        return kserve.Models(given)
+    folder = tmp_path_factory.mktemp("kserve")
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--ignore-requires-python", "-d", str(folder)]
+    fetched = subprocess.run([*command, f"kserve=={kserve.VERSION}"], capture_output=True, text=True, timeout=100)
+    if fetched.returncode != 0:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs {name}, in DBML_TEST_WHEELS or by pip download")
+    return kserve.Models(folder / name)
 
 
 @pytest.mark.parametrize("namespace", [None, "models"])
-def test_the_kserve_manifest_is_an_inference_service_around_a_pod(plan: Plan, namespace: str | None) -> None:
-    told = manifests.kserve(plan, "registry.example/d:1", namespace=namespace)
-    jsonschema.validate(told, KSERVE)
-    predictor = dict(told["spec"]["predictor"])
-    own = {key: predictor.pop(key) for key in ("minReplicas", "maxReplicas")}
-    assert own["minReplicas"] <= own["maxReplicas"]
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": told["metadata"], "spec": predictor}
+def test_kserve_takes_the_manifest(plan: Plan, kserve_models: kserve.Models, namespace: str | None) -> None:
+    """As its own types have it; what they leave to Kubernetes, a predictor being a pod's spec and more, by the schema of a pod."""
+    made = manifests.kserve(plan, "registry.example/d:1", manifests.Resources(cpu=0.5, replicas=2), namespace=namespace)
+    told = yaml.safe_load(yaml.safe_dump(made))
+    assert (told["apiVersion"], told["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
+    schema = kserve_models.schema("V1beta1InferenceService")
+    jsonschema.validate(told, schema)
+    of_pod = {name: value for name, value in told["spec"]["predictor"].items() if name not in ("minReplicas", "maxReplicas")}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": told["metadata"], "spec": of_pod}
     kubernetes_validate.validate(pod, "1.33", strict=True)
-    (container,) = predictor["containers"]
+    (container,) = of_pod["containers"]
+    assert container["name"] == "kserve-container"  # which KServe looks for
     assert container["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready" and container["securityContext"]["runAsNonRoot"]
+    # What KServe's types do not know, or know otherwise, is seen.
+    for path, value in ((("predictor", "minReplicas"), "2"), (("predictor", "maxReplica"), 3), (("predictors",), {})):
+        wrong = json.loads(json.dumps(told))
+        place = wrong["spec"]
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = value
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+    with pytest.raises(jsonschema.ValidationError, match="'predictor' is a required property"):
+        jsonschema.validate({**told, "spec": {}}, schema)
 
 
 def test_several_models_of_a_service_answer_by_name(model: PlannedModel, tmp_path: Path) -> None:

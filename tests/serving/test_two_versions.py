@@ -144,3 +144,32 @@ def test_a_peer_file_that_is_not_there_or_empty_is_no_peer(pair: Pair) -> None:
     time.sleep(0.1)
     assert score(pair.current, x=5).json() == [6]
     pair.file.unlink()
+
+
+def test_a_file_that_is_half_written_is_no_peer(pair: Pair) -> None:
+    pair.say(percent=100)
+    assert score(pair.current, x=0).json() == [2]
+    whole = pair.file.read_bytes()
+    pair.file.write_bytes(whole[:20])
+    time.sleep(0.1)
+    assert score(pair.current, x=0).json() == [1]
+    pair.file.write_bytes(whole)
+    time.sleep(0.1)
+    assert score(pair.current, x=0).json() == [2]
+    pair.file.unlink()
+
+
+def test_a_candidate_may_listen_at_a_socket_besides(pair: Pair, tmp_path: Path) -> None:
+    """As in a container, whose health is asked at its port; a socket that a former one has left is in nobody's way."""
+    address, port = tmp_path / "s", free_port()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(address))
+    folder = make_service(tmp_path / "3", SCORE.format(number=3), name="m", version=3)
+    command = [sys.executable, "-m", "dbml.serving.app", str(folder), "--port", str(port)]
+    other = wait(start(command, port, tmp_path / "log", {"DBML_SOCKET": str(address)}))
+    try:
+        pair.say(percent=100, address=str(address))
+        assert score(pair.current, x=0).json() == [3] == score(other, x=0).json()
+    finally:
+        assert other.stop() == 0
+    pair.file.unlink()

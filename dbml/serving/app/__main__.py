@@ -27,6 +27,7 @@ def settings(arguments: list[str] | None = None) -> Settings:
     parser.add_argument("--host", default=_default("host", "127.0.0.1"), help="the address to listen at (127.0.0.1)")
     parser.add_argument("--port", type=int, default=_default("port", "5001"), help="the port to listen at (5001)")
     parser.add_argument("--fd", type=int, help="a listening socket that the parent process gives, instead of --host and --port")
+    parser.add_argument("--socket", type=Path, default=_default("socket"), help="a Unix socket to listen at besides")
     parser.add_argument(
         "--keys", type=Path, default=_default("keys"), help="a file of one or two keys, either of which a request must have"
     )
@@ -59,8 +60,9 @@ def settings(arguments: list[str] | None = None) -> Settings:
             parser.error(f"{name} > 0 must hold, got {name}={getattr(given, name)}")
     limits = Limits(given.threads, given.queue, given.timeout_s, given.batch_rows, given.batch_delay_ms / 1000)
     return Settings(
-        given.folder, given.host, given.port, given.fd, given.keys, given.max_body_mb, given.drain_s, limits, given.peer
-    )
+        given.folder, given.host, given.port, given.fd, given.keys, given.max_body_mb, given.drain_s, limits, given.peer,
+        given.socket,
+    )  # fmt: skip
 
 
 def _default(name: str, otherwise: str | None = None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,10 @@ def to_arrow(scores: Any) -> bytes:
     """
     import pyarrow as pa
 
+    if isinstance(scores, np.ndarray) and scores.ndim == 1 and scores.dtype == np.float64:  # what most models say
+        schema, head = _numbers()
+        one = pa.record_batch([pa.array(scores, from_pandas=False)], schema=schema)
+        return b"".join((head, one.serialize(), END_OF_STREAM))
     columns = columns_of(scores)
     batch = pa.record_batch([pa.array(values, from_pandas=False) for values in columns.values()], names=list(columns))
     if any(pa.types.is_dictionary(kind) for kind in batch.schema.types):  # their values are messages too
@@ -87,6 +92,15 @@ def to_arrow(scores: Any) -> bytes:
         content: bytes = sink.getvalue().to_pybytes()
         return content
     return b"".join((batch.schema.serialize(), batch.serialize(), END_OF_STREAM))
+
+
+@lru_cache(1)
+def _numbers() -> tuple[Any, bytes]:
+    """Return the schema of one column of float8, and its message."""
+    import pyarrow as pa
+
+    schema = pa.schema([("prediction", pa.float64())])
+    return schema, schema.serialize().to_pybytes()
 
 
 def to_csv(scores: Any) -> bytes:

@@ -48,6 +48,8 @@ class Wanted:
 class PeerFile:
     """A file that says whether there is a peer, read again when it changes; no file or an empty one: there is none.
 
+    One that cannot be read as such is being written: there is no peer until it can.
+
     dialer: who connects to it, where this process may not (`confined.errand`).
     """
 
@@ -66,19 +68,22 @@ class PeerFile:
         self._looked = now
         try:
             stat = self._path.stat()
-        except OSError:
+            if (stat.st_mtime_ns, stat.st_ino) != self._changed:
+                self._wanted = _wanted(self._path.read_bytes())
+                self._changed = (stat.st_mtime_ns, stat.st_ino)
+        except (OSError, ValueError, KeyError, TypeError):
             self._changed, self._wanted = None, None
-            return None
-        if (stat.st_mtime_ns, stat.st_ino) != self._changed:
-            self._changed = (stat.st_mtime_ns, stat.st_ino)
-            said: dict[str, Any] = json.loads(self._path.read_bytes() or b"null") or {}
-            self._wanted = None
-            if said:
-                self._wanted = Wanted(
-                    str(said["address"]), int(said["generation"]), tuple(said["models"]), float(said.get("percent", 0)),
-                    bool(said.get("shadow")),
-                )  # fmt: skip
         return self._wanted
+
+
+def _wanted(content: bytes) -> Wanted | None:
+    said: dict[str, Any] | None = json.loads(content or b"null")
+    if not said:
+        return None
+    return Wanted(
+        str(said["address"]), int(said["generation"]), tuple(said["models"]), float(said.get("percent", 0)),
+        bool(said.get("shadow")),
+    )  # fmt: skip
 
 
 class Peer:

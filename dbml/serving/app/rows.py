@@ -7,8 +7,8 @@ guessed: a missing column, one of another type, a row of another length is refus
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,13 @@ Rows: TypeAlias = "pd.DataFrame | npt.NDArray[Any]"
 _NUMBERS = frozenset({"double precision", "real", "numeric", "float8", "float4"})
 _INTEGERS = frozenset({"bigint", "integer", "smallint", "int8", "int4", "int2"})
 _WORDS = {"double precision": "numbers", "bigint": "whole numbers", "boolean": "true or false", "text": "text"}
+
+
+class Known(NamedTuple):
+    """A schema of numbers, and the bytes of its message, with which a stream begins."""
+
+    head: bytes
+    schema: Any
 
 
 class Expected:
@@ -36,15 +43,11 @@ class Expected:
         count = signature.get("n_features")
         self.count: int | None = len(self.names) or (int(count) if count is not None else None)
         self.numeric = bool(self.names) and all(self.types[name] == "double precision" for name in self.names)
-        self._known: Any = None  # the last Arrow schema that was one of numbers
+        self.known: Known | None = None  # of the last Arrow stream that was one of numbers: a client's are mostly alike
 
     def takes_as_array(self, schema: Any) -> bool:
         """Tell whether an Arrow schema has each column once, all numbers: then a frame is not needed."""
-        if schema != self._known:
-            if not self.numeric or not _are_numbers(schema, self.names):
-                return False
-            self._known = schema  # a client's bodies are mostly alike
-        return True
+        return self.numeric and _are_numbers(schema, self.names)
 
     def fit(self, rows: Rows) -> Rows:
         """Return the rows as the model takes them: columns in its order, values of its types.
@@ -231,16 +234,38 @@ def from_arrow(body: bytes, expected: Expected | None = None) -> Rows:
 
     try:
         source = pa.BufferReader(body)
-        reader = pa.ipc.open_file(source) if body[:6] == b"ARROW1" else pa.ipc.open_stream(source)
+        if expected is not None and expected.known is not None and body.startswith(expected.known.head):
+            source.seek(len(expected.known.head))
+            return _together(_messages(source, expected.known.schema), expected.names)
+        is_file = body[:6] == b"ARROW1"
+        reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
         if expected is not None and expected.takes_as_array(reader.schema):
-            arrays = [_array(batch, expected.names) for batch in _batches(reader)]
-            return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty((0, len(expected.names))), *arrays])
+            if not is_file:
+                expected.known = Known(body[: source.tell()], reader.schema)
+            return _together(_batches(reader), expected.names)
         table = reader.read_all()
         table.validate(full=True)
         frame: pd.DataFrame = table.to_pandas()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise BadRequest(f"the body could not be read as an Arrow stream: {error}") from None
     return frame
+
+
+def _messages(source: Any, schema: Any) -> Iterator[Any]:
+    """Yield the batches of a stream whose schema has been read: what a reader of streams does, without making one."""
+    import pyarrow as pa
+
+    while True:
+        try:
+            message = pa.ipc.read_message(source)
+        except EOFError:
+            return
+        yield pa.ipc.read_record_batch(message, schema)
+
+
+def _together(batches: Iterable[Any], names: Sequence[str]) -> npt.NDArray[Any]:
+    arrays = [_array(batch, names) for batch in batches]
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty((0, len(names))), *arrays])
 
 
 def _batches(reader: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -31,7 +32,8 @@ class Settings:
     """Where a service is, where it listens, and its limits.
 
     max_body_mb: of a request's body; drain_s: for open connections when it ends; fd: a listening socket to use instead of
-    host and port, a Unix one too; peer: the file that says where another version of the service runs.
+    host and port, a Unix one too; peer: the file that says where another version of the service runs; socket: a Unix socket
+    that is listened at besides, for the process that shares requests out to this one.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Settings:
     drain_s: float = 10.0
     limits: Limits = field(default_factory=Limits)
     peer: Path | None = None
+    socket: Path | None = None
 
 
 class _Server(uvicorn.Server):
@@ -102,19 +105,36 @@ def serve(
         app, host=settings.host, port=settings.port, log_config=None, access_log=False, lifespan="off", server_header=False,
         timeout_keep_alive=75, timeout_graceful_shutdown=max(1, round(settings.limits.timeout_s)), backlog=2048,
     )  # fmt: skip
-    if settings.fd is not None:
-        listening = socket.socket(fileno=settings.fd)
-    else:
-        listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((settings.host, settings.port))
-    listening.listen(2048)
+    gc.collect()
+    gc.freeze()  # libraries and models stay: no collection looks through them again, which would hold requests up
+    sockets = _listen(settings)
+    listening = sockets[0]
     names = ", ".join(f"{script.name} version {script.version}" for script in service.scripts)
     if listening.family == socket.AF_UNIX:
         log.info("%s answers at http+unix:%s", names, listening.getsockname())
     else:
         log.info("%s answers at http://%s:%d", names, *listening.getsockname()[:2])
-    _Server(config, drain, service, settings.drain_s).run(sockets=[listening])
+    _Server(config, drain, service, settings.drain_s).run(sockets=sockets)
+
+
+def _listen(settings: Settings) -> list[socket.socket]:
+    """Return the listening sockets, the one that the log names first.
+
+    Raises: OSError where an address is taken.
+    """
+    if settings.fd is not None:
+        found = [socket.socket(fileno=settings.fd)]
+    else:
+        found = [socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)]
+        found[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found[0].bind((settings.host, settings.port))
+    if settings.socket is not None:
+        settings.socket.unlink(missing_ok=True)  # of a process that was killed
+        found.append(socket.socket(socket.AF_UNIX))
+        found[1].bind(str(settings.socket))
+    for one in found:
+        one.listen(2048)
+    return found
 
 
 def set_up_logging() -> None:

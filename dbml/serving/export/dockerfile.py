@@ -8,6 +8,7 @@ from dbml.serving.export.plan import Plan
 
 USER = 10001
 PORT = 5001
+COPIED = ("/opt/service", "/srv/service")  # what the second stage adds to its base, a layer each
 
 _TEXT = """# Made by dbml for {name} version {version}.  The same folder builds the same image:
 #   docker build -t {tag} .

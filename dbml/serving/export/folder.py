@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dbml.kernel
@@ -25,11 +25,13 @@ class ContentWrong(Exception):
     """Bytes do not match the digest under which they are kept."""
 
 
-def write(plan: Plan, folder: Path, *, wheels: bool = False, say: Callable[[str], None] = lambda _: None) -> Path:
+def write(
+    plan: Plan, folder: Path, *, wheels: bool = False, keep: Sequence[str] = (), say: Callable[[str], None] = lambda _: None
+) -> Path:  # fmt: skip
     """Write a service's folder, whole or not at all; returns it.
 
     folder: must not be there, or be empty, or hold an export that this one replaces.  wheels: the Dockerfile takes
-    packages from wheels/, which `fetch_wheels` fills.
+    packages from wheels/, which `fetch_wheels` fills.  keep: folders of the former export that stay as they are.
     Raises: FileExistsError, which says what is in the way; ContentWrong.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / FILE).is_file():
@@ -41,9 +43,9 @@ def write(plan: Plan, folder: Path, *, wheels: bool = False, say: Callable[[str]
     try:
         scratch.chmod(0o755)
         _fill(plan, scratch, wheels, say)
-        former = folder / "wheels"
-        if wheels and former.is_dir():
-            former.rename(scratch / "wheels")
+        for name in (*keep, *(("wheels",) if wheels else ())):
+            if (folder / name).is_dir():
+                (folder / name).rename(scratch / name)
         if folder.exists():
             shutil.rmtree(folder)
         scratch.rename(folder)
@@ -51,6 +53,15 @@ def write(plan: Plan, folder: Path, *, wheels: bool = False, say: Callable[[str]
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     return folder
+
+
+def app_digest() -> str:
+    """Return the SHA-256 of the scoring app that goes into folders, in hex: a plan says nothing of it."""
+    digest = hashlib.sha256()
+    for package in (APP, KERNEL):
+        for file in sorted(package.rglob("*.py")):
+            digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _fill(plan: Plan, folder: Path, wheels: bool, say: Callable[[str], None]) -> None:

@@ -1,15 +1,13 @@
-"""The second version of a service: its process on a socket of its own, and the file that tells the first one of it."""
+"""The second version of a service: what runs beside the first one, and when that is told of it."""
 
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -30,22 +28,19 @@ Wanted = Mapping[str, Any]
 class Candidate:
     """Makes what runs beside the service what is wanted beside it, by the runner's own thread.
 
-    prepare: makes what is started, in another thread.  start: starts it at a socket.  file: the scoring app's --peer.
+    prepare: makes what is started, in another thread.  start, tell: as a target's start_beside and tell.
     """
 
     def __init__(
-        self, scratch: Path, prepare: Callable[[dict[str, Any]], Future[Serving]],
-        start: Callable[[Serving, socket.socket], Instance], say: Callable[[str], None],
+        self, prepare: Callable[[dict[str, Any]], Future[Serving]], start: Callable[[Serving], tuple[Instance, str]],
+        tell: Callable[[Mapping[str, Any] | None], None], say: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self._folder = scratch / "peer"
-        self._folder.mkdir(mode=0o711)
-        self.file = self._folder / "peer.json"
-        self._prepare, self._start_it, self._say = prepare, start, say
+        self._prepare, self._start_it, self._tell_it, self._say = prepare, start, tell, say
         self._wanted: Wanted | None = None
         self._built: Future[Serving] | None = None
         self._serving: Serving | None = None
         self._process: Instance | None = None
-        self._held: socket.socket | None = None
+        self._address = ""
         self._leaving: list[tuple[float, Instance]] = []
         self._pause_s, self._again_at = FIRST_PAUSE_S, float("inf")
         self._was_ready = False
@@ -75,27 +70,21 @@ class Candidate:
     def _leave(self, why: str) -> None:
         """Ask it nothing more, and have it end a moment later."""
         self._say(why)
-        self.file.unlink(missing_ok=True)
+        self._tell_it(None)
         self._built = self._serving = None
         self._again_at, self._pause_s, self._was_ready = float("inf"), FIRST_PAUSE_S, False
         if self._process is not None:
             self._leaving.append((time.monotonic() + LEAVE_S, self._process))
             self._process = None
-        if self._held is not None:
-            self._held.close()
-            self._held = None
 
     def _tell(self) -> None:
-        """Write the file that the service's process reads."""
-        assert self._wanted is not None and self._held is not None
+        """Have what serves know of it."""
+        assert self._wanted is not None
         wanted = self._wanted
-        said = {
-            "address": self._held.getsockname(), "generation": wanted["generation"], "percent": wanted["traffic_percent"],
+        self._tell_it({
+            "address": self._address, "generation": wanted["generation"], "percent": wanted["traffic_percent"],
             "shadow": wanted["shadow"], "models": sorted({model.rpartition(":")[0] for model in wanted["models"]}),
-        }  # fmt: skip
-        partial = self._folder / "partial"
-        partial.write_text(json.dumps(said), encoding="utf-8")
-        partial.replace(self.file)
+        })  # fmt: skip
 
     def look(self, news: dict[str, Any], behind: bool) -> None:
         """Look at what runs, do what is next, and add what is new to the runner's news.
@@ -113,7 +102,10 @@ class Candidate:
         if self._process is not None:
             self._look_at(self._process)
         if self._process is None and self._serving is not None and now >= self._again_at:
-            self._start()
+            try:
+                self._start()
+            except (errors.DbmlError, OSError, NotHere) as error:
+                self._pause(f"the candidate cannot be started again: {error}")
         for at, process in list(self._leaving):
             if now >= at:
                 process.stop(DRAIN_S)
@@ -131,24 +123,25 @@ class Candidate:
         how = process.ended()
         if how is None:
             return
-        self.file.unlink(missing_ok=True)
+        self._tell_it(None)
         self._buried(process, how)
         self._process = None
         if self._was_ready:
-            self._state("Unhealthy", f"the candidate's process has ended: {how}")
-            self._again_at = time.monotonic() + self._pause_s
-            self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
             self._was_ready = False
+            self._pause(f"the candidate has ended: {how}")
         else:
             self._serving = None
             self._state("Failed", f"the candidate did not come up ({how}); its log says why")
 
+    def _pause(self, why: str) -> None:
+        self._state("Unhealthy", why)
+        self._again_at = time.monotonic() + self._pause_s
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+
     def _start(self) -> None:
         assert self._serving is not None
         self._again_at = float("inf")
-        if self._held is None:
-            self._held = _listen(self._folder / f"{self._serving.generation}.sock")
-        self._process = self._start_it(self._serving, self._held)
+        self._process, self._address = self._start_it(self._serving)
         one = {"generation": self._process.generation, "kind": self._process.kind, "identity": self._process.identity}
         self._news.setdefault("started", []).append(one)
 
@@ -228,11 +221,3 @@ class Heard:
             largest = {} if self._largest is None else {"largest_difference": self._largest}
             self._clear()
         return counts | largest, rows
-
-
-def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
-    held = socket.socket(socket.AF_UNIX)
-    held.bind(str(path))
-    held.listen(2048)
-    return held

@@ -50,8 +50,12 @@ class Clusters(Target):
         """Say the address within the cluster once it is known: the name is the plan's."""
         self.uri = ""
 
-    def prepare(self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool) -> Serving:
+    def prepare(
+        self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool, beside: bool = False
+    ) -> Serving:  # fmt: skip
         """Write the manifests, and make the image where that can be done."""
+        if beside:
+            raise self.without_candidates
         folder = folder_of(self._service, self._machine, config, "kubernetes")
         wheels = bool(self._machine.find_links or self._machine.no_index)
         write(plan, folder, wheels=wheels)

@@ -2,7 +2,10 @@
 
 A container is read-only, runs as nobody in particular with no capability, and has the memory and processors of the service's
 config.  Its own port is published on 127.0.0.1, at a number that Docker chooses; the service's port is the relay's, so that an
-update loses no connection.  Keys lie in a volume, which can be written to while the container runs.
+update loses no connection.  Keys lie in a volume of the container's own, which can be written to while it runs.
+
+A candidate is a container without a network, at a Unix socket in a volume that the service's containers see: the one that serves
+shares requests out to it, as a process does, told by a file beside its keys.
 """
 
 from __future__ import annotations
@@ -10,19 +13,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import re
 import tarfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dbml import errors
 from dbml.serving.export.dockerfile import PORT, USER
-from dbml.serving.export.folder import write
+from dbml.serving.export.folder import app_digest, write
 from dbml.serving.export.plan import Plan
 from dbml.serving.export.wheels import WheelsMissing, fetch_wheels
 from dbml.serving.runner.contract import OPTIONS, STOP_S, Instance, Machine, NotHere, Service, Serving, Target
+from dbml.serving.runner.prints import is_comparison, is_ready, moment
 from dbml.serving.runner.probes import READY, answers
 from dbml.serving.runner.processes import listen_at, uri_of
 from dbml.serving.runner.relay import Address, Relay
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 NETWORK = "dbml-services"
-KEYS = "/run/dbml"
+OWN, BESIDE = "/run/dbml", "/run/dbml-candidates"  # the container's own volume, and the service's
 PROCESSES = 256
 LOOK_S, PROBE_S, PROBE_TIMEOUT_S = 0.5, 0.2, 4.0
 REMOVE_S = 30.0
@@ -57,14 +63,14 @@ def client() -> DockerClient:
 
 
 def build(engine: DockerClient, plan: Plan, service: Service, machine: Machine) -> str:
-    """Return the id of a plan's image: the one that is there, else a new one, which is built from the plan's folder.
+    """Return the id of a plan's image: the one that is there with this very app, else a new one, built from the plan's folder.
 
     Raises: EnvironmentBuildFailed with what the engine or pip said.
     """
     import docker
 
     base = base_image(plan, machine)
-    wanted = {"dbml.plan": plan.digest, "dbml.base": base}
+    wanted = {"dbml.plan": plan.digest, "dbml.base": base, "dbml.app": app_digest()}
     for image in engine.images.list(filters={"label": [f"{name}={value}" for name, value in wanted.items()]}):
         service.say(f"image {image.short_id} is of this plan")
         return str(image.id)
@@ -138,6 +144,9 @@ class Containers(Target):
         self._labels = {
             "dbml.database": service.database, "dbml.workspace": service.workspace, "dbml.service": service.name,
         }  # fmt: skip
+        self._said: Mapping[str, Any] | None = None
+        which = hashlib.sha256(repr((service.database, service.created)).encode()).hexdigest()[:12]
+        self._beside = f"dbml-{slug(service.workspace)}-{slug(service.name)}-{which}-candidates"
 
     def listen(self, host: str, port: int, former: int | None) -> None:
         """Hold the service's port."""
@@ -145,7 +154,9 @@ class Containers(Target):
         self.uri = uri_of(host, held.getsockname()[1])
         self._relay = Relay(held)
 
-    def prepare(self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool) -> Serving:
+    def prepare(
+        self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool, beside: bool = False
+    ) -> Serving:  # fmt: skip
         """Build the image, where it is not there."""
         engine = client()  # another thread's than the loop's
         try:
@@ -159,12 +170,29 @@ class Containers(Target):
         import docker
 
         try:
-            container = self._left(serving) or self._run(serving)
-            made = Running(container, serving, self._service)
+            left = self._left(serving)
+            made = Running(left or self._run(serving), serving, self._service, left=left is not None)
         except (docker.errors.DockerException, OSError) as error:
             raise errors.ServiceError(f"the container cannot be started: {_said(error)}") from None
         self._live = [one for one in self._live if not one.is_closed] + [made]
         return made
+
+    def start_beside(self, serving: Serving) -> tuple[Running, str]:
+        """Start a container that the one that serves reaches by a socket in their volume, and nobody else does: without keys."""
+        import docker
+
+        folder = f"{BESIDE}/{serving.generation}"
+        try:
+            made = Running(self._run_beside(serving, folder), serving, self._service, beside=True)
+        except (docker.errors.DockerException, OSError) as error:
+            raise errors.ServiceError(f"the candidate's container cannot be started: {_said(error)}") from None
+        self._live = [one for one in self._live if not one.is_closed] + [made]
+        return made, f"{folder}/socket"
+
+    def tell(self, said: Mapping[str, Any] | None) -> None:
+        """Write the peer file of what serves."""
+        self._said = said
+        self._rewrite("peer.json", self._peer())
 
     def _left(self, serving: Serving) -> Container | None:
         """Return a container that serves this already, and remove others of the service that nobody looks after."""
@@ -174,53 +202,73 @@ class Containers(Target):
             if container.id in mine:
                 continue
             told = container.labels
-            same = told.get("dbml.started") == self._digest(serving)
+            same = told.get("dbml.started") == self._digest(serving, (OWN, BESIDE))
             if same and found is None and container.status == "running":
                 found = container
                 self._service.say(f"container {container.short_id} was left running")
             else:
                 _remove(container)
-        if found is not None and serving.keyed:
-            self._write_keys(found)
+        if found is not None:
+            _put(found, OWN, self._files(keyed=serving.keyed))
         return found
 
-    def _digest(self, serving: Serving) -> str:
-        """Return what makes a container the one that is wanted."""
-        told = (self._service.created, serving.generation, serving.made, serving.keyed, sorted(serving.config.items(), key=str))
+    def _digest(self, serving: Serving, volumes: Sequence[str]) -> str:
+        """Return what makes a container the one that is wanted; volumes: where it has them."""
+        told = (
+            self._service.created, serving.generation, serving.made, serving.keyed, sorted(serving.config.items(), key=str),
+            *volumes,
+        )  # fmt: skip
         return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
     def _run(self, serving: Serving) -> Container:
-        config, service = serving.config, self._service
-        name = f"dbml-{slug(service.workspace)}-{slug(service.name)}-{serving.generation}-{time.time_ns() % 10**9:09d}"
+        """Run a container of its own volume, which may look into that of candidates."""
+        name = self._name(serving)
+        own = self._engine.volumes.create(f"{name}-own", labels=self._labels).name
+        volumes = {own: {"bind": OWN, "mode": "rw"}, self._volume_beside(): {"bind": BESIDE, "mode": "ro"}}
+        own_variables = {"DBML_PEER": f"{OWN}/peer.json", **({"DBML_KEYS": f"{OWN}/keys"} if serving.keyed else {})}
+        container = self._create(
+            serving, name, own_variables, volumes, network=self._network(), ports={f"{PORT}/tcp": ("127.0.0.1", None)},
+            restart_policy={"Name": "no" if serving.config.get("restart") == "never" else "unless-stopped"},
+        )  # fmt: skip
+        return _started(container, OWN, self._files(keyed=serving.keyed))
+
+    def _run_beside(self, serving: Serving, folder: str) -> Container:
+        """Run a candidate's container, which no network reaches."""
+        volumes = {self._volume_beside(): {"bind": BESIDE, "mode": "rw"}}
+        container = self._create(
+            serving, self._name(serving), {"DBML_SOCKET": f"{folder}/socket"}, volumes, network_mode="none",
+            restart_policy={"Name": "no"},
+        )  # fmt: skip
+        return _started(container, BESIDE, {folder.rpartition("/")[2]: None})
+
+    def _name(self, serving: Serving) -> str:
+        service = self._service
+        return f"dbml-{slug(service.workspace)}-{slug(service.name)}-{serving.generation}-{time.time_ns() % 10**9:09d}"
+
+    def _volume_beside(self) -> str:
+        return str(self._engine.volumes.create(self._beside, labels=self._labels).name)  # the one that is there, where it is
+
+    def _create(
+        self, serving: Serving, name: str, own_variables: Mapping[str, str], volumes: Mapping[str, Any], **options: Any
+    ) -> Container:  # fmt: skip
+        """Make a container with the service's limits and nobody's rights, without starting it."""
+        config = serving.config
         labels = {
-            **self._labels, "dbml.generation": str(serving.generation), "dbml.started": self._digest(serving),
+            **self._labels, "dbml.generation": str(serving.generation),
+            "dbml.started": self._digest(serving, [volume["bind"] for volume in volumes.values()]),
             "dbml.models": ",".join(model.reference for model in serving.plan.models),
         }  # fmt: skip
-        environment = variables(config)
-        volumes = {}
-        if serving.keyed:
-            environment["DBML_KEYS"] = f"{KEYS}/keys"
-            volumes[self._engine.volumes.create(f"{name}-keys", labels=self._labels).name] = {"bind": KEYS, "mode": "rw"}
         limits: dict[str, Any] = {}
         if memory := float(config.get("memory_gb") or 0):
             limits |= {"mem_limit": int(memory * (1 << 30)), "memswap_limit": int(memory * (1 << 30))}
         if cpus := float(config.get("cpu_cores") or 0):
             limits["nano_cpus"] = int(cpus * 1e9)
-        container = self._engine.containers.create(
-            serving.made, name=name, labels=labels, environment=environment, volumes=volumes, network=self._network(),
-            ports={f"{PORT}/tcp": ("127.0.0.1", None)}, user=f"{USER}:{USER}", read_only=True, tmpfs={"/tmp": ""},  # noqa: S108
-            cap_drop=["ALL"], security_opt=["no-new-privileges:true"], pids_limit=PROCESSES, init=True,
-            restart_policy={"Name": "no" if config.get("restart") == "never" else "unless-stopped"},
-            log_config={"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}, **limits,
+        return self._engine.containers.create(
+            serving.made, name=name, labels=labels, environment={**variables(config), **own_variables}, volumes=volumes,
+            user=f"{USER}:{USER}", read_only=True, tmpfs={"/tmp": ""}, cap_drop=["ALL"],  # noqa: S108
+            security_opt=["no-new-privileges:true"], pids_limit=PROCESSES, init=True,
+            log_config={"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}, **limits, **options,
         )  # fmt: skip
-        try:
-            if serving.keyed:
-                self._write_keys(container)
-            container.start()
-        except BaseException:
-            _remove(container)
-            raise
-        return container
 
     def _network(self) -> str:
         """Make the network of all services, whose containers do not reach each other."""
@@ -235,26 +283,31 @@ class Containers(Target):
             )  # fmt: skip
         return NETWORK
 
-    def _write_keys(self, container: Container) -> None:
-        text = "".join(f"{key}\n" for key in self._keys).encode()
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as opened:
-            member = tarfile.TarInfo("keys")
-            member.size, member.mode, member.uid, member.gid, member.mtime = len(text), 0o400, USER, USER, int(time.time())
-            opened.addfile(member, io.BytesIO(text))
-        container.put_archive(KEYS, archive.getvalue())
+    def _files(self, *, keyed: bool) -> dict[str, bytes | None]:
+        """Return what is in a container's own volume."""
+        return {"peer.json": self._peer(), **({"keys": self._lines_of_keys()} if keyed else {})}
+
+    def _lines_of_keys(self) -> bytes:
+        return "".join(f"{key}\n" for key in self._keys).encode()
+
+    def _peer(self) -> bytes:
+        return b"" if self._said is None else json.dumps(dict(self._said)).encode()
 
     def take_keys(self, keys: Sequence[str]) -> None:
         """Write them into the volumes of what runs."""
+        self._keys = list(keys)
+        self._rewrite("keys", self._lines_of_keys(), keyed=True)
+
+    def _rewrite(self, name: str, content: bytes, *, keyed: bool = False) -> None:
+        """Write a file into the volumes of what serves; keyed: of what asks for keys."""
         import docker
 
-        self._keys = list(keys)
         for one in self._live:
-            if one.is_keyed and one.ended() is None:
+            if not one.is_beside and (one.is_keyed or not keyed) and one.ended() is None:
                 try:
-                    self._write_keys(one.container)
+                    _put(one.container, OWN, {name: content})
                 except docker.errors.DockerException as error:
-                    self._service.say(f"the keys of container {one.identity} cannot be written: {_said(error)}")
+                    self._service.say(f"the file {name} of container {one.identity} cannot be written: {_said(error)}")
 
     def direct(self, instance: Instance) -> None:
         """Let the relay hand new connections to this container."""
@@ -264,25 +317,37 @@ class Containers(Target):
     @property
     def probed(self) -> Address | None:
         """Return the published port of the one that serves."""
-        ready = [one for one in self._live if one.is_ready and one.ended() is None]
+        ready = [one for one in self._live if one.is_ready and not one.is_beside and one.ended() is None]
         return ready[-1].address if ready else None
 
     def close(self, *, deleted: bool) -> None:
-        """Let go of the port; the images stay."""
+        """Let go of the port and of the candidates' volume; the images stay."""
+        import docker
+
         if hasattr(self, "_relay"):
             self._relay.close()
+        with contextlib.suppress(docker.errors.DockerException, OSError):
+            self._engine.volumes.get(self._beside).remove(force=True)
         self._engine.close()
 
 
 class Running(Instance):
-    """One container, which is looked at twice a second, and whose prints are read."""
+    """One container, which is looked at twice a second, and whose prints are read.
+
+    beside: it is a candidate, which nobody can ask from here: what it prints says when it is ready.  left: a runner before this
+    one has started it, and heard what it said.
+    """
 
     kind = "docker"
 
-    def __init__(self, container: Container, serving: Serving, service: Service) -> None:
+    def __init__(
+        self, container: Container, serving: Serving, service: Service, *, beside: bool = False, left: bool = False
+    ) -> None:  # fmt: skip
         self.container = container
         self.generation = serving.generation
         self.is_keyed = serving.keyed
+        self.is_beside = beside
+        self._heard_until = datetime.now(UTC).isoformat() if left else ""
         self.is_closed = False
         self.address: Address | None = None
         self._never = serving.config.get("restart") == "never"
@@ -335,7 +400,7 @@ class Running(Instance):
             if self._ended is not None:
                 return
             if not self._ready.is_set():
-                if self.address is not None and answers(*self.address, READY, PROBE_TIMEOUT_S):
+                if not self.is_beside and self.address is not None and answers(*self.address, READY, PROBE_TIMEOUT_S):
                     self._ready.set()
                 self._done.wait(PROBE_S)
             else:
@@ -356,7 +421,13 @@ class Running(Instance):
 
         with contextlib.suppress(docker.errors.DockerException, OSError, ValueError):
             for line in _lines(self.container.logs(stream=True, follow=True)):
+                if is_comparison(line):  # not for the tail
+                    if moment(line) > self._heard_until:
+                        self._service.hear(self.generation, line)
+                    continue
                 self._service.tail.add(line)
+                if self.is_beside and is_ready(line):
+                    self._ready.set()
 
     def stop(self, drain_s: float) -> None:
         """Ask it to end."""
@@ -378,7 +449,7 @@ class Running(Instance):
             self.container.kill(signal=name)
 
     def close(self) -> None:
-        """Remove it, and the volume of its keys."""
+        """Remove it, and its own volume."""
         self._done.set()
         self.is_closed = True
         _remove(self.container)
@@ -405,8 +476,37 @@ def _remove(container: Container) -> None:
         except (docker.errors.DockerException, OSError):
             return
         break
-    with contextlib.suppress(docker.errors.DockerException, OSError):
-        container.client.volumes.get(f"{container.name}-keys").remove(force=True)
+    for mount in container.attrs["Mounts"]:
+        if str(mount.get("Name", "")).startswith(f"{container.name}-"):
+            with contextlib.suppress(docker.errors.DockerException, OSError):
+                container.client.volumes.get(mount["Name"]).remove(force=True)
+
+
+def _started(container: Container, folder: str, files: Mapping[str, bytes | None]) -> Container:
+    """Start a container with files in one of its volumes; nothing is left of one that does not start."""
+    try:
+        _put(container, folder, files)
+        container.start()
+    except BaseException:
+        _remove(container)
+        raise
+    return container
+
+
+def _put(container: Container, folder: str, files: Mapping[str, bytes | None]) -> None:
+    """Write files for the app's user alone into a volume of a container; None: a folder."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as opened:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            # To the nanosecond: the app sees by it that the file has changed.
+            member.uid, member.gid, member.mtime = USER, USER, time.time()
+            if content is None:
+                member.type, member.mode = tarfile.DIRTYPE, 0o700
+            else:
+                member.size, member.mode = len(content), 0o400
+            opened.addfile(member, io.BytesIO(content or b""))
+    container.put_archive(folder, archive.getvalue())
 
 
 def _lines(parts: Iterator[bytes]) -> Iterator[str]:

@@ -8,7 +8,6 @@ It asks one after the other, from its own thread: `listen` once, `prepare` in a 
 from __future__ import annotations
 
 import abc
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,8 +52,8 @@ class Service:
     """Whose generations these are.
 
     database: which, as a text that is the same for every runner of it.  created: when the service was deployed first; a
-    service of the same name that was deleted is another.  scratch: a folder of the runner's own.  peer: the file that tells the
-    scoring app of a candidate, hear: what takes its words of comparisons, a line each.
+    service of the same name that was deleted is another.  scratch: a folder of the runner's own.  hear: what takes the scoring
+    app's words of comparisons with a candidate: which generation said it, and the line.
     """
 
     database: str
@@ -64,7 +63,6 @@ class Service:
     scratch: Path
     tail: Tail = field(repr=False)
     say: Callable[[str], None] = field(repr=False)
-    peer: Path | None = None
     hear: Callable[[int, str], object] = field(default=lambda _generation, _line: None, repr=False)
 
 
@@ -142,8 +140,10 @@ class Target(abc.ABC):
         """
 
     @abc.abstractmethod
-    def prepare(self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool) -> Serving:
-        """Make what `start` needs.
+    def prepare(
+        self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool, beside: bool = False
+    ) -> Serving:  # fmt: skip
+        """Make what `start` needs, or, beside what serves, `start_beside`.
 
         Raises: DbmlError, OSError, ContentWrong; NotHere.
         """
@@ -155,15 +155,22 @@ class Target(abc.ABC):
         Raises: DbmlError, OSError; NotHere.
         """
 
-    def start_beside(self, serving: Serving, held: socket.socket) -> Instance:
-        """Start a generation at a socket of this machine, to be asked by the one that serves.
+    def start_beside(self, serving: Serving) -> tuple[Instance, str]:
+        """Start a generation that the one that serves alone can ask; returns it, and the Unix socket where that finds it.
 
         Raises: NotHere, by a target that has no such thing; else as `start`.
         """
-        raise NotHere(
-            f"a service with a candidate must be a process, {self.kind} has none: deploy it as a service of its own, and let what"
-            " stands before both share out"
+        raise self.without_candidates
+
+    @property
+    def without_candidates(self) -> NotHere:
+        """Return why nothing can run beside what serves."""
+        return NotHere(
+            f"{self.kind} has no candidates: deploy it as a service of its own, and let what stands before both share out"
         )
+
+    def tell(self, said: Mapping[str, Any] | None) -> None:  # noqa: B027 - where nothing runs beside, nothing is told
+        """Have what serves know of the generation beside it, as the scoring app's --peer reads it; None: there is none."""
 
     @abc.abstractmethod
     def take_keys(self, keys: Sequence[str]) -> None:

@@ -25,11 +25,9 @@ from dbml.serving.export.plan import Plan
 from dbml.serving.runner.contract import OPTIONS, STOP_S, Instance, Machine, Service, Serving, Target
 from dbml.serving.runner.interpreters import interpreter, require_app
 from dbml.serving.runner.log import Tail
+from dbml.serving.runner.prints import is_comparison, is_draining, is_ready
 
 CONFINED = "dbml.serving.app.confined"
-READY = " answers at http"
-COMPARED = '"logger":"dbml.serving.shadow"'
-DRAINING = '"message": "draining: '
 # PR_SET_PDEATHSIG, which lasts through exec; a parent that has died before is seen.  RLIMIT_DATA (2) and the processors too.
 # Source: Linux man-pages, prctl(2), getrlimit(2), sched_setaffinity(2).
 _TIED = """
@@ -92,6 +90,8 @@ class Processes(Target):
             )
         self._service, self._machine = service, machine
         self._keys = service.scratch / "keys" / "keys"
+        self._peer = service.scratch / "peer" / "peer.json"
+        self._peer.parent.mkdir(mode=0o711)
         if not machine.sandbox:
             service.say("the scoring app is not confined: --unsafe-no-sandbox")
 
@@ -100,7 +100,9 @@ class Processes(Target):
         self._held = listen_at(host, port, former)
         self.uri = uri_of(host, self._held.getsockname()[1])
 
-    def prepare(self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool) -> Serving:
+    def prepare(
+        self, plan: Plan, generation: int, config: Mapping[str, Any], *, keyed: bool, beside: bool = False
+    ) -> Serving:  # fmt: skip
         """Write the folder, and find or make the interpreter that its lock wants."""
         folder = write(plan, self._service.scratch / f"generation-{generation}")
         python = interpreter(plan.lock, plan.python_version, self._machine.cache, self._service.say)
@@ -110,11 +112,20 @@ class Processes(Target):
         """Start the scoring app."""
         service = self._service
         keys = self._keys if serving.keyed else None
-        return Process(serving, self._held, service.tail, self._machine, service.scratch, keys, service.peer, service.hear)
+        return Process(serving, self._held, service.tail, self._machine, service.scratch, keys, self._peer, service.hear)
 
-    def start_beside(self, serving: Serving, held: socket.socket) -> Process:
-        """Start it for the process that serves, which alone can reach it: without keys."""
-        return Process(serving, held, self._service.tail, self._machine, self._service.scratch, None)
+    def start_beside(self, serving: Serving) -> tuple[Process, str]:
+        """Start it at a socket beside the peer file, which the process that serves alone can reach: without keys."""
+        address = self._peer.with_name(f"{serving.generation}.sock")
+        address.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as held:
+            held.bind(str(address))
+            held.listen(2048)
+            return Process(serving, held, self._service.tail, self._machine, self._service.scratch, None), str(address)
+
+    def tell(self, said: Mapping[str, Any] | None) -> None:
+        """Write the peer file, or remove it."""
+        write_peer(self._peer, said)
 
     def take_keys(self, keys: Sequence[str]) -> None:
         """Write the file that every instance reads."""
@@ -134,6 +145,17 @@ class Processes(Target):
     def close(self, *, deleted: bool) -> None:
         """Let go of the socket."""
         self._held.close()
+
+
+def write_peer(file: Path, said: Mapping[str, Any] | None) -> None:
+    """Write a peer file whole, so that the scoring app never reads a part; None: remove it."""
+    if said is None:
+        file.unlink(missing_ok=True)
+        return
+    partial = file.with_name("partial")
+    partial.write_text(json.dumps(dict(said)), encoding="utf-8")
+    partial.chmod(0o444)  # a container's user is nobody here
+    partial.replace(file)
 
 
 def uri_of(host: str, port: int) -> str:
@@ -226,13 +248,13 @@ class Process(Instance):
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if COMPARED in line:  # as many as requests: not for the tail
+            if is_comparison(line):  # not for the tail
                 self._hear(self.generation, line)
                 continue
             self._tail.add(line)
-            if READY in line and '"dbml.serving"' in line:
+            if is_ready(line):
                 self._ready.set()
-            if DRAINING in line and '"dbml.serving"' in line:
+            if is_draining(line):
                 self._draining.set()
 
     @property

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,10 +87,10 @@ class Runner:
         with temporary_directory(SCRATCH) as scratch, ThreadPoolExecutor(1) as builder:
             scratch.chmod(0o711)
             self._builder = builder
-            self._beside = Candidate(scratch, self._prepare_candidate, self._start_beside, self._say)
+            self._beside = Candidate(self._prepare_candidate, self._start_beside, self._tell, self._say)
             service = Service(
                 self._reports.database, self._workspace, self._name, str(wanted.get("created_at")), scratch, self._tail,
-                self._say, self._beside.file, self._beside.hear,
+                self._say, self._beside.hear,
             )  # fmt: skip
             try:
                 self._target = self._listen(wanted, service)
@@ -174,9 +173,12 @@ class Runner:
     def _want(self, wanted: dict[str, Any]) -> None:
         """Take what is wanted: new keys, or another generation."""
         self._take_keys(wanted["keys"])
+        if wanted["generation"] != self._goal:
+            self._bring_up(wanted)
         self._beside.want(wanted.get("candidate"))
-        if wanted["generation"] == self._goal:
-            return
+
+    def _bring_up(self, wanted: dict[str, Any]) -> None:
+        """Have a generation made that is to take the place of the one that serves."""
         self._goal = wanted["generation"]
         if self._next is not None:
             self._next.kill()
@@ -193,19 +195,24 @@ class Runner:
             self._target.take_keys(keys)
         self._keys = keys
 
-    def _start_beside(self, serving: Serving, held: socket.socket) -> Instance:
+    def _start_beside(self, serving: Serving) -> tuple[Instance, str]:
         assert self._target is not None
-        return self._target.start_beside(serving, held)
+        return self._target.start_beside(serving)
+
+    def _tell(self, said: Mapping[str, Any] | None) -> None:
+        assert self._target is not None
+        self._target.tell(said)
 
     def _prepare_candidate(self, wanted: dict[str, Any]) -> Future[Serving]:
-        return self._builder.submit(self._build, wanted)
+        return self._builder.submit(self._build, wanted, beside=True)
 
-    def _build(self, wanted: dict[str, Any]) -> Serving:
+    def _build(self, wanted: dict[str, Any], *, beside: bool = False) -> Serving:
         """Make what the target starts, in the builder's thread."""
         assert self._target is not None
         with self._reports.connect() as session:
             plan = plan_of(session, self._workspace, self._name, wanted, self._say, locked=self._target.locked)
-            return self._target.prepare(plan, wanted["generation"], wanted["config"], keyed=wanted["keys"] is not None)
+            keyed = wanted["keys"] is not None
+            return self._target.prepare(plan, wanted["generation"], wanted["config"], keyed=keyed, beside=beside)
 
     def _look(self) -> None:
         if self._built is not None and self._built.done():
