@@ -190,7 +190,8 @@ def _measure(run: Run, made: Made, bodies: Sequence[str], cpu: float | None, mem
         if len(found.failures) == len(bodies):
             run.fail(error_details=failed)
             return
-        run.log_row("profile", **_details(found, cpu, memory_in_gb), **({"error": failed} if failed else {}))
+        details: dict[str, Any] = {**_details(found, cpu, memory_in_gb), **({"error": failed} if failed else {})}
+        run.log_row("profile", **details)
         run.complete()
     except Exception as error:  # the edge where a profile ends; whoever waits for it is told
         run.fail(error_details=error.message if isinstance(error, errors.DbmlError) else f"{type(error).__name__}: {error}")

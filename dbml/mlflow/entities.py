@@ -31,6 +31,7 @@ from dbml.mlflow import held
 from dbml.store.client.rows import Row
 
 DEFAULT_ID, DEFAULT_NAME = "0", "Default"  # MLflow's experiment where none is set
+ARTIFACTS = "dbml:/runs"  # of an experiment: each run has its own
 NAME, PARENT = "mlflow.runName", "mlflow.parentRunId"
 # States of dbml.runs and what MLflow calls them.
 STATUSES = {
@@ -49,14 +50,14 @@ def experiment(row: Row) -> Experiment:
     """Return a row of dbml.experiments."""
     tags = [ExperimentTag(key, _text(value)) for key, value in row["tags"].items()]
     return Experiment(
-        str(row["experiment_id"]), str(row["name"]), artifacts_of("…"), LifecycleStage.ACTIVE, tags=tags,
+        str(row["experiment_id"]), str(row["name"]), ARTIFACTS, LifecycleStage.ACTIVE, tags=tags,
         creation_time=milliseconds(row["created_at"]), last_update_time=milliseconds(row["last_run_at"] or row["created_at"]),
     )  # fmt: skip
 
 
 def default_experiment() -> Experiment:
     """Return the experiment of runs that name none, before there is one."""
-    return Experiment(DEFAULT_ID, DEFAULT_NAME, artifacts_of("…"), LifecycleStage.ACTIVE, creation_time=0, last_update_time=0)
+    return Experiment(DEFAULT_ID, DEFAULT_NAME, ARTIFACTS, LifecycleStage.ACTIVE, creation_time=0, last_update_time=0)
 
 
 def run(row: Row, metrics: Iterable[Row]) -> Run:

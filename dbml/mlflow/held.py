@@ -27,12 +27,12 @@ INPUTS = "mlflow.modelInputs"
 ID = "m-"
 
 
-def split(tags: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
+def split(tags: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the tags that are the user's, and what is kept in the others."""
     shown, kept = {}, {}
     for key, text in tags.items():
         if key.startswith(MODEL) or key in (DATASETS, INPUTS):
-            kept[key] = json.loads(text) if isinstance(text, str) else text
+            kept[key] = json.loads(text) if isinstance(text, str) else text  # SQL sets any JSON
         else:
             shown[key] = text
     return shown, kept
