@@ -251,7 +251,7 @@ def test_artifacts_up_and_down(ws: Workspace, client: MlflowClient, tmp_path: Pa
     got = Path(client.download_artifacts(run_id, "in", str(tmp_path)))
     assert (got / "deep/er/big.bin").read_bytes() == big and (got / "empty.txt").read_bytes() == b""
     assert sorted(Run.get(ws, run_id).get_file_names()) == ["in/deep/er/big.bin", "in/empty.txt"]
-    with pytest.raises(MlflowException, match="Failed to download artifacts from path 'none.txt'"):
+    with pytest.raises(MlflowException, match="Failed to download artifacts from path"):
         client.download_artifacts(run_id, "none.txt", str(tmp_path))
     with pytest.raises((MlflowException, OSError)):
         client.log_artifact(run_id, str(tmp_path / "none"))
