@@ -35,6 +35,11 @@ PERCENTILES = {
     "latencyPercentile50InMs": 0.5, "latencyPercentile90InMs": 0.9, "latencyPercentile95InMs": 0.95,
     "latencyPercentile99InMs": 0.99, "latencyPercentile999InMs": 0.999,
 }  # fmt: skip
+DETAILS = (
+    "recommendedCpu", "recommendedMemoryInGB", "recommendationLatencyInMs", "maxUtilizedCpu", "maxUtilizedMemoryInGB",
+    "averageLatencyInMs", *PERCENTILES, "measuredQueriesPerSecond", "totalQueries", "successQueries", "successRate",
+    "requestedCpu", "requestedMemoryInGB", "error",
+)  # fmt: skip
 SPARE = 1.25  # what is recommended, for what was used at most
 STATES = {"Completed": "Succeeded", "Running": "Running"}
 
@@ -61,6 +66,12 @@ class ModelProfile:
             )
         self._run: Run = newest
         self._work: threading.Thread | None = None
+
+    @classmethod
+    def _of(cls, workspace: Workspace, name: str, run: Run, work: threading.Thread) -> ModelProfile:
+        found = cls.__new__(cls)
+        found.workspace, found.name, found._run, found._work = workspace, name, run, work
+        return found
 
     def __repr__(self) -> str:
         return f"ModelProfile(workspace={self.workspace.name!r}, name={self.name!r}, run={self._run.id})"
@@ -100,7 +111,8 @@ class ModelProfile:
         """
         status = self._run.get_status()
         found: dict[str, Any] = {"name": self.name, "state": STATES.get(status, "Failed")}
-        found |= self._run.get_metrics("profile").get("profile", {})
+        kept: Mapping[str, Any] = self._run.get_metrics("profile").get("profile", {})
+        found |= {key: kept[key] for key in DETAILS if key in kept}
         error = self._run._row["error"]
         if error:
             found |= {"error": error, "errorLogsUri": f"{self._run.get_portal_url()}/{LOG}"}
@@ -137,10 +149,10 @@ def profile(
     )  # fmt: skip
     if getattr(dataset, "_row", None) is not None:
         connection.do(datasets.link, workspace.name, run_id, dataset._reference, "input_dataset")
-    begun = ModelProfile(workspace, name)
-    begun._work = threading.Thread(target=_measure, args=(begun._run, made, bodies, cpu, memory_in_gb), name="dbml profile")
-    begun._work.start()
-    return begun
+    run = workspace.get_run(str(run_id))
+    work = threading.Thread(target=_measure, args=(run, made, bodies, cpu, memory_in_gb), name="dbml profile")
+    work.start()
+    return ModelProfile._of(workspace, name, run, work)
 
 
 def _bodies(dataset: Any) -> list[str]:

@@ -99,6 +99,11 @@ print(run.info.run_id, model.model_id, one, one == other)
     # A model of MLflow's is one that the run keeps: it is registered with its origin, and no bytes are copied.
     registered = run.register_model("auto", "model")
     assert registered.run_id == run_id and Path(registered.download("m"), "MLmodel").is_file()
+    # Its estimator alone is scored in SQL.
+    assert run.register_model("scored", "model/model.skops").run_id == run_id
+    db.execute("SELECT set_config('dbml.workspace', %s, false)", (ws.name,))
+    scored = db.execute("SELECT dbml.predict('scored', %s::float8[])", (features[0].tolist(),)).fetchone()
+    assert scored == (pytest.approx(float(answer)),)
     assert db.execute(
         "SELECT count(*) FROM dbml.metrics WHERE run_id = %s AND name = 'training_r2_score'", (run_id,)
     ).fetchone() == (1,)
