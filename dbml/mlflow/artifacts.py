@@ -42,6 +42,10 @@ def place(artifact_uri: str) -> tuple[str, str]:
 class _Files(ArtifactRepository):  # type: ignore[misc]  # MLflow's classes are not typed
     """Files by names with slashes, as folders."""
 
+    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+        super().__init__(artifact_uri, tracking_uri)
+        self.registry_uri = registry_uri  # which MLflow's own class takes in later versions
+
     def _database(self) -> str:
         """Return the address of the workspace."""
         import mlflow
