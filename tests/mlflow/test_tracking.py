@@ -100,7 +100,8 @@ print(run.info.run_id, model.model_id, one, one == other)
     registered = run.register_model("auto", "model")
     assert registered.run_id == run_id and Path(registered.download("m"), "MLmodel").is_file()
     # Its estimator alone is scored in SQL.
-    assert run.register_model("scored", "model/model.skops").run_id == run_id
+    (file,) = (name for name in run.get_file_names() if name.startswith("model/model."))
+    assert run.register_model("scored", file).run_id == run_id
     db.execute("SELECT set_config('dbml.workspace', %s, false)", (ws.name,))
     scored = db.execute("SELECT dbml.predict('scored', %s::float8[])", (features[0].tolist(),)).fetchone()
     assert scored == (pytest.approx(float(answer)),)
