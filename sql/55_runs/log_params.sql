@@ -6,22 +6,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     found_run dbml._runs := dbml._find_run(run_id, 'write');
-    given record;
 begin
-    if jsonb_typeof(params) is distinct from 'object' then
-        raise exception 'params must be a JSON object, got %', coalesce(params::text, 'NULL') using errcode = 'ML009';
-    elsif found_run.source <> 'client' and found_run.finished_at is null then
+    if found_run.source <> 'client' and found_run.finished_at is null then
         raise exception 'run % is of a script, which logs by itself until it ends', run_id using errcode = 'ML009',
             hint = 'mlflow.log_param(name, value) in the script';
     end if;
     select * into found_run from dbml._runs r where r.run_id = log_params.run_id for update;
-    for given in select * from jsonb_each(params) loop
-        if found_run.logged_params ? given.key and found_run.logged_params -> given.key <> given.value then
-            raise exception 'a parameter of a run must stay what it is, "%" is % and cannot become %', given.key,
-                found_run.logged_params -> given.key, given.value using errcode = 'ML009', hint = 'a tag can change: dbml.tag_run';
-        end if;
-    end loop;
-    update dbml._runs r set logged_params = r.logged_params || log_params.params
+    update dbml._runs r set logged_params = dbml._add_for_good(found_run.logged_params, log_params.params, 'parameter', 'params')
     where r.run_id = log_params.run_id returning r.logged_params into found_run.logged_params;
     return found_run.logged_params;
 end

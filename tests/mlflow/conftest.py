@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from dbml.core import Workspace
 
-from ..conftest import Database
+from ..core.conftest import place as place
+from ..core.conftest import ws as ws
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_DISABLE_AUTO_LOGGING_WARNINGS": "true", "GIT_PYTHON_REFRESH": "quiet",
@@ -21,21 +20,13 @@ QUIET = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def ws(shared: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Workspace]:
-    """A workspace, deleted afterwards; the current folder is an empty one."""
-    for name, value in {**QUIET, "DBML_DSN": shared.dsn}.items():
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's variables, as far as they would change what it does or says."""
+    for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    for name in ("DBML_RUN_ID", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"):
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    workspace = Workspace.create("mlflow-" + uuid.uuid4().hex[:12], show_output=False)
-    yield workspace
-    for experiment in workspace.experiments.values():
-        for run in experiment.get_runs(status="Running", include_children=True):
-            run.cancel()
-    workspace.delete()
-    workspace._connection.close()
 
 
 @pytest.fixture
