@@ -23,7 +23,7 @@ from dbml.core import absent, stand_in, submission
 
 THEIRS, OURS = "azureml", "dbml"
 # What azureml's packages have under names that are ours; all else under azureml is not there.
-ROOMS = ("core", "data", "widgets", "exceptions", "train", "pipeline", "contrib")
+ROOMS = ("core", "data", "widgets", "exceptions", "train", "pipeline", "contrib", "mlflow")
 _counted: set[type] = set()
 
 

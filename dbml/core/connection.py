@@ -144,6 +144,11 @@ class Connection:
             self._session = None
 
 
+def open_to(dsn: str, shown: Callable[[str], str]) -> Connection | None:
+    """Return a connection that this process has, whose DSN is shown as this one; None where there is none."""
+    return next((known for known in list(_all) if shown(known.dsn) == dsn), None)
+
+
 def _after_fork() -> None:
     for connection in list(_all):
         connection._forget()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from dbml.core import transfer
 from dbml.core.inference_config import InferenceConfig as InferenceConfig
@@ -25,11 +25,10 @@ from dbml.store.client.rows import Row, text_of
 if TYPE_CHECKING:
     from dbml.core.lineage import Lineage
     from dbml.core.model_package import ModelPackage
+    from dbml.core.profile import ModelProfile
     from dbml.core.run import Run
     from dbml.core.webservice import Webservice, WebserviceDeploymentConfiguration
     from dbml.core.workspace import Workspace
-
-_NEAREST = "what is there: dbml.predict scores a registered model in SQL, and dbml.connect().predict from Python"
 
 
 class _Frameworks:
@@ -406,6 +405,23 @@ class Model:
         return ModelPackage(workspace, plan, generate_dockerfile=generate_dockerfile, label=image_label)
 
     @staticmethod
-    def profile(*args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: profiles are not there yet."""
-        raise NotImplementedError(f"Model.profile is not there yet; {_NEAREST}")
+    def profile(
+        workspace: Workspace, profile_name: str, models: Sequence[Model], inference_config: InferenceConfig | None = None,
+        input_dataset: Any = None, cpu: float | None = None, memory_in_gb: float | None = None, description: str | None = None,
+    ) -> ModelProfile:  # fmt: skip
+        """Serve models from this machine, ask them once for each row of a dataset, and return what measures it, at once.
+
+        input_dataset: of one column; each row is the body of a request.  cpu, memory_in_gb: what the process may have; None:
+        what the machine has.  Without an inference config score.py is made for the one model.  `wait_for_completion` waits,
+        `get_details` has latencies, processors, memory and what is recommended; SELECT * FROM dbml.metrics too.
+        Raises: UserErrorException for a dataset of no rows, or of several columns; InvalidArgument; DbmlError where
+        dbml[serving] is not installed.
+        """
+        from dbml.core.profile import profile
+
+        if input_dataset is None:
+            raise UserErrorException(
+                "input_dataset must be given: a dataset of one column, whose rows are the bodies of requests",
+                hint="Dataset.Tabular.from_delimited_files(path, separator='\\n', header=False)",
+            )
+        return profile(workspace, profile_name, models, inference_config, input_dataset, cpu, memory_in_gb, description)

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 def plan_models(
     workspace: Workspace, models: Sequence[Model | str], config: InferenceConfig | None = None, *, name: str | None = None,
-    tags: Mapping[str, str] | None = None, show: bool = False,
+    tags: Mapping[str, str] | None = None, show: bool = False, locked: bool = True,
 ) -> Made:  # fmt: skip
     """Return the plan of models with what scores them; without a config score.py and environment are made.
 
+    locked: False: for the packages that are here, whatever environment the config has.
     Raises: UserErrorException where there is no model; what `dbml.serving.plans.making.make` raises.
     """
     from dbml.serving.plans import making
@@ -38,9 +39,9 @@ def plan_models(
         folder = config.source_directory
         source, entry = making.source_of(Path(config.entry_script), None if folder is None else Path(folder))
         source = {**source, **_beside(config._beside)}
-        environment = config._registered(workspace, name or references[0].partition(":")[0])
+        environment = config._registered(workspace, name or references[0].partition(":")[0]) if locked else None
     wish = making.Wish(references, source, entry, environment=environment, name=name, tags=dict(tags or {}))
-    return making.make(workspace._connection.do_again, workspace.name, wish, say=print if show else lambda _: None)
+    return making.make(workspace._connection.do_again, workspace.name, wish, locked=locked, say=print if show else lambda _: None)
 
 
 def _beside(paths: Sequence[str]) -> dict[str, File]:

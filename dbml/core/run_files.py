@@ -6,7 +6,7 @@ import io
 import mimetypes
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -41,6 +41,12 @@ def upload(run: Run, names: Sequence[str], sources: Sequence[str | os.PathLike[s
         )
     for name, stored in zip(names, transfer.upload(run._connection, opened), strict=True):
         run._connection.do(runs.add_artifact, run._id, name, stored.digest, kind, _type(name))
+
+
+def replace(run: Run, files: Mapping[str, Path]) -> None:
+    """Keep files with a run by name; they take the place of those of the same names."""
+    for name, stored in zip(files, transfer.upload(run._connection, list(files.values())), strict=True):
+        run._connection.do(runs.add_artifact, run._id, name, stored.digest, "file", _type(name), replace=True)
 
 
 def upload_folder(run: Run, name: str, folder: Path) -> list[str]:

@@ -317,9 +317,14 @@ class Workspace:
             'there is no key vault; a parameter {"$secret": "…"} of a script is neither recorded nor logged'
         )
 
-    def get_mlflow_tracking_uri(self, with_auth: bool = False) -> Any:
-        """Refuse: no server here speaks MLflow's tracking protocol; runs log by `Run.log`."""
-        raise NotImplementedError("there is no tracking server of MLflow; Experiment.start_logging() and Run.log keep runs")
+    def get_mlflow_tracking_uri(self, with_auth: bool = False) -> str:
+        """Return the address for `mlflow.set_tracking_uri`, by which MLflow's client logs to runs of this workspace.
+
+        It holds no password; with_auth: accepted, and of no effect.  MLflow itself is of the extra dbml[mlflow].
+        """
+        from dbml.core.tracking_uri import tracking_uri
+
+        return tracking_uri(self)
 
     def _find_run_row(self, run_id: UUID) -> Row | None:
         from dbml.store.client import runs

@@ -27,11 +27,12 @@ on conflict (run_id) do nothing"""
 
 _CHANGE = """
 update dbml._runs r
-set tags = r.tags || c.tags, properties = r.properties || c.properties, status = c.status,
+set tags = r.tags || c.tags, properties = r.properties || c.properties, logged_params = r.logged_params || c.params,
+    status = c.status,
     finished_at = case when c.finished_at is not null then greatest(c.finished_at, r.started_at) end,
     sqlstate = c.sqlstate, error = c.error
-from unnest(%s::uuid[], %s::jsonb[], %s::jsonb[], %s::text[], %s::timestamptz[], %s::text[], %s::text[])
-    c(run_id, tags, properties, status, finished_at, sqlstate, error)
+from unnest(%s::uuid[], %s::jsonb[], %s::jsonb[], %s::jsonb[], %s::text[], %s::timestamptz[], %s::text[], %s::text[])
+    c(run_id, tags, properties, params, status, finished_at, sqlstate, error)
 where r.run_id = c.run_id"""
 
 
@@ -42,9 +43,9 @@ async def start(connection: AsyncConnection[Any], *, run_id: str, rows: Sequence
 
 
 async def change(connection: AsyncConnection[Any], changes: Sequence[Mapping[str, Any]]) -> None:
-    """Add tags and properties to runs, and record how they stand."""
+    """Add tags, properties and parameters to runs, and record how they stand."""
     plain = {key: [each[key] for each in changes] for key in ("status", "finished_at", "sqlstate", "error")}
-    said = {key: [jsonb(each[key]) for each in changes] for key in ("tags", "properties")}
+    said = {key: [jsonb(each[key]) for each in changes] for key in ("tags", "properties", "params")}
     await connection.execute(_CHANGE, (_ids([each["run_id"] for each in changes]), *said.values(), *plain.values()))
 
 

@@ -52,7 +52,7 @@ update dbml._runs
 set status = %(status)s, finished_at = greatest(%(finished_at)s, started_at), rows_in = %(rows_in)s, rows_out = %(rows_out)s,
     peak_memory_mb = %(peak_memory_mb)s, cpu_seconds = %(cpu_seconds)s, log = %(log)s, sqlstate = %(sqlstate)s,
     error = %(error)s, error_context = %(error_context)s, tags = tags || %(tags)s, properties = properties || %(properties)s,
-    loaded = %(loaded)s
+    logged_params = logged_params || %(logged_params)s, loaded = %(loaded)s
 where run_id = %(run_id)s"""
 
 _METRICS = """
@@ -90,7 +90,7 @@ async def finish(connection: AsyncConnection[Any], run: Mapping[str, Any], outco
 
 async def end(connection: AsyncConnection[Any], outcome: Mapping[str, Any]) -> bool:
     """Record how a run ended; False where it has no record."""
-    values = dict(outcome, **{name: jsonb(outcome[name]) for name in ("tags", "properties", "loaded")})
+    values = dict(outcome, **{name: jsonb(outcome[name]) for name in ("tags", "properties", "logged_params", "loaded")})
     return (await connection.execute(_FINISH, values)).rowcount == 1
 
 

@@ -19,7 +19,7 @@ from dbml.worker.logged import METRICS_AT_ONCE, LoggedValues
 from dbml.worker.secret_params import Secrets
 from dbml.worker.telemetry import Connection
 
-MOST_TAGGED = 16 << 20  # characters of tags and properties of all of them
+MOST_TAGGED = 16 << 20  # characters of tags, properties and parameters of all of them
 STATUSES = frozenset({"completed", "failed", "canceled"})  # that a script may say
 
 Note = Callable[..., Awaitable[None]]
@@ -27,7 +27,7 @@ Note = Callable[..., Awaitable[None]]
 
 @dataclass
 class ChildRun:
-    """One of them; tags and properties are those that are not written yet."""
+    """One of them; tags, properties and parameters are those that are not written yet."""
 
     run_id: str
     parent_run_id: str
@@ -39,12 +39,13 @@ class ChildRun:
     error: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
     logged: int = 0
 
     def take_changes(self) -> dict[str, Any]:
         """Take what is to be written of it."""
-        changes = {"tags": self.tags, "properties": self.properties}
-        self.tags, self.properties = {}, {}
+        changes = {"tags": self.tags, "properties": self.properties, "params": self.params}
+        self.tags, self.properties, self.params = {}, {}, {}
         return changes | {key: getattr(self, key) for key in ("run_id", "status", "finished_at", "sqlstate", "error")}
 
 
@@ -91,7 +92,7 @@ class ChildRuns:
                 child = self.find(head)
                 full = self._values.add(child.run_id, child.logged, head)
                 child.logged += 1
-            case "tags" | "properties" as what:
+            case "tags" | "properties" | "params" as what:
                 self._describe(self.find(head), what, head[what])
             case "end_child":
                 self._end(self.find(head), head)
@@ -118,7 +119,7 @@ class ChildRuns:
         self._tagged += sum(len(name) + len(text) for name, text in given.items())
         if self._tagged > MOST_TAGGED:
             raise errors.LimitExceeded(
-                f"tags and properties of a script's child runs must have {MOST_TAGGED} characters at most",
+                f"tags, properties and parameters of a script's child runs must have {MOST_TAGGED} characters at most",
                 detail={"limit": "tags", "value": MOST_TAGGED},
             )
         getattr(child, what).update(self._secrets.mask_tree(dict(given)))

@@ -21,7 +21,7 @@ from dbml.worker.space import room_for
 from dbml.worker.telemetry import NOTE_BYTES, Connection, Telemetry
 
 LOG_HALF = 512 * 1024  # of a run's log, the first and the last half megabyte are kept
-MOST_TAGGED = 1 << 20  # characters of tags and properties
+MOST_TAGGED = 1 << 20  # characters of tags, properties and parameters
 SPOOLED = 1 << 20  # bytes of an artifact on its way that are kept in memory, in a file beyond
 
 TYPE = re.compile(r"[a-z][a-z ]{0,39}(\[\])?")
@@ -76,6 +76,7 @@ class RunRecord:
         self.queued_s = 0.0
         self._tags: dict[str, str] = {}
         self._properties: dict[str, str] = {}
+        self._params: dict[str, str] = {}
         self._loaded: list[dict[str, Any]] = []
         self._values = LoggedValues(secrets)
         self._value_count = 0
@@ -136,11 +137,16 @@ class RunRecord:
         self._count_tagged(properties)
         self._properties.update(self._secrets.mask_tree(dict(properties)))
 
+    def add_params(self, params: Mapping[str, str]) -> None:
+        """Add parameters beside those of the call, which are written at the end; errors as `tag`."""
+        self._count_tagged(params)
+        self._params.update(self._secrets.mask_tree(dict(params)))
+
     def _count_tagged(self, given: Mapping[str, str]) -> None:
         self._tagged += sum(len(name) + len(text) for name, text in given.items())
         if self._tagged > MOST_TAGGED:
             raise errors.LimitExceeded(
-                f"tags and properties of a run must have {MOST_TAGGED} characters at most",
+                f"tags, properties and parameters of a run must have {MOST_TAGGED} characters at most",
                 detail={"limit": "tags", "value": MOST_TAGGED},
             )
 
@@ -270,7 +276,8 @@ class RunRecord:
     def _ending(self, outcome: Mapping[str, Any], error: Mapping[str, str | None] | None) -> dict[str, Any]:
         return {
             "run_id": self.run_id, "finished_at": datetime.now(UTC), "log": self.log.text(), "tags": self._tags,
-            "properties": self._properties, "loaded": self._loaded, "sqlstate": error and error["sqlstate"],
+            "properties": self._properties, "logged_params": self._params, "loaded": self._loaded,
+            "sqlstate": error and error["sqlstate"],
             "error": error and _plain(error["message"]), "error_context": error and _plain(error["context"]), **outcome,
         }  # fmt: skip
 

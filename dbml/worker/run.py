@@ -60,6 +60,7 @@ class Run:
         self.inputs: dict[str, Any] = {}  # of a submitted script, frames by name
         self.output_folders: dict[str, Path] = {}  # of a submitted script, by the name of the output
         self._properties: dict[str, str] = {}
+        self._params: dict[str, str] = {}
         self._script = self  # the run of the whole script; a child's token, where this is one
         self._token: str | None = None
         self._child_count = 0
@@ -106,10 +107,11 @@ class Run:
         self._say({"tag": "metric", "name": name, "step": step, "value": sent, "time": time.time()})
 
     def log_values(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Log values as dbml.metrics has them: name, and of kind, step, value and data what there is."""
+        """Log values as dbml.metrics has them: name, and of kind, step, value, data and time (of Unix) what there is."""
         for row in rows:
             head = {key: row.get(key) for key in ("step", "value", "kind", "data")}
-            self._say({"tag": "metric", "name": _name(row["name"], "a metric's name"), "time": time.time(), **head})
+            moment = row.get("time") or time.time()
+            self._say({"tag": "metric", "name": _name(row["name"], "a metric's name"), "time": moment, **head})
 
     def log_list(self, name: str, values: Sequence[float], description: str = "") -> None:
         """Log several values of a metric, in order."""
@@ -169,15 +171,11 @@ class Run:
 
         Raises: InvalidArgument where one has another value already.
         """
-        given = {_name(name, "a property's name"): text for name, text in _texts(properties, "properties").items()}
-        for name, text in given.items():
-            if self._properties.get(name, text) != text:
-                raise errors.InvalidArgument(
-                    f"a property must not change: {name} is {self._properties[name]!r}, got {text!r}",
-                    hint="run.tag(name, value) keeps what changes",
-                )
-        self._properties |= given
-        self._say({"tag": "properties", "properties": given})
+        self._say({"tag": "properties", "properties": _add_for_good(self._properties, properties, "properties", "a property")})
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters that the run is with, which never change; errors as `add_properties`."""
+        self._say({"tag": "params", "params": _add_for_good(self._params, params, "params", "a parameter")})
 
     def begin_child(self, name: str | None = None, tags: Mapping[str, Any] | None = None) -> Run:
         """Begin a run that is a part of this one; what it logs and keeps is its own.  It ends with the script at the latest.
@@ -485,6 +483,21 @@ def _name(name: Any, what: str) -> str:
     if not isinstance(name, str) or not name or len(name) > 255 or not name.isprintable():
         raise errors.InvalidArgument(f"{what} must be text of 1 to 255 printable characters, got {name!r}")
     return name
+
+
+def _add_for_good(known: dict[str, str], given: Mapping[str, Any], what: str, one: str) -> dict[str, str]:
+    """Add texts by name to those that are known, and return them.
+
+    Raises: InvalidArgument where one has another value already.
+    """
+    added = {_name(name, f"{one}'s name"): text for name, text in _texts(given, what).items()}
+    for name, text in added.items():
+        if known.get(name, text) != text:
+            raise errors.InvalidArgument(
+                f"{one} must not change: {name} is {known[name]!r}, got {text!r}", hint="run.tag(name, value) keeps what changes"
+            )
+    known |= added
+    return added
 
 
 def _text(value: Any) -> str:

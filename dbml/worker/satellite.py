@@ -44,7 +44,7 @@ from dbml.worker.sandbox import Limits, use_reserve
 from dbml.worker.submitted_script import MOST_PRINTED, SubmittedScript
 
 INPUT = frozenset({"rows", "snapshot", "close", "run"})
-PASSING = frozenset({"notice", "metric", "tags", "properties", "progress", "child", "end_child"})  # may come a little later
+PASSING = frozenset({"notice", "metric", "tags", "properties", "params", "progress", "child", "end_child"})  # may come later
 IDLE_S = 0.03  # a satellite that waits longer than this for its call rehearses
 
 

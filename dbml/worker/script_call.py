@@ -344,7 +344,7 @@ class ScriptCall:
                 self._record.log.add(text if text.endswith("\n") else text + "\n")
                 text = self._secrets.mask(text)
                 rows.append(("notice", None, text.rstrip("\n").replace("\x00", "\ufffd")))
-            case "child" | "metric" | "tags" | "properties" | "end_child" if "child" in head:
+            case "child" | "metric" | "tags" | "properties" | "params" | "end_child" if "child" in head:
                 await self._record.children.take(head)
             case "metric":
                 await self._record.add_metric(head)
@@ -352,6 +352,8 @@ class ScriptCall:
                 self._record.tag(head["tags"])
             case "properties":
                 self._record.add_properties(head["properties"])
+            case "params":
+                self._record.add_params(head["params"])
             case "progress":
                 self._progress = (head["done"], head["total"])
             case "output":

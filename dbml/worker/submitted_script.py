@@ -96,7 +96,7 @@ class SubmittedScript:
         path = self._root / self._script
         own = os.getpid()
         os.chdir(self._root)
-        os.environ.update(self._variables)
+        os.environ.update({"MLFLOW_TRACKING_URI": "dbml:", "MLFLOW_RUN_ID": self._run.id} | self._variables)
         sys.argv = [self._script, *self._arguments]
         sys.path.insert(0, str(path.parent))
         sys.dont_write_bytecode = True

@@ -43,8 +43,9 @@ outputs is {"clean": {"path": "clean/{run-id}", "folder": "clean"}}: when the sc
 that folder of its working directory (.dbml-outputs/clean where none is named) are files of the workspace''s default
 datastore, under the path. With "dataset": {"name": "clean", "kind": "file", "definition": {}} they are registered as its next
 version, with the run as its origin; "overwrite": true lets them take the place of other files there. A replay keeps none.
-parent_run_id: the run that it is a part of; it begins and ends by itself, and a run has 10,000 such parts at most.
-Errors: ML009 an argument; ML005 too many parts; ML052 no such parent; ML036 no such environment; ML050 no such workspace; ML054 no such snapshot; ML060, ML061 no such
+parent_run_id: the run that it is a part of; it begins and ends by itself. A run has 10,000 such
+parts at most, and at most 16 runs above it.
+Errors: ML009 an argument; ML005 too many parts, or too deep; ML052 no such parent; ML036 no such environment; ML050 no such workspace; ML054 no such snapshot; ML060, ML061 no such
 pool, or no right to it.
 Example: SELECT dbml.submit_run(''manual'', dbml.create_snapshot(''{"hello.py": "import sys; print(sys.argv)"}''),
     ''hello.py'', arguments => ''["--alpha", 0.5]'');';
@@ -120,6 +121,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     most_children constant integer := 10000;
+    most_above constant integer := 16;   -- a script that submits itself comes to an end
     made constant uuid := gen_random_uuid();
     home constant bigint := request ->> 'workspace_id';
     params constant jsonb := request -> 'params';
@@ -132,6 +134,16 @@ begin
     if (select count(*) >= most_children from dbml._runs r where r.parent_run_id = _submit.parent_run_id) then
         raise exception 'a run must have % child runs at most', most_children
             using errcode = 'ML005', detail = jsonb_build_object('limit', 'children', 'value', most_children);
+    end if;
+    if (with recursive above(run_id, height) as (
+            select _submit.parent_run_id, 1 where _submit.parent_run_id is not null
+            union all
+            select r.parent_run_id, a.height + 1 from above a join dbml._runs r on r.run_id = a.run_id
+            where r.parent_run_id is not null and a.height <= most_above)
+        select max(a.height) > most_above from above a) then
+        raise exception 'a run must have % runs above it at most', most_above
+            using errcode = 'ML005', detail = jsonb_build_object('limit', 'depth', 'value', most_above),
+                  hint = 'a script that submits itself must know when to stop';
     end if;
     pool := coalesce(pool, (select p.name::text from dbml._pools p where p.name::text = target));
     chosen := dbml_channel._choose_pool(pool, request ->> 'user');   -- again when it begins: the limits that hold then

@@ -6,19 +6,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     found_run dbml._runs := dbml._find_run(run_id, 'write');
-    given record;
 begin
-    if jsonb_typeof(properties) is distinct from 'object' then
-        raise exception 'properties must be a JSON object, got %', coalesce(properties::text, 'NULL') using errcode = 'ML009';
-    end if;
     select * into found_run from dbml._runs r where r.run_id = add_run_properties.run_id for update;
-    for given in select * from jsonb_each(properties) loop
-        if found_run.properties ? given.key and found_run.properties -> given.key <> given.value then
-            raise exception 'a property of a run must stay what it is, "%" is % and cannot become %', given.key,
-                found_run.properties -> given.key, given.value using errcode = 'ML009', hint = 'a tag can change: dbml.tag_run';
-        end if;
-    end loop;
-    update dbml._runs r set properties = r.properties || add_run_properties.properties
+    update dbml._runs r set properties = dbml._add_for_good(found_run.properties, add_run_properties.properties, 'property', 'properties')
     where r.run_id = add_run_properties.run_id returning r.properties into found_run.properties;
     return found_run.properties;
 end

@@ -14,7 +14,7 @@ select r.run_id, r.workspace, r.experiment, r.parent_run_id,
        r.environment, r.environment_version, r.lock_sha256, r.pool, r.options,
        r.name as display_name, r.source,
        case when r.source = 'client' then 'client' when r.script is null then 'child' else r.kind end as kind, encode(r.snapshot, 'hex') as snapshot, r.arguments,
-       r.target, r.seed, r.software, r.replay_of, r.loaded
+       r.target, r.seed, r.software, r.replay_of, r.loaded, r.logged_params
 from dbml._runs r
 -- Its worker says how a run ended, or the next one that it was interrupted.  Until there is one, this does: a worker's
 -- session holds this lock as long as it lasts ('dbmlwork' in ASCII, as in dbml/store/channel.py).  No worker connects to a standby.
@@ -55,5 +55,6 @@ comment on column dbml.runs.params is 'The parameters as given; of one marked as
 comment on column dbml.runs.pool is 'The resource pool that it ran in, or was refused.';
 comment on column dbml.runs.options is 'The other arguments of the call that were given, and the limits that held.';
 comment on column dbml.runs.loaded is 'The models that it loaded: as asked for, name, version, and SHA-256 of the bytes.';
+comment on column dbml.runs.logged_params is 'Parameters that it has logged itself, by dbml.log_params or MLflow, beside those that it was given.';
 comment on column dbml.runs.display_name is 'A name for people, as a client gave it.';
 comment on column dbml.runs.source is 'worker: a script in the database''s worker; client: a program outside that called dbml.start_run.';

@@ -33,6 +33,7 @@ from dbml.core import (
 from dbml.core.comparison import Comparison
 from dbml.core.compute import AmlCompute
 from dbml.core.dataset import FileDatasetFactory, TabularDatasetFactory
+from dbml.core.profile import ModelProfile
 from dbml.data.database_datastore import DatabaseDatastore
 from dbml.data.file_dataset import FileDataset
 from dbml.data.tabular_dataset import TabularDataset
@@ -42,7 +43,7 @@ from ..security.cast import MODEL, Cast
 ANY, READ, WRITE, OWN = "stranger", "reader", "contributor", "owner"  # who is the least to be let in
 CLASSES: tuple[type, ...] = (
     Workspace, Experiment, Run, Comparison, Model, Dataset, TabularDatasetFactory, FileDatasetFactory, TabularDataset, FileDataset,
-    Datastore, DatabaseDatastore, Environment, Image, ComputeTarget, Webservice, Client,
+    Datastore, DatabaseDatastore, Environment, Image, ComputeTarget, Webservice, Client, ModelProfile,
 )  # fmt: skip
 
 
@@ -251,7 +252,7 @@ ELSEWHERE: dict[str, str] = {
     **dict.fromkeys((
         "Workspace.write_config", "Workspace.get_details", "Workspace.get_default_keyvault",
         "Workspace.get_mlflow_tracking_uri", "Experiment.get_portal_url",
-        "Run.get_context", "Run.get_portal_url", "Model.profile", "DatabaseDatastore.path",
+        "Run.get_context", "Run.get_portal_url", "DatabaseDatastore.path",
         "DatabaseDatastore.as_mount", "DatabaseDatastore.as_download", "Comparison.series", "Comparison.plot",
         "Datastore.register_azure_file_share", "Datastore.register_azure_data_lake_gen2", "Datastore.register_azure_sql_database",
         "Image.image_configuration", "Image.serialize", "Image.wait_for_creation", "ComputeTarget.attach", "ComputeTarget.get_status",
@@ -275,6 +276,9 @@ ELSEWHERE: dict[str, str] = {
     "Run.get_environment": "is Environment.get", "Run.get_snapshot_id": "tests/security: snapshot_part",
     "Run.restore_snapshot": "tests/security: snapshot_part", "Model.package": "tests/security: create_image",
     "Image.create": "tests/security: create_image", "Environment.register": "tests/security: create_environment",
+    "Model.profile": "reads the dataset and the model, and begins a run: Experiment.start_logging",
+    **{f"ModelProfile.{name}": "reads the run that keeps it, as Run.get_details" for name in (
+        "get_details", "serialize", "wait_for_completion", "wait_for_profiling")},
     "Webservice.promote": "is dbml.promote_candidate", "Webservice.rollback": "is dbml.rollback_service",
     "Webservice.wait_for_candidate": "looks as update_deployment_state",
     "Client.explain": "is dbml.explain_prediction", "Client.evaluate": "is dbml.evaluate",

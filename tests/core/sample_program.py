@@ -41,6 +41,7 @@ from dbml.core.inference_config import InferenceConfig
 from dbml.core.lineage import Lineage, Step
 from dbml.core.model_package import ModelPackage
 from dbml.core.offline_run import OfflineRun
+from dbml.core.profile import ModelProfile
 from dbml.core.replay import Difference, Replay
 from dbml.core.resource_configuration import ResourceConfiguration
 from dbml.core.run_context import RegisteredModel, ScriptExperiment, ScriptFiles, ScriptInput, ScriptRun, ScriptWorkspace
@@ -177,6 +178,7 @@ def further(workspace: Workspace, run: Run, model: Model, environment: Environme
         AciWebservice.deploy_configuration(), AksWebservice.deploy_configuration(), LocalWebservice.deploy_configuration(),
         IotWebservice.deploy_configuration(device_id="press-4"),
     ]  # fmt: skip
+    profile: ModelProfile = Model.profile(workspace, "p", [model], config, Dataset.get_by_name(workspace, "requests"))
     service: Webservice = Model.deploy(workspace, "service", [model], config, configurations[0])
     status: ComputeStatus = machine(workspace).get_status()
     wanted: ComputeTargetProvisioningConfiguration = AmlCompute.provisioning_configuration()
@@ -189,7 +191,7 @@ def further(workspace: Workspace, run: Run, model: Model, environment: Environme
         HistoryConfiguration(),
         RemoteCompute,
     )
-    print(steps, lineage, differences, package, image, service, status, wanted, python, docker, factories)
+    print(steps, lineage, differences, package, image, profile, service, status, wanted, python, docker, factories)
 
 
 def main(name: str) -> None:

@@ -191,6 +191,21 @@ def test_a_program_submits_parts_of_its_run(ws: Workspace) -> None:
         child.get_status()
 
 
+def test_a_script_that_submits_itself_comes_to_an_end(ws: Workspace) -> None:
+    again = "from dbml.core import Run, ScriptRunConfig\nRun.get_context().submit_child(ScriptRunConfig('.', 'main.py'))"
+    first = Experiment(ws, "again").submit(ScriptRunConfig(project({"main.py": again}), "main.py"))
+    run, completed = first, 0
+    while True:
+        run.wait_for_completion(raise_on_error=False)
+        children = list(run.get_children())
+        if not children:
+            break
+        completed += run.get_status() == "Completed"
+        (run,) = children
+    assert completed == 16 and run.get_status() == "Failed"
+    assert "a run must have 16 runs above it at most" in run.get_details()["error"]["error"]["message"]
+
+
 def test_what_a_script_cannot_submit(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     script = """
 from dbml.core import Environment, Run, ScriptRunConfig

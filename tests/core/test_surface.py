@@ -26,7 +26,7 @@ SAMPLE = Path(__file__).with_name("sample_program.py")
 MODULES = [
     "dbml.client", "dbml.core.authentication", "dbml.core.comparison", "dbml.core.compute", "dbml.core.compute_target",
     "dbml.core.conda_dependencies", "dbml.core.environment", "dbml.core.experiment", "dbml.core.image", "dbml.core.inference_config",
-    "dbml.core.model", "dbml.core.model_package", "dbml.core.offline_run",
+    "dbml.core.model", "dbml.core.model_package", "dbml.core.offline_run", "dbml.core.profile",
     "dbml.core.resource_configuration", "dbml.core.lineage", "dbml.core.replay", "dbml.core.run",
     "dbml.core.run_context", "dbml.core.runconfig", "dbml.core.script_child", "dbml.core.script_submission", "dbml.core.script_run_config",
     "dbml.core.dataset", "dbml.core.datastore", "dbml.core.webservice", "dbml.core.workspace", "dbml.data.data_reference",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -85,3 +86,17 @@ def java() -> tuple[Path, Path]:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def mlflow_forgets() -> Iterator[None]:
+    """Let MLflow, whose settings are the process', know nothing more of where a page has logged."""
+    yield
+    if (mlflow := sys.modules.get("mlflow")) is not None:
+        from mlflow.tracking import fluent
+        from mlflow.tracking._tracking_service import utils
+
+        mlflow.set_tracking_uri(None)
+        fluent._active_experiment_id = None
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+        utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()

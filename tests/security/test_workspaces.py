@@ -119,6 +119,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "dbml.finish_run(uuid,text,text)": ("select dbml.finish_run('{client}')", WRITERS),
     "dbml.log_metric(uuid,text,double precision,bigint)": ("select dbml.log_metric('{client}', 'm', 1) is not null", WRITERS),
     "dbml.log_metrics(uuid,jsonb,uuid,bigint)": ("""select dbml.log_metrics('{client}', '{{"m": 1}}')""", WRITERS),
+    "dbml.log_params(uuid,jsonb)": ("""select dbml.log_params('{client}', '{{"a": "b"}}')""", WRITERS),
     "dbml.tag_run(uuid,jsonb,text[])": ("""select dbml.tag_run('{run}', '{{"a": "b"}}')""", WRITERS),
     "dbml.add_run_properties(uuid,jsonb)": ("""select dbml.add_run_properties('{run}', '{{"a": "b"}}')""", WRITERS),
     "dbml.add_artifact(uuid,text,bytea,text,text,boolean)": (

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
+import dbml
 from dbml import errors
 
 from .. import wheels
@@ -174,6 +175,19 @@ def test_the_other_calls_of_scripts_take_it_too(db: psycopg.Connection[Any], tin
         "CALL dbml.execute_script('import tiny; v = tiny.VERSION', environment => %s, params => '{\"v\": null}')", (name,)
     ).fetchone()
     assert row == ({"v": "1.0"},)
+
+
+def test_what_asks_for_entry_points_finds_dbmls_there(db: psycopg.Connection[Any], tiny: Path, name: str) -> None:
+    db.execute(CREATE, (name, "tiny==1"))
+    script = (
+        "from importlib import metadata\n"
+        "found = [(e.name, e.value) for e in metadata.entry_points(group='mlflow.tracking_store')]\n"
+        "OutputDataSet = pandas.DataFrame({'a': [repr(found)], 'b': [metadata.version('dbml')]})"
+    )
+    row = db.execute(
+        "SELECT * FROM dbml.run_script(%s, environment => %s) AS t(a text, b text)", (f"import pandas\n{script}", name)
+    ).fetchone()
+    assert row == ("[('dbml', 'dbml.mlflow.stores:tracking_store')]", dbml.__version__)
 
 
 def test_it_belongs_to_the_transaction(db: psycopg.Connection[Any], tiny: Path, name: str) -> None:

@@ -147,3 +147,40 @@ def test_a_submitted_runs_snapshot_goes_with_the_last_run_that_has_it(db: psycop
     for run_id, left in zip(ids, (1, 0), strict=True):
         db.execute("SELECT dbml.delete_run(%s)", (run_id,))
         assert db.execute(kept, (snapshot,)).fetchone() == (left,)
+
+
+def test_a_run_logs_parameters_beside_those_that_it_was_given(db: psycopg.Connection[Any]) -> None:
+    (run_id,) = db.execute("""SELECT dbml.start_run('logged-params', params => '{"alpha": 0.5}')""").fetchone()  # type: ignore[misc]
+    logged = db.execute("""SELECT dbml.log_params(%s, '{"beta": "x", "alpha": "0.5"}')""", (run_id,)).fetchone()
+    assert logged == ({"beta": "x", "alpha": "0.5"},)
+    db.execute("""SELECT dbml.log_params(%s, '{"beta": "x", "gamma": 1}')""", (run_id,))
+    row = db.execute("SELECT params, logged_params FROM dbml.runs WHERE run_id = %s", (run_id,)).fetchone()
+    assert row == ({"alpha": 0.5}, {"beta": "x", "alpha": "0.5", "gamma": 1})
+    for wrong, match in (('{"beta": "y"}', 'must stay what it is, "beta" is "x" and cannot become "y"'), ("[]", "JSON object")):
+        with pytest.raises(errors.InvalidArgument, match=match):
+            db.execute("SELECT dbml.log_params(%s, %s)", (run_id, wrong))
+    with pytest.raises(errors.InvalidArgument, match="JSON object, got NULL"):
+        db.execute("SELECT dbml.log_params(%s, NULL)", (run_id,))
+    with pytest.raises(errors.RunNotFound):
+        db.execute("SELECT dbml.log_params(%s, '{}')", (uuid.uuid4(),))
+    db.execute("SELECT dbml.finish_run(%s)", (run_id,))
+    db.execute("""SELECT dbml.log_params(%s, '{"late": true}')""", (run_id,))  # as metrics and tags
+
+
+def test_a_scripts_logged_parameters_are_written_at_its_end(db: psycopg.Connection[Any]) -> None:
+    mark = uuid.uuid4().hex
+    script = (
+        f"# {mark}\nrun.log_params({{'alpha': 0.5, 'p': 2}})\nrun.log_params({{'alpha': '0.5'}})\n"
+        "child = run.begin_child('part')\nchild.log_params({'inner': 1})\n"
+        "try:\n    run.log_params({'alpha': 1})\nexcept Exception as error:\n    print(error)"
+    )
+    db.execute("SELECT * FROM dbml.run_script(%s, params => '{\"p\": 1}') AS t(a int)", (script,))
+    run = _run(db, mark)
+    assert run["params"] == {"p": 1} and run["logged_params"] == {"alpha": "0.5", "p": "2"}
+    assert "a parameter must not change: alpha is '0.5', got '1'" in run["log"]
+    part = db.execute("SELECT logged_params FROM dbml.runs WHERE parent_run_id = %s", (run["run_id"],)).fetchone()
+    assert part == ({"inner": "1"},)
+    replayed = db.execute(
+        "SELECT what, same FROM dbml.replay(%s) WHERE what IN ('params', 'script')", (run["run_id"],)
+    ).fetchall()
+    assert dict(replayed) == {"params": True, "script": True}

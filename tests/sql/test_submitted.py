@@ -395,3 +395,20 @@ def test_an_environment_is_built_before_the_run_begins(db: Db, wheelhouse: Any) 
     assert run["log"].endswith("joblib False\n") and f"building environment {name}:1" in run["log"]
     assert (run["environment"], run["environment_version"], len(run["lock_sha256"])) == (name, 1, 64)
     assert run["software"].keys() == {"dbml", "python"}
+
+
+def test_a_run_has_sixteen_above_it_at_most(db: Db) -> None:
+    above: uuid.UUID | None = None
+    chain = []
+    for _ in range(17):
+        (above,) = db.execute("SELECT dbml.start_run('deep', parent_run_id => %s)", (above,)).fetchone()  # type: ignore[misc]
+        chain.append(above)
+    deepest = submit(db, "pass", parent_run_id=chain[15])
+    with pytest.raises(errors.LimitExceeded, match="a run must have 16 runs above it at most") as caught:
+        submit(db, "pass", parent_run_id=chain[16])
+    assert caught.value.detail == {"limit": "depth", "value": 16}
+    with pytest.raises(errors.LimitExceeded):
+        submit(db, "pass", parent_run_id=deepest)
+    assert wait(db, deepest)["status"] == "completed"
+    for run_id in chain:
+        db.execute("SELECT dbml.finish_run(%s)", (run_id,))

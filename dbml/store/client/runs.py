@@ -17,8 +17,8 @@ from dbml.store.client.rows import Connection, Row, all_rows, call, jsonb, one_r
 _COLUMNS = sql.SQL(
     "select run_id, workspace, experiment, parent_run_id, display_name as name, source, status, username,"
     " started_at, finished_at, seconds,"
-    " language, script, script_sha256, params, inputs, log, sqlstate, error, error_context, tags, properties, environment,"
-    " environment_version, lock_sha256, pool, rows_in, rows_out from dbml.runs r"
+    " language, script, script_sha256, logged_params || coalesce(params, '{}') as params, inputs, log, sqlstate, error,"
+    " error_context, tags, properties, environment, environment_version, lock_sha256, pool, rows_in, rows_out from dbml.runs r"
 )
 
 
@@ -115,6 +115,11 @@ def tag(connection: Connection, run_id: UUID, tags: Mapping[str, Any], remove: S
 def add_properties(connection: Connection, run_id: UUID, properties: Mapping[str, Any]) -> dict[str, Any]:
     """Add properties, which are for good; returns all of them."""
     return dict(call(connection, "add_run_properties", run_id=run_id, properties=jsonb(dict(properties))))
+
+
+def log_params(connection: Connection, run_id: UUID, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Log parameters, which do not change; returns all that the run has logged."""
+    return dict(call(connection, "log_params", run_id=run_id, params=jsonb(dict(params))))
 
 
 def log(connection: Connection, run_id: UUID, metrics: Sequence[Row], writer: UUID, sequence: int) -> int:

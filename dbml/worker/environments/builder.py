@@ -20,6 +20,7 @@ import shutil
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,19 @@ class Builder:
         self._code.mkdir(exist_ok=True)
         with contextlib.suppress(FileExistsError):
             (self._code / "dbml").symlink_to(Path(dbml.__file__).parent)
+        self._describe()
         for left in self._root.glob(".*.*.*"):
             pid = left.name.rsplit(".", 2)[1]
             if pid.isdigit() and not Path("/proc", pid).exists() and left.stat().st_uid == os.getuid():
                 shutil.rmtree(left, ignore_errors=True)
+
+    def _describe(self) -> None:
+        """Write what an installation tells of dbml, so that MLflow finds its entry points there too."""
+        info = self._code / f"dbml-{dbml.__version__}.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: dbml\nVersion: {dbml.__version__}\n")
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            (info / "entry_points.txt").write_text(metadata.distribution("dbml").read_text("entry_points.txt") or "")
 
     def directory(self, reference: Reference) -> Path:
         """Return where an environment is, or will be."""

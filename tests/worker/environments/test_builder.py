@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import dbml
 from dbml import errors
 from dbml.worker.environments.builder import COMPLETE, Builder, Reference
 from dbml.worker.environments.resolver import digest, resolve
@@ -77,7 +78,8 @@ def test_two_locks_share_their_files(run: Any, real: Uv, tmp_path: Path) -> None
         assert version == f"{spec[-1]}.0" and place.startswith(str(builder.directory(reference(lock))))
         places.append(Path(place).stat().st_ino)
         names = {path.name for path in Path(interpreter.path).iterdir()}
-        assert names == {"dbml"}, "of the worker's own modules an environment sees dbml alone"
+        info = f"dbml-{dbml.__version__}.dist-info"
+        assert names == {"dbml", info}, "of the worker's own modules an environment sees dbml alone, and what tells of it"
     assert places[0] == places[1], "hard links to one file"
     assert left(real) == []
 
