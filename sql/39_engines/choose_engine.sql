@@ -97,23 +97,27 @@ as $$
 declare
     e record;
     type text; name text;
+    home bigint; plain boolean; granted boolean;
 begin
     if engine is null and model !~ '[@:]' then
         -- The latest version by its name, as most ask for it, in one look; whatever is not found here, the others explain.
-        select m.workspace_id, m.name::text as of_model, m.engine, c.status, c.server_version, c.functions, c.prediction_type into e
+        -- Any grant on the workspace is enough to predict; what else is, may_use_model knows.
+        select w.workspace_id, m.engine is null, c.prediction_type,
+               case when c.status = 'certified' and c.server_version = current_setting('server_version_num')::integer
+                    then c.functions -> score_array.method ->> 'row' end,
+               exists (select from dbml._workspace_grants g
+                       where g.workspace_id = w.workspace_id and dbml_channel.is_grantee(dbml_channel.caller(), g.grantee))
+        into home, plain, type, name, granted
         from dbml._workspaces w
-        join lateral (select v.model_id, v.workspace_id, v.name, v.engine, v.format from dbml._models v
+        join lateral (select v.model_id, v.engine, v.format from dbml._models v
                       where v.workspace_id = w.workspace_id and v.name = score_array.model order by v.version desc limit 1) m on true
         join dbml._certificates c on c.model_id = m.model_id and c.engine = 'sql'
         where w.name = coalesce(nullif(current_setting('dbml.workspace', true), ''), 'default')
           and not dbml_channel._is_bound(w, m.format);
-        if e.engine is null then
-            if e.status is distinct from 'certified' or e.server_version <> current_setting('server_version_num')::integer
-               or not dbml_channel.may_use_model(e.workspace_id, e.of_model, 'predict') then
-                return;
-            end if;
-            name := e.functions -> method ->> 'row';
-            type := e.prediction_type;
+        if plain is false then
+            name := null;   -- an engine is set
+        elsif name is null or not granted and not dbml_channel.may_use_model(home, model, 'predict') then
+            return;
         end if;
     end if;
     if name is null then
@@ -138,6 +142,19 @@ $$;
 comment on function dbml_channel.score_array(text, double precision[], text, text) is
     'Score one row of numbers by a compiled model: NULL where there is none, or where the model itself must answer.';
 
+create or replace function dbml_channel.feature_places(features text[], columns text[])
+returns integer[]
+language sql immutable parallel safe security invoker
+begin atomic
+    -- LightGBM writes an underscore for each space in a name, and forgets how the name was (dbml/features.py says the same).
+    select array_agg(coalesce(array_position(columns, f),
+                              case when cardinality(array_positions(plain, f)) = 1 then array_position(plain, f) end) order by o)
+    from unnest(features) with ordinality u(f, o)
+    cross join (select array_agg(replace(c, ' ', '_') order by i) from unnest(columns) with ordinality v(c, i)) w(plain);
+end;
+comment on function dbml_channel.feature_places(text[], text[]) is
+    'The place of each feature among columns: by its name, or the name that has spaces for its underscores; NULL where it is not there.';
+
 create or replace function dbml_channel.score_record(model text, features jsonb, engine text)
 returns jsonb
 language plpgsql stable parallel restricted security definer
@@ -147,7 +164,7 @@ as $$
 declare
     lent record;
     e record;
-    names text[];
+    names text[]; keys text[];
     numbers double precision[]; texts text[];
     fits boolean;
     answer jsonb; value double precision;
@@ -160,6 +177,9 @@ begin
     names := coalesce(e.features, array(select k.key from jsonb_each(features) with ordinality k(key, value, o) order by k.o));
     if cardinality(names) <> cardinality(e.kinds) then
         return null;
+    elsif not features ?& names then
+        keys := array(select jsonb_object_keys(features));
+        names := array(select keys[place] from unnest(dbml_channel.feature_places(names, keys)) with ordinality u(place, o) order by o);
     end if;
     select array_agg(case when c.kind = 'float' and c.of_type <> 'null' then c.said::double precision end order by c.o),
            array_agg(case when c.kind = 'text' then c.said end order by c.o),
@@ -171,7 +191,7 @@ begin
     from (select w.kind, w.o, jsonb_typeof(features -> w.n) as of_type, features ->> w.n as said
           from unnest(names, e.kinds) with ordinality w(n, kind, o) where features ? w.n
           union all
-          select null, w.o, null, null from unnest(names) with ordinality w(n, o) where not features ? w.n) c;
+          select null, w.o, null, null from unnest(names) with ordinality w(n, o) where w.n is null) c;
     if not fits then
         return null;   -- the model says what it makes of them, or what is missing
     end if;
@@ -227,9 +247,9 @@ begin
         return;
     end if;
     features := coalesce(e.features, names);
-    places := array(select array_position(names, f) from unnest(features) with ordinality u(f, o) order by o);
+    places := dbml_channel.feature_places(features, names);
     if cardinality(features) <> cardinality(e.kinds) or array_position(places, null) is not null
-       or exists (select from unnest(features) f where cardinality(array_positions(names, f)) > 1)
+       or exists (select from unnest(places) place where cardinality(array_positions(names, names[place])) > 1)
        or exists (select from unnest(places, e.kinds) u(place, kind)
                   where u.kind = 'text' and (score_call.kinds[u.place] <> 'text' or score_call.types[u.place] in ('"char"', 'name'))
                      or u.kind = 'float' and score_call.kinds[u.place] not in ('float8', 'int2', 'int4', 'int8')) then
