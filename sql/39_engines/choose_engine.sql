@@ -97,27 +97,23 @@ as $$
 declare
     e record;
     type text; name text;
-    home bigint; plain boolean; granted boolean;
 begin
     if engine is null and model !~ '[@:]' then
         -- The latest version by its name, as most ask for it, in one look; whatever is not found here, the others explain.
-        -- Any grant on the workspace is enough to predict; what else is, may_use_model knows.
-        select w.workspace_id, m.engine is null, c.prediction_type,
-               case when c.status = 'certified' and c.server_version = current_setting('server_version_num')::integer
-                    then c.functions -> score_array.method ->> 'row' end,
-               exists (select from dbml._workspace_grants g
-                       where g.workspace_id = w.workspace_id and dbml_channel.is_grantee(dbml_channel.caller(), g.grantee))
-        into home, plain, type, name, granted
+        select m.workspace_id, m.name::text as of_model, m.engine, c.status, c.server_version, c.functions, c.prediction_type into e
         from dbml._workspaces w
-        join lateral (select v.model_id, v.engine, v.format from dbml._models v
+        join lateral (select v.model_id, v.workspace_id, v.name, v.engine, v.format from dbml._models v
                       where v.workspace_id = w.workspace_id and v.name = score_array.model order by v.version desc limit 1) m on true
         join dbml._certificates c on c.model_id = m.model_id and c.engine = 'sql'
         where w.name = coalesce(nullif(current_setting('dbml.workspace', true), ''), 'default')
           and not dbml_channel._is_bound(w, m.format);
-        if plain is false then
-            name := null;   -- an engine is set
-        elsif name is null or not granted and not dbml_channel.may_use_model(home, model, 'predict') then
-            return;
+        if e.engine is null then
+            if e.status is distinct from 'certified' or e.server_version <> current_setting('server_version_num')::integer
+               or not dbml_channel.may_use_model(e.workspace_id, e.of_model, 'predict') then
+                return;
+            end if;
+            name := e.functions -> method ->> 'row';
+            type := e.prediction_type;
         end if;
     end if;
     if name is null then
