@@ -177,11 +177,13 @@ begin
         keys := array(select jsonb_object_keys(features));
         names := array(select keys[place] from unnest(dbml_channel.feature_places(names, keys)) with ordinality u(place, o) order by o);
     end if;
-    select array_agg(case when c.kind = 'float' and c.of_type <> 'null' then c.said::double precision end order by c.o),
+    select array_agg(case when c.kind <> 'float' or c.of_type = 'null' then null when c.of_type = 'boolean' then c.said::boolean::integer
+                     else c.said::double precision end order by c.o),
            array_agg(case when c.kind = 'text' then c.said end order by c.o),
            bool_and(coalesce(c.of_type = 'null' or c.of_type = case c.kind when 'text' then 'string' else 'number' end
                     -- to_jsonb writes the floats that JSON lacks as text.
-                    or c.kind = 'float' and c.of_type = 'string' and c.said in ('NaN', 'Infinity', '-Infinity'), false)
+                    or c.kind = 'float' and c.of_type = 'string' and c.said in ('NaN', 'Infinity', '-Infinity')
+                    or c.kind = 'float' and c.of_type = 'boolean', false)
                     and not (c.kind = 'text' and c.said in ('NaN', 'Infinity', '-Infinity')))
     into numbers, texts, fits
     from (select w.kind, w.o, jsonb_typeof(features -> w.n) as of_type, features ->> w.n as said
@@ -248,7 +250,7 @@ begin
        or exists (select from unnest(places) place where cardinality(array_positions(names, names[place])) > 1)
        or exists (select from unnest(places, e.kinds) u(place, kind)
                   where u.kind = 'text' and (score_call.kinds[u.place] <> 'text' or score_call.types[u.place] in ('"char"', 'name'))
-                     or u.kind = 'float' and score_call.kinds[u.place] not in ('float8', 'int2', 'int4', 'int8')) then
+                     or u.kind = 'float' and score_call.kinds[u.place] not in ('float8', 'int2', 'int4', 'int8', 'bool')) then
         if engine = 'sql' then
             raise exception 'the query''s columns do not fit model "%" in SQL', model using errcode = 'ML027',
                 detail = jsonb_build_object('features', features, 'columns', names, 'types', types),
@@ -267,7 +269,8 @@ begin
     end if;
     type := e.type;
     select string_agg(case u.kind when 'text' then format('c%s::text', place)
-                           else format(case when score_call.types[place] = 'double precision' then 'c%s' else 'c%s::float8' end, place) end, ', ' order by o)
+                           else format(case when score_call.types[place] = 'double precision' then 'c%s' when score_call.kinds[place] = 'bool' then 'c%s::integer::float8'
+                                       else 'c%s::float8' end, place) end, ', ' order by o)
     into expression from unnest(places, e.kinds) with ordinality u(place, kind, o);
     ask := format('dbml_channel.ask_model(%L, (select to_json(r)::text from (select %s) r))', version,
         (select string_agg(format('scored.c%s as %I', place, f), ', ' order by o) from unnest(places, features) with ordinality u(place, f, o)));

@@ -9,8 +9,13 @@ import pandas as pd
 import psycopg
 import pytest
 from lightgbm import LGBMClassifier
+from psycopg import sql
 from psycopg.types.json import Jsonb
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from dbml import errors
 from dbml.features import feature_places
@@ -105,6 +110,23 @@ def test_columns_with_spaces_are_those_that_lightgbm_was_trained_on(db: psycopg.
             db.transaction(),
         ):
             db.execute(f"SELECT dbml.{call}", (name, engine))  # type: ignore[arg-type]
+    db.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("engine", ["sql", "python"])
+def test_a_boolean_is_a_number_or_a_category(db: psycopg.Connection[Any], engine: str) -> None:
+    random = np.random.default_rng(2)
+    rows = pd.DataFrame({"flag": random.random(90) < 0.5, "kind": random.random(90) < 0.3, "x": random.normal(size=90)})
+    steps = make_column_transformer((OneHotEncoder(), ["kind"]), (StandardScaler(), ["x"]), ("passthrough", ["flag"]))
+    model = make_pipeline(steps, Ridge()).fit(rows, rows.x * 2 + rows.flag * 5 - rows.kind)
+    wanted = model.predict(rows[:6])
+    db.execute("BEGIN")
+    name = register(db, model)
+    given = f"SELECT * FROM jsonb_to_recordset({sql.Literal(rows[:6].to_json(orient='records')).as_string()}) AS t(kind bool, x float8, flag bool)"
+    got = db.execute("SELECT r -> 'prediction' FROM dbml.predict_json(%s, %s, %s) r", (name, given, engine)).fetchall()
+    np.testing.assert_allclose([float(value) for (value,) in got], wanted, rtol=1e-9)
+    got = db.execute(f"SELECT dbml.predict_row(%s, t, %s) FROM ({given}) t", (name, engine)).fetchall()  # type: ignore[arg-type]
+    np.testing.assert_allclose([float(value) for (value,) in got], wanted, rtol=1e-9)
     db.execute("ROLLBACK")
 
 
