@@ -117,6 +117,7 @@ def compare(connection: psycopg.Connection[Any], rows: int) -> Iterator[Compared
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of categories that are not known
             wanted = model.predict(scored[columns])
+        connection.execute("drop table if exists valued")  # whose predictions may be of another type
         seconds = {e: timed(lambda e=e, n=name: connection.execute(INTO, (n, e))) for e in ("sql", "python")}  # type: ignore[misc]
         yield _compared(name, scored.answer, wanted, seconds)
 
