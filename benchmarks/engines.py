@@ -2,8 +2,8 @@
 
 Rows a second of one backend, a query over a table: the function alone (by processor time too, for a machine that does
 other things), `predict` with each engine, two parallel workers; one row of a forest, whole statement, against
-scikit-learn's own predict in a process that has it loaded; where the engines break even, by processor time of all
-processes that take part (docs/decisions/0013); and houses, a table like California's of eight features.
+scikit-learn's own predict in a process that has it loaded; and where the engines break even, by processor time of all
+processes that take part (docs/decisions/0013).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psycopg
-from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -53,7 +53,6 @@ def main() -> None:
         for size in sizes:
             made = GradientBoostingRegressor(n_estimators=size).fit(features, target)
             break_even(report, connection, f"{size} trees of depth 3", made, rows, worker)
-        houses(report, connection, rows if options.quick else 1_000_000)
     report.show()
 
 
@@ -72,35 +71,6 @@ def break_even(report: Report, connection: psycopg.Connection[Any], name: str, m
         connection.execute(query, prepare=False)  # type: ignore[arg-type]
         used = max(processor_s(connection) + sum(map(used_s, family(worker))) - before, 0.01)
         report.note(f"{name}: a query by {engine}", f"{rows / used:,.0f} rows/s of processor time")
-
-
-def houses(report: Report, connection: psycopg.Connection[Any], rows: int) -> None:
-    """Measure `predict_into` of a booster over houses: incomes, ages, rooms and places, with gaps."""
-    names = ["income", "age", "rooms", "bedrooms", "population", "occupancy", "latitude", "longitude"]
-    connection.execute(
-        "create table houses as select g as id, exp(random() * 2.5) as income,"
-        " case when g % 20 > 0 then (random() * 52)::int::float8 end as age, 1 + random() * 9 as rooms,"
-        " 0.7 + random() as bedrooms,"
-        " (random() * 5000)::int::float8 as population, 1 + random() * 5 as occupancy, 32 + random() * 10 as latitude,"
-        f" -124 + random() * 10 as longitude from generate_series(1, {rows}) g"  # type: ignore[arg-type]
-    )
-    given = pd.DataFrame(
-        connection.execute(f"select {', '.join(names)} from houses limit 5000").fetchall(), columns=names, dtype=float  # type: ignore[arg-type]
-    )  # fmt: skip
-    value = given.income * 0.4 + np.cos(given.latitude) - given.occupancy * 0.1
-    model = HistGradientBoostingRegressor(max_iter=40, max_leaf_nodes=8).fit(given, value)
-    connection.execute("select dbml.register_model('houses', %s)", (pickle.dumps(model),))
-    taken = {}
-    for engine in ("sql", "python"):
-        connection.execute("set max_parallel_workers_per_gather = 2")
-        statement = f"select dbml.predict_into('houses', 'select * from houses', 'valued_{engine}', 'create', '{engine}')"
-        taken[engine] = timed(lambda s=statement: connection.execute(s, prepare=False))  # type: ignore[misc]
-        report.note(f"{rows:,} houses by predict_into, engine {engine}", f"{rows / taken[engine]:,.0f} rows/s")
-    found = connection.execute(
-        "select count(*), max(abs(a.prediction - b.prediction)) from valued_sql a join valued_python b using (id)"
-    ).fetchone()
-    assert found is not None and found[0] == rows and found[1] < 1e-9, found
-    report.ratio("houses: sql / python", taken["python"] / taken["sql"], at_least=1)
 
 
 def family(process: int) -> list[int]:

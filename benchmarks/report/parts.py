@@ -26,7 +26,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks import maintain
+from benchmarks import houses, maintain
 from benchmarks.bench import FEATURES, connect, make_rows, served, timed
 from benchmarks.engines import ROW
 from benchmarks.report import alternatives
@@ -36,6 +36,7 @@ from dbml.database.account import server_account
 
 ROUNDS = 3
 CELL_S = 10.0
+BLOCK = 20  # calls in a row before another way has its turn: who scores, scores again
 PLPYTHON_MAJOR = 15
 ORBITAL_ROWS = 40_000  # its SQL over more takes long
 RIDGE, BOOSTED, FOREST, SMALL = (
@@ -60,6 +61,7 @@ class Setting:
         self.calls = 5 if quick else 200
         self.seconds = 1 if quick else 4
         self.kept = 500 if quick else 50_000
+        self.houses = 20_000 if quick else 1_000_000
 
     def models(self, *kinds: str) -> dict[str, Any]:
         """Return fitted models of these kinds by what the page calls them; of a quick run only the last."""
@@ -191,9 +193,9 @@ def one_row(part: Part, connection: psycopg.Connection[Any], setting: Setting, n
         for _ in range(3):
             (got,) = connection.execute(statement, (name, ROW), prepare=True).fetchone()  # type: ignore[misc, arg-type]
         assert abs(got - wanted) < 1e-9, (way, got, wanted)
-    for i in range(setting.calls):
+    for _ in range(0, setting.calls, BLOCK):
         for way, statement in statements.items():
-            if way == ONE or i % 4 == 0:
+            for _ in range(BLOCK if way == ONE else BLOCK // 4):
                 taken[way].append(
                     timed(lambda s=statement: connection.execute(s, (name, ROW), prepare=True).fetchone())  # type: ignore[misc]
                 )
@@ -336,9 +338,29 @@ def keep(part: Part, setting: Setting) -> None:
         part.wishes.append(Wish(what, again.median / update.median, at_least=1))
 
 
+def real(part: Part, setting: Setting) -> None:
+    """Compare each row of houses that SQL has scored with what the model says."""
+    with served(setting.major) as (dsn, _), connect(dsn) as connection:
+        note_server(part, connection)
+        for found in houses.compare(connection, setting.houses):
+            for engine, seconds in found.seconds.items():
+                part.add(found.model, f"{INTO}, engine {engine}", setting.houses, [seconds])
+            of = f"{found.model}: of {found.rows:,} rows that SQL scored ({found.left:,} left to the model)"
+            part.wishes.append(Wish(f"{of}, different from the model's own answer", found.different, at_most=0))
+            if found.relative:
+                part.wishes.append(Wish(f"{of}, largest relative error", found.relative, at_most=houses.MOST_ERROR))
+
+
 def _small() -> tuple[pd.DataFrame, Any]:
     frame = pd.DataFrame(np.random.default_rng(0).random((500, len(FEATURES))), columns=FEATURES)
     return frame, frame.sum(axis=1)
 
 
-PARTS: dict[str, Callable[[Part, Setting], None]] = {"sets": sets, "row": row, "rate": rate, "compiled": compiled, "keep": keep}
+PARTS: dict[str, Callable[[Part, Setting], None]] = {
+    "sets": sets,
+    "row": row,
+    "rate": rate,
+    "compiled": compiled,
+    "keep": keep,
+    "real": real,
+}

@@ -155,25 +155,15 @@ def _fill(slots: int) -> Step:
     return step
 
 
-def _put(width: int | None) -> Step:
+def _at_memo(do: Callable[[Walk, int], None], width: int | None) -> Step:
+    """Do something with a place in the memo; width: of its number in bytes, None where it is a line."""
+
     def step(walk: Walk, at: int) -> int:
         if width is None:
             line, at = walk.line(at)
-            walk.remember(_index(line))
+            do(walk, _index(line))
             return at
-        walk.remember(walk.number(at, width))
-        return at + width
-
-    return step
-
-
-def _get(width: int | None) -> Step:
-    def step(walk: Walk, at: int) -> int:
-        if width is None:
-            line, at = walk.line(at)
-            walk.recall(_index(line))
-            return at
-        walk.recall(walk.number(at, width))
+        do(walk, walk.number(at, width))
         return at + width
 
     return step
@@ -314,8 +304,9 @@ _BY_NAME: dict[str, Step] = {
     "EMPTY_DICT": _skip(0), "DICT": _gather, "SETITEM": _fill(2), "SETITEMS": _fill_marked,
     "EMPTY_SET": _skip(0), "ADDITEMS": _fill_marked, "FROZENSET": _gather,
     "POP": _pop, "DUP": _dup, "MARK": _mark, "POP_MARK": _pop_mark,
-    "GET": _get(None), "BINGET": _get(1), "LONG_BINGET": _get(4),
-    "PUT": _put(None), "BINPUT": _put(1), "LONG_BINPUT": _put(4), "MEMOIZE": _memoize,
+    "GET": _at_memo(Walk.recall, None), "BINGET": _at_memo(Walk.recall, 1), "LONG_BINGET": _at_memo(Walk.recall, 4),
+    "PUT": _at_memo(Walk.remember, None), "BINPUT": _at_memo(Walk.remember, 1), "LONG_BINPUT": _at_memo(Walk.remember, 4),
+    "MEMOIZE": _memoize,
     "EXT1": _extension(1), "EXT2": _extension(2), "EXT4": _extension(4),
     "GLOBAL": _global, "STACK_GLOBAL": _stack_global, "REDUCE": _calls(1), "BUILD": _build, "INST": _inst, "OBJ": _obj,
     "NEWOBJ": _calls(1), "NEWOBJ_EX": _calls(2), "PROTO": _protocol, "STOP": _stop, "FRAME": _frame,

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any, Protocol
 
 from dbml import errors
+from dbml.features import feature_names, feature_places, signature_features
 from dbml.worker.scorers import PICKLE, Frame, ModelNeeded
 from dbml.worker.space import room_for
 
@@ -196,8 +197,7 @@ class ScoreCall:
         """Find the model's features among the query's columns, by name; returns their positions from 1."""
         columns: Sequence[Mapping[str, Any]] = self._request["columns"]
         names = [column["name"] for column in columns]
-        signature = self._request.get("signature") or {}
-        features = about.get("features") or [feature["name"] for feature in signature.get("features") or []]
+        features = feature_names(about.get("features"), signature_features(self._request.get("signature")))
         model = self._request["model"]
         if not features:
             wanted = about.get("n_features")
@@ -208,7 +208,8 @@ class ScoreCall:
                     hint="select just the features, in the model's order, or register the model with a signature",
                 )
             features = names
-        missing = [name for name in features if name not in names]
+        places = feature_places(features, names)
+        missing = [name for name, place in zip(features, places, strict=True) if place is None]
         if missing:
             raise errors.MissingFeature(
                 f"the query lacks {'column' if len(missing) == 1 else 'columns'} "
@@ -217,9 +218,9 @@ class ScoreCall:
                 detail={"model": model, "missing": missing, "columns": names},
                 hint="the model's features: " + ", ".join(f'"{name}"' for name in features),
             )
-        twice = [name for name in features if names.count(name) > 1]
+        twice = [names[place] for place in places if place is not None and names.count(names[place]) > 1]
         if twice:
             raise errors.InvalidArgument(f'the query has the column "{twice[0]}" more than once', detail={"columns": twice})
-        sent = [names.index(name) + 1 for name in features]
+        sent = [place + 1 for place in places if place is not None]
         self._columns = [columns[position - 1] for position in sent]
         return sent

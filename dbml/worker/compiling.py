@@ -16,14 +16,14 @@ import dbml
 from dbml import errors
 from dbml.engines.python import PythonEngine
 from dbml.engines.sql import compile_model
+from dbml.features import feature_names, signature_features
 from dbml.worker.frames import Frame
 from dbml.worker.packages import scoring_packages
 
 
 def compiled_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
     """Compile a model, or say why not: that is an answer, not an error."""
-    signature = head.get("signature") or {}
-    features = [str(feature["name"]) for feature in signature.get("features") or []] or None
+    features = feature_names(engine.features, signature_features(head.get("signature")))
     told = {
         "tag": "compiled",
         "dbml_version": dbml.__version__,

@@ -8,6 +8,7 @@ from typing import Any
 import dbml
 from dbml import errors
 from dbml.engines.python import PythonEngine
+from dbml.features import feature_names, signature_features
 from dbml.formats import onnx
 from dbml.worker.frames import Frame
 from dbml.worker.packages import scoring_packages
@@ -15,8 +16,7 @@ from dbml.worker.packages import scoring_packages
 
 def converted_answer(engine: PythonEngine, head: Mapping[str, Any]) -> Frame:
     """Convert a model, or say why not: that is an answer, not an error."""
-    signature = head.get("signature") or {}
-    features = [str(feature["name"]) for feature in signature.get("features") or []] or None
+    features = feature_names(engine.features, signature_features(head.get("signature")))
     told = {"tag": "converted", "dbml_version": dbml.__version__, "packages": scoring_packages()}
     try:
         try:

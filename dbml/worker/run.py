@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from dbml import columns, errors
 from dbml.engines.python import PythonEngine
+from dbml.features import feature_places
 from dbml.formats import safe
 from dbml.formats.load import load
 from dbml.formats.policy import Policy
@@ -436,13 +437,15 @@ def describe(model: Any, sample: Any = None) -> dict[str, Any] | None:
     engine = PythonEngine(model)
     signature: dict[str, Any] = {}
     frame = columns.as_frame(sample)
+    types = {} if frame is None else {column.name: column.type for column in columns.natural_columns(frame)}
+    names = list(types)
     if engine.features is not None:
-        types = {} if frame is None else {column.name: column.type for column in columns.natural_columns(frame)}
-        signature["features"] = [{"name": name, "type": types.get(name, "double precision")} for name in engine.features]
-        if frame is None:
-            signature["features"] = [{"name": name} for name in engine.features]
-    elif frame is not None:
-        signature["features"] = [{"name": column.name, "type": column.type} for column in columns.natural_columns(frame)]
+        places = feature_places(engine.features, names)
+        names = [name if place is None else names[place] for name, place in zip(engine.features, places, strict=True)]
+    if engine.features is not None or frame is not None:
+        signature["features"] = [
+            {"name": name, "type": types.get(name, "double precision")} if types else {"name": name} for name in names
+        ]
     if engine.n_features is not None:
         signature["n_features"] = engine.n_features
     if callable(getattr(model, "predict", None)):

@@ -22,6 +22,7 @@ from dbml import columns, errors
 from dbml.engines.contract import Engine
 from dbml.engines.onnx import OnnxEngine, PairedEngine
 from dbml.engines.python import PythonEngine, type_of_kind, value_kind
+from dbml.features import feature_names, feature_places, signature_features
 from dbml.formats import PAIRED, onnx, unpair
 from dbml.formats.load import load
 from dbml.formats.policy import Policy
@@ -208,9 +209,9 @@ def _score_row(engine: Engine, head: Mapping[str, Any], body: bytes) -> Frame:
 
 def _score_record(engine: Engine, head: Mapping[str, Any], body: bytes) -> Frame:
     record = json.loads(body)
-    signature = head.get("signature") or {}
-    names = engine.features or [feature["name"] for feature in signature.get("features") or []] or list(record)
-    missing = [name for name in names if name not in record]
+    names = feature_names(engine.features, signature_features(head.get("signature"))) or list(record)
+    places = feature_places(names, list(record))
+    missing = [name for name, place in zip(names, places, strict=True) if place is None]
     if missing:
         raise errors.MissingFeature(
             f"the row lacks {'column' if len(missing) == 1 else 'columns'} "
@@ -218,7 +219,8 @@ def _score_record(engine: Engine, head: Mapping[str, Any], body: bytes) -> Frame
             detail={"missing": missing, "columns": list(record)},
             hint="the model's features: " + ", ".join(f'"{name}"' for name in names),
         )  # fmt: skip
-    cells = [_number(record[name]) for name in names]
+    given = list(record.values())
+    cells = [_number(given[place]) for place in places if place is not None]
     rows: Any = None
     if not engine.needs_names:
         rows = _as_row(cells)

@@ -138,6 +138,19 @@ $$;
 comment on function dbml_channel.score_array(text, double precision[], text, text) is
     'Score one row of numbers by a compiled model: NULL where there is none, or where the model itself must answer.';
 
+create or replace function dbml_channel.feature_places(features text[], columns text[])
+returns integer[]
+language sql immutable parallel safe security invoker
+begin atomic
+    -- LightGBM writes an underscore for each space in a name, and forgets how the name was (dbml/features.py says the same).
+    select array_agg(coalesce(array_position(columns, f),
+                              case when cardinality(array_positions(plain, f)) = 1 then array_position(plain, f) end) order by o)
+    from unnest(features) with ordinality u(f, o)
+    cross join (select array_agg(replace(c, ' ', '_') order by i) from unnest(columns) with ordinality v(c, i)) w(plain);
+end;
+comment on function dbml_channel.feature_places(text[], text[]) is
+    'The place of each feature among columns: by its name, or the name that has spaces for its underscores; NULL where it is not there.';
+
 create or replace function dbml_channel.score_record(model text, features jsonb, engine text)
 returns jsonb
 language plpgsql stable parallel restricted security definer
@@ -147,7 +160,7 @@ as $$
 declare
     lent record;
     e record;
-    names text[];
+    names text[]; keys text[];
     numbers double precision[]; texts text[];
     fits boolean;
     answer jsonb; value double precision;
@@ -160,18 +173,23 @@ begin
     names := coalesce(e.features, array(select k.key from jsonb_each(features) with ordinality k(key, value, o) order by k.o));
     if cardinality(names) <> cardinality(e.kinds) then
         return null;
+    elsif not features ?& names then
+        keys := array(select jsonb_object_keys(features));
+        names := array(select keys[place] from unnest(dbml_channel.feature_places(names, keys)) with ordinality u(place, o) order by o);
     end if;
-    select array_agg(case when c.kind = 'float' and c.of_type <> 'null' then c.said::double precision end order by c.o),
+    select array_agg(case when c.kind <> 'float' or c.of_type = 'null' then null when c.of_type = 'boolean' then c.said::boolean::integer
+                     else c.said::double precision end order by c.o),
            array_agg(case when c.kind = 'text' then c.said end order by c.o),
            bool_and(coalesce(c.of_type = 'null' or c.of_type = case c.kind when 'text' then 'string' else 'number' end
                     -- to_jsonb writes the floats that JSON lacks as text.
-                    or c.kind = 'float' and c.of_type = 'string' and c.said in ('NaN', 'Infinity', '-Infinity'), false)
+                    or c.kind = 'float' and c.of_type = 'string' and c.said in ('NaN', 'Infinity', '-Infinity')
+                    or c.kind = 'float' and c.of_type = 'boolean', false)
                     and not (c.kind = 'text' and c.said in ('NaN', 'Infinity', '-Infinity')))
     into numbers, texts, fits
     from (select w.kind, w.o, jsonb_typeof(features -> w.n) as of_type, features ->> w.n as said
           from unnest(names, e.kinds) with ordinality w(n, kind, o) where features ? w.n
           union all
-          select null, w.o, null, null from unnest(names) with ordinality w(n, o) where not features ? w.n) c;
+          select null, w.o, null, null from unnest(names) with ordinality w(n, o) where w.n is null) c;
     if not fits then
         return null;   -- the model says what it makes of them, or what is missing
     end if;
@@ -227,12 +245,12 @@ begin
         return;
     end if;
     features := coalesce(e.features, names);
-    places := array(select array_position(names, f) from unnest(features) with ordinality u(f, o) order by o);
+    places := dbml_channel.feature_places(features, names);
     if cardinality(features) <> cardinality(e.kinds) or array_position(places, null) is not null
-       or exists (select from unnest(features) f where cardinality(array_positions(names, f)) > 1)
+       or exists (select from unnest(places) place where cardinality(array_positions(names, names[place])) > 1)
        or exists (select from unnest(places, e.kinds) u(place, kind)
                   where u.kind = 'text' and (score_call.kinds[u.place] <> 'text' or score_call.types[u.place] in ('"char"', 'name'))
-                     or u.kind = 'float' and score_call.kinds[u.place] not in ('float8', 'int2', 'int4', 'int8')) then
+                     or u.kind = 'float' and score_call.kinds[u.place] not in ('float8', 'int2', 'int4', 'int8', 'bool')) then
         if engine = 'sql' then
             raise exception 'the query''s columns do not fit model "%" in SQL', model using errcode = 'ML027',
                 detail = jsonb_build_object('features', features, 'columns', names, 'types', types),
@@ -251,7 +269,8 @@ begin
     end if;
     type := e.type;
     select string_agg(case u.kind when 'text' then format('c%s::text', place)
-                           else format(case when score_call.types[place] = 'double precision' then 'c%s' else 'c%s::float8' end, place) end, ', ' order by o)
+                           else format(case when score_call.types[place] = 'double precision' then 'c%s' when score_call.kinds[place] = 'bool' then 'c%s::integer::float8'
+                                       else 'c%s::float8' end, place) end, ', ' order by o)
     into expression from unnest(places, e.kinds) with ordinality u(place, kind, o);
     ask := format('dbml_channel.ask_model(%L, (select to_json(r)::text from (select %s) r))', version,
         (select string_agg(format('scored.c%s as %I', place, f), ', ' order by o) from unnest(places, features) with ordinality u(place, f, o)));

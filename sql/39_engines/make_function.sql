@@ -4,11 +4,15 @@ language sql immutable parallel safe security invoker
 begin atomic
     -- The text comes from a process that has unpickled the model, so it may be anybody's.  What passes is made of these
     -- words and marks alone, in any order: there is no name in it that reads a table, calls a function of anyone's or ends
-    -- the body.  A backslash, a dollar and a double quote are not among them.
-    select body ~ ('^(?:[[:space:]()\[\],;=<>*/+.:-]|''(?:[^''\\]|'''')*''|[0-9]+(?![a-z_0-9])'
+    -- the body.  A backslash, a dollar and a double quote are not among them.  What joins strings passes in one statement
+    -- alone, whose strings are all there: nothing grows.
+    select body ~ replace(replace('^(?:[[:space:]()\[\],;=<>*/+.:-]|''(?:[^''\\]|'''')*''|[0-9]+(?![a-z_0-9])'
         || '|\m(?:case|when|then|else|end|and|or|not|is|in|null|true|false|array|declare|begin|if|for|while|loop|return'
-        || '|float8|float4|bigint|int|text|boolean|exp|ln|log10|sqrt|abs|tanh|power|floor|greatest|least|array_length|array_lower'
-        || '|c[0-9]{1,4}|v[0-9]{1,7}|f|x|n|t)\M)*$');
+        || '|float8|float4|bigint|int|text|varbit|boolean|exp|ln|log10|sqrt|abs|tanh|power|floor|greatest|least|get_bit'
+        || '|array_length|array_lower|c[0-9]{1,4}|v[0-9]{1,7}|f|b|n|t)\M'
+        || '|\mb := (?:(?: \|\| )?substring\(''[01]+''::varbit, [0-9]+ - (?:RANK|case when X < ''NaN''::float8 then RANK'
+                   || ' else [0-9]+ end), [0-9]+\))+;)*$',
+        'RANK', 'width_bucket\(X, ''[^''\\]*''::float8\[\]\)'), 'X', '(?:f\[[0-9]+\]|[cv][0-9]+|''[^''\\]*''::float8)');
 end;
 comment on function dbml_channel._is_arithmetic(text) is
     'Whether the body of a compiled model holds nothing but arithmetic, conditions and loops.';

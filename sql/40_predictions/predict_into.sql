@@ -41,13 +41,9 @@ begin
             end if;
             return dbml_channel.write_scored(format('insert into %s (%s, prediction) %s', place,
                 (select string_agg(quote_ident(n), ', ' order by i) from unnest(shape.names) with ordinality u(n, i)), scored), attempt = 2);
-        exception
-            when invalid_transaction_state then   -- a row is for the model, in a parallel plan
-                if attempt = 2 then
-                    raise;
-                end if;
-            when data_exception or sqlstate 'MLX01' then
-                exit;   -- the model scores them, or says what is wrong with them
+        exception when invalid_transaction_state or data_exception or sqlstate 'MLX01' then
+            -- Of the first: a row is for the model, in a parallel plan.  Else the model scores all, or says what is wrong with them.
+            exit when sqlstate <> '25000';
         end;
         end loop;
     end if;

@@ -53,13 +53,9 @@ begin
                     (select string_agg(format(case when t = guess[i] then 'scored.c%s' else 'scored.c%s::%s' end, i, guess[i]), ', ' order by i)
                      from unnest(shape.types) with ordinality u(t, i)), dbml_channel.scored_value(compiled.type, guess[total], compiled.ask))), attempt = 2;
             return;
-        exception
-            when invalid_transaction_state then   -- a row is for the model, in a parallel plan
-                if attempt = 2 then
-                    raise;
-                end if;
-            when data_exception or sqlstate 'MLX01' then
-                exit;   -- the model scores them, or says what is wrong with them
+        exception when invalid_transaction_state or data_exception or sqlstate 'MLX01' then
+            -- Of the first: a row is for the model, in a parallel plan.  Else the model scores all, or says what is wrong with them.
+            exit when sqlstate <> '25000';
         end;
         end loop;
     end if;

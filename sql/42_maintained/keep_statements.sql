@@ -70,7 +70,7 @@ begin
         (select array_agg(f.value ->> 'name' order by f.o) from jsonb_array_elements(
             case jsonb_typeof(v.signature -> 'features') when 'array' then v.signature -> 'features' end) with ordinality f(value, o)),
         m.columns[m.keys + 1 :]);   -- without names: every column that is not of the key, in their order
-    places := array(select array_position(m.columns, f) from unnest(features) with ordinality u(f, o) order by o);
+    places := dbml_channel.feature_places(features, m.columns);
     bases := array(select dbml_channel._base_type(t) from unnest(m.types) with ordinality u(t, o) order by o);
     if array_position(places, null) is not null then
         select string_agg(quote_ident(f), ', ' order by o) into said from unnest(features, places) with ordinality u(f, place_, o) where place_ is null;

@@ -77,6 +77,9 @@ begin
     if k.source is null then
         raise insufficient_privilege using message = format('the predictions "%s" are kept by another role', target),
             hint = 'SELECT target, maintained_by FROM dbml.maintained_predictions';
+    elsif not exists (select from pg_catalog.pg_class c where c.oid = k.source) then
+        raise undefined_table using message = format('the table of which the predictions "%s" are kept is gone', target),
+            hint = format('SELECT dbml.delete_maintained_predictions(%L)', target);
     end if;
     execute format('lock table %s in share row exclusive mode', k.source);
     perform dbml_channel.begin_refresh(kept_id);
@@ -89,6 +92,6 @@ comment on function dbml.refresh_predictions(text, text) is
 
 Wanted after what fires no trigger: a partition that was attached or detached, or was truncated and is younger than the call of
 maintain_predictions; triggers that were disabled; a restored backup. Writers of the source wait until the transaction ends.
-Errors: ML055 nothing is kept under that name; 42501 it is kept by another role.
+Errors: ML055 nothing is kept under that name; 42501 it is kept by another role; 42P01 the table is gone.
 Example: BEGIN; CREATE TABLE flowers AS SELECT * FROM demo.iris; ALTER TABLE flowers ADD PRIMARY KEY (flower);
     SELECT dbml.maintain_predictions(''demo-iris'', ''flowers'', ''flowers_scored''); SELECT dbml.refresh_predictions(''flowers_scored''); ROLLBACK;';

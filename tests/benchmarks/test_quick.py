@@ -26,6 +26,7 @@ PLPYTHON = Path("/usr/lib/postgresql/15/lib/plpython3.so")
         "predict_into",
         "engines",
         "maintain",
+        "houses",
         "memory",
         "pieces",
         "streaming",
@@ -54,7 +55,7 @@ def test_a_benchmark_prints_its_table(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("part", ["sets", "row", "rate", "compiled", "keep"])
+@pytest.mark.parametrize("part", ["sets", "row", "rate", "compiled", "keep", "real"])
 def test_a_part_of_the_report_is_measured_and_the_others_are_kept(part: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("orbital") is None and os.environ.get("CI") != "true":
         pytest.skip("pip install -e '.[report]'")

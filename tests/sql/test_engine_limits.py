@@ -232,7 +232,10 @@ def test_a_function_that_differs_is_not_certified(db: psycopg.Connection[Any], r
     [
         "(select 1)", "pg_sleep(1)", "c1::regclass", "1; drop table x", "'a\\'", "$$", '"x"', "current_user", "lo_import('x')",
         "query_to_xml('x')", "set_config('a', 'b', false)", "begin perform 1; end", "c1 || c2", "casewhen", "v1selectv2",
-        "raise notice 'x'", "execute 'x'", "1e5", "'x", "@ c1",
+        "raise notice 'x'", "execute 'x'", "1e5", "'x", "@ c1", "b := b || b;", "substring(c1, 1, 2)", "width_bucket(c1, f)",
+            "b := substring('01'::varbit, 3 - width_bucket(c1, '{1}'::float8[]), 1) || b;", "v1 := substring(v1, 1) || substring('1'::varbit, 1, 1);",
+            "b := substring('01'::varbit, 3 - width_bucket(pg_sleep(1), '{1}'::float8[]), 1);",
+            "b := substring(b, 3 - width_bucket(c1, '{1}'::float8[]), 1);",
     ],
 )  # fmt: skip
 def test_text_that_is_not_arithmetic_makes_no_function(db: psycopg.Connection[Any], body: str) -> None:

@@ -427,3 +427,95 @@ def test_under_load_every_commit_is_true(db: Db, kept: str, connect: Callable[[]
         thread.join(90)
     assert not any(thread.is_alive() for thread in threads)
     assert failures == [] and wrong(db) == 0 and seen
+
+
+def waits_for_a_lock(db: Db, connection: Db) -> bool:
+    (waits,) = db.execute(
+        "select count(*) from pg_locks where pid = %s and not granted", [connection.info.backend_pid]
+    ).fetchone()  # type: ignore[misc]
+    return bool(waits)
+
+
+class Aside:
+    """A statement in a session and a thread of its own; `blocked` waits until it waits for another session."""
+
+    def __init__(self, db: Db, connection: Db, statement: str, *parameters: Any) -> None:
+        self._db, self._connection = db, connection
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(statement, parameters))
+        self._thread.start()
+
+    def _run(self, statement: str, parameters: tuple[Any, ...]) -> None:
+        try:
+            self._connection.execute(statement, parameters)  # type: ignore[arg-type]
+        except psycopg.Error as error:
+            self.error = error
+
+    def blocked(self) -> Aside:
+        while not waits_for_a_lock(self._db, self._connection):
+            assert self._thread.is_alive(), f"it ended without waiting: {self.error}"
+        return self
+
+    def wait(self) -> None:
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def pair(kept: str, connect: Callable[[], Db]) -> Iterator[tuple[Db, Db]]:
+    """Yield two more sessions with the test's schema on their path."""
+    with connect() as one, connect() as other:
+        for each in (one, other):
+            each.execute(f"set search_path = {kept}, public")  # type: ignore[arg-type]
+        yield one, other
+
+
+WRITES = [
+    "insert into given values (70, 1, 1)",
+    "update given set a = 5 where id = 3",
+    "delete from given where id = 4",
+    "truncate given",
+]
+
+
+@pytest.mark.parametrize("how", ["commit", "rollback"])
+@pytest.mark.parametrize("statement", WRITES)
+def test_a_move_waits_for_those_who_have_written(db: Db, kept: str, pair: tuple[Db, Db], statement: str, how: str) -> None:
+    writer, mover = pair
+    writer.execute(f"begin; {statement}")  # type: ignore[arg-type]
+    moving = Aside(db, mover, "select dbml.set_model_alias(%s, 'now')", f"{kept}:2").blocked()
+    writer.execute(how)  # type: ignore[arg-type]
+    moving.wait()
+    assert moving.error is None and wrong(db) == 0
+    assert db.execute("select count(*) from scored where model_version <> 2").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("how", ["commit", "rollback", "terminated"])
+@pytest.mark.parametrize("statement", WRITES[:3])
+def test_who_writes_while_the_model_moves_is_scored_by_what_is_committed(
+    db: Db, kept: str, pair: tuple[Db, Db], statement: str, how: str
+) -> None:
+    writer, mover = pair
+    mover.execute("begin")
+    mover.execute("select dbml.set_model_alias(%s, 'now')", [f"{kept}:2"])
+    writing = Aside(db, writer, statement).blocked()
+    if how == "terminated":
+        db.execute("select pg_terminate_backend(%s)", [mover.info.backend_pid])
+        mover.close()
+    else:
+        mover.execute(how)  # type: ignore[arg-type]
+    writing.wait()
+    assert writing.error is None and wrong(db) == 0
+    assert db.execute("select distinct model_version from scored").fetchall() == [(2 if how == "commit" else 1,)]
+
+
+def test_a_writer_that_is_cut_off_leaves_nothing(db: Db, kept: str, pair: tuple[Db, Db]) -> None:
+    before = db.execute("select * from scored order by id").fetchall()
+    pair[0].execute(
+        "begin; insert into given values (80, 1, 1); update given set id = -id where id < 5; delete from given where id = 9"
+    )
+    db.execute("select pg_terminate_backend(%s)", [pair[0].info.backend_pid])
+    pair[0].close()
+    moving = Aside(db, pair[1], "select dbml.set_model_alias(%s, 'now')", f"{kept}:1")
+    moving.wait()
+    assert moving.error is None and db.execute("select * from scored order by id").fetchall() == before

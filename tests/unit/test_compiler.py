@@ -15,7 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from dbml import errors
 from dbml.engines.python import PythonEngine
 from dbml.engines.sql import compile_model
-from dbml.engines.sql.expressions import Guard, Input, Let, Program, Sum, Var, call, prune
+from dbml.engines.sql.blocks import cut
+from dbml.engines.sql.expressions import Guard, Input, Let, Program, Sum, Tree, Var, call, prune
 from dbml.engines.sql.render import Renderer, number
 from dbml.engines.sql.trees import float32_limits
 
@@ -64,3 +65,52 @@ def test_a_subclass_is_not_taken_for_its_parent() -> None:
 
     with pytest.raises(errors.NotCompiled, match="no translator"):
         compile_model(PythonEngine(Mine().fit([[0.0], [1.0]], [0.0, 1.0])))
+
+
+def grown(seed: int, most: int) -> Tree:
+    """Grow a tree at random: a leaf alone, lopsided or bushy; the value of a leaf is its number."""
+    random = np.random.default_rng(seed)
+    left, right = [-1], [-1]
+    leaves = [0]
+    for _ in range(int(random.integers(0, most))):
+        node = leaves.pop(int(random.integers(len(leaves))) if seed % 2 else -1)
+        left[node], right[node] = len(left), len(left) + 1
+        leaves += [len(left), len(left) + 1]
+        left += [-1, -1]
+        right += [-1, -1]
+    n = len(left)
+    feature = np.where(np.array(left) < 0, -2, random.integers(0, 3, n))
+    return Tree(
+        feature, random.random(n), np.array(left), np.array(right), random.random(n) < 0.5, np.arange(float(n))[:, None]
+    )  # fmt: skip
+
+
+def descend(tree: Tree, row: list[float | None]) -> float:
+    node = 0
+    while tree.left[node] >= 0:
+        x = row[tree.feature[node]]
+        goes_left = bool(tree.missing_left[node]) if x is None else x <= tree.threshold[node]
+        node = int(tree.left[node] if goes_left else tree.right[node])
+    return float(tree.value[node, 0])
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([1, 2, 40])), min_size=1, max_size=4), st.integers(0, 10_000))
+def test_a_walk_by_blocks_ends_at_the_leaf_of_a_walk_by_nodes(kinds: list[tuple[int, int]], seed: int) -> None:
+    trees = [grown(*kind) for kind in kinds]
+    blocks = cut(trees)
+    row = [None if x < 0.2 else float(x) for x in np.random.default_rng(seed).random(3)]
+    bits = [
+        limits.missing_left if x is None else x <= threshold
+        for limits in blocks.limits
+        for x in [row[limits.feature]]
+        for threshold in limits.thresholds
+    ]
+    for t, tree in enumerate(trees):
+        n = t + 1
+        while n > 0:
+            place = 0
+            while place < blocks.bit.shape[1]:
+                place = 2 * place + (1 if bits and bits[blocks.bit[n - 1, place]] else 2)
+            n = int(blocks.child[n - 1, place - blocks.bit.shape[1]])
+        assert blocks.value[-n - 1, 0] == descend(tree, row)
+    assert len(blocks.value) == sum(int((tree.left < 0).sum()) for tree in trees)

@@ -19,6 +19,7 @@ from dbml.engines.explain import boosters, linear, trees
 from dbml.engines.explain.permutation import importance
 from dbml.engines.explain.steps import NotTraceable, players_of
 from dbml.engines.python import PythonEngine
+from dbml.features import feature_names, feature_places
 
 COLUMNS = ["row_number", "output", "feature", "value", "contribution", "baseline", "prediction", "scale", "method"]
 MOST_CELLS = 2_000_000  # rows of the answer
@@ -69,12 +70,14 @@ def explain_rows(
 
 
 def columns_of(engine: PythonEngine, frame: pd.DataFrame, features: Sequence[str] | None) -> tuple[list[str], Any]:
-    """Return the names of a model's inputs, and a frame's columns as the model takes them.
+    """Return the names that a model's inputs have among a frame's columns, and those columns as the model takes them.
 
     Raises: MissingFeature; InvalidArgument for a wrong number of columns.
     """
-    names = list(engine.features or features or frame.columns)
-    missing = [name for name in names if name not in frame.columns]
+    columns = [str(name) for name in frame.columns]
+    names = feature_names(engine.features, features) or columns
+    places = feature_places(names, columns)
+    missing = [name for name, place in zip(names, places, strict=True) if place is None]
     if missing:
         raise errors.MissingFeature(
             "the rows lack " + ", ".join(f'"{name}"' for name in missing) + " that the model needs",
@@ -85,7 +88,8 @@ def columns_of(engine: PythonEngine, frame: pd.DataFrame, features: Sequence[str
             f"the model takes {engine.n_features} features, got {len(names)} columns",
             detail={"n_features": engine.n_features, "got": len(names)}, hint="select the features alone, in the model's order",
         )  # fmt: skip
-    rows = frame[names]
+    rows = frame.iloc[:, [place for place in places if place is not None]]
+    names = list(rows.columns)
     if engine.features is not None:
         return names, rows
     try:

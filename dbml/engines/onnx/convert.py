@@ -62,7 +62,7 @@ def convert(
     width = engine.n_features or len(features or ())
     if not width:
         raise errors.NotCompiled("the model does not say how many features it takes")
-    names = engine.features or (None if features is None else list(features))
+    names = engine.features if features is None else list(features)
     about = {"features": names, "kind": engine.kind, "classes": _plain(engine.classes)}
     try:
         translated = translate_model(engine, time_limit_s, features)

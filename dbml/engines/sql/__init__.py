@@ -79,7 +79,7 @@ class Translated:
 
 
 def translate_model(engine: PythonEngine, time_limit_s: float = 20.0, features: Sequence[str] | None = None) -> Translated:
-    """Translate a fitted model; features: names of the inputs where the estimator itself does not know them.
+    """Translate a fitted model; features: names of the inputs, where they are not the estimator's own.
 
     Raises: NotCompiled, with the step of the pipeline and why.
     """
@@ -106,7 +106,7 @@ def translate_model(engine: PythonEngine, time_limit_s: float = 20.0, features: 
     _check_kind(engine, found.value)
     if found.proba is not None and engine.has_proba:
         programs["predict_proba"] = prune(Program(list(compiler.steps), found.proba))
-    names = engine.features or (None if features is None else list(features))
+    names = engine.features if features is None else list(features)
     return Translated(kinds_, names, programs, compiler.hints, compiler.tolerance, compiler.deadline)
 
 

@@ -19,7 +19,7 @@ def categories_of(compiler: Compiler, values: Any, column: Column) -> list[Expr]
 
     Raises: NotCompiled where the categories are not of the column's kind.
     """
-    plain = values.tolist()
+    plain = [float(value) if isinstance(value, bool) else value for value in values.tolist()]
     if isinstance(column.expr, Input):
         known = [value for value in plain if value is not None and value == value]
         compiler.hints.categories.setdefault(column.expr.position, known)
@@ -32,7 +32,7 @@ def categories_of(compiler: Compiler, values: Any, column: Column) -> list[Expr]
             if "\\" in value or (value and not value.isprintable()):
                 raise compiler.refusal("a category with a backslash or a character that is not printable")
             made.append(column.expr.equals(value))
-        elif not text and isinstance(value, int | float) and not isinstance(value, bool):
+        elif not text and isinstance(value, int | float):
             made.append(column.expr.equals(float(value)))
         else:
             raise compiler.refusal(f"a category of type {type(value).__name__} in a column of {'text' if text else 'numbers'}")

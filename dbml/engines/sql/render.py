@@ -8,12 +8,13 @@ digits that read back as the same float: without the cast it would be numeric, e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dbml.engines.sql.blocks import Blocks, Limits, cut
 from dbml.engines.sql.expressions import (
     Binary,
     Call,
@@ -63,9 +64,9 @@ def _special(value: float) -> str:
     return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
 
 
-def quoted(text: str) -> str:
-    """Write a text literal; text holds no backslash (`registry` refuses those)."""
-    return "'" + text.replace("'", "''") + "'::text"
+def quoted(text: str, type_: str = "text") -> str:
+    """Write a literal; text holds no backslash (`registry` refuses those)."""
+    return "'" + text.replace("'", "''") + "'::" + type_
 
 
 class Renderer:
@@ -225,52 +226,43 @@ class Renderer:
         ]
 
     def _walker(self, forest: Forest) -> list[str]:
-        """Walk over arrays: a body of bounded size, whose every step costs the same however large the trees are."""
-        feature: list[int] = []
-        threshold: list[float] = []
-        left: list[int] = []
-        right: list[int] = []
-        missing: list[int] = []
-        roots: list[int] = []
-        values: list[Any] = []
-        used = sorted({int(f) for tree in forest.trees for f in np.unique(tree.feature[tree.inner])})
-        renumbered = {f: i + 1 for i, f in enumerate(used)}
-        for tree in forest.trees:
-            # An inner node is a positive number, a leaf a negative one.
-            names = np.empty(len(tree.left), dtype=np.int64)
-            inner = tree.inner
-            leaves = np.flatnonzero(tree.left < 0)
-            names[inner] = len(feature) + 1 + np.arange(len(inner))
-            names[leaves] = -(len(values) + 1 + np.arange(len(leaves)))
-            roots.append(int(names[0]))
-            feature += [renumbered[int(f)] for f in tree.feature[inner]]
-            threshold += tree.threshold[inner].tolist()
-            left += names[tree.left[inner]].tolist()
-            right += names[tree.right[inner]].tolist()
-            missing += tree.missing_left[inner].astype(int).tolist()
-            values += list(tree.value[leaves])
-        self._declared |= {"x": "float8[]", "n": "int", "t": "int"}
-        inputs = [self.expr(forest.inputs[f]) for f in used]
-        lines = [f"x := array[{', '.join(inputs)}]::float8[];"]
+        """Walk over arrays: a body of bounded size, whose every step costs the same however large the trees are (`blocks`)."""
+        blocks = cut(forest.trees)
+        self._declared |= {"b": "varbit", "n": "int", "t": "int"}
         starts = [number(0.0)] * len(forest.outputs) if forest.starts is None else [single(start) for start in forest.starts]
-        lines += [f"v{var.number} := {start};" for var, start in zip(forest.outputs, starts, strict=True)]
-        feature_, left_, right_ = (_integers(numbers) for numbers in (feature, left, right))
-        goes_left = f"x[({feature_})[n]] <= ({_floats(threshold)})[n]"
-        if forest.allow_missing and any(missing):
-            x = f"x[({feature_})[n]]"
-            goes_left += f" or ({_integers(missing)})[n] = 1 and ({x} is null or {x} = {NAN})"
-        lines += [
-            f"for t in 1..{len(roots)} loop",
-            f"n := ({_integers(roots)})[t];",
+        lines = [
+            f"b := {' || '.join(self._at_most(forest, limits) for limits in blocks.limits) or quoted('0', 'varbit')};",
+            *(f"v{var.number} := {start};" for var, start in zip(forest.outputs, starts, strict=True)),
+            f"for t in 1..{len(forest.trees)} loop",
+            "n := t;",
             "while n > 0 loop",
-            f"n := case when {goes_left} then ({left_})[n] else ({right_})[n] end;",
+            f"n := {_descent(blocks)};",
             "end loop;",
         ]
-        table = np.asarray(values, dtype=float)
         for k, var in enumerate(forest.outputs):
-            floats = _floats(table[:, k]) if forest.starts is None else _floats(table[:, k].astype(np.float32), "float4")
+            values = blocks.value[:, k]
+            floats = _floats(values) if forest.starts is None else _floats(values.astype(np.float32), "float4")
             lines.append(f"v{var.number} := v{var.number} + ({floats})[-n];")
         return [*lines, "end loop;"]
+
+    def _at_most(self, forest: Forest, limits: Limits) -> str:
+        """Write the bits that say of each threshold, in ascending order, whether the feature is at most that."""
+        x, n = self.expr(forest.inputs[limits.feature]), len(limits.thresholds)
+        # The buckets begin at what is just above a threshold; above infinity is NaN.
+        above = np.where(limits.thresholds == np.inf, np.nan, np.nextafter(limits.thresholds, np.inf))
+        smaller = f"width_bucket({x}, {_floats(above)})"
+        if forest.allow_missing:
+            smaller = f"case when {x} < {NAN} then {smaller} else {0 if limits.missing_left else n} end"
+        return f"substring({quoted('0' * n + '1' * n, 'varbit')}, {n + 1} - {smaller}, {n})"
+
+
+def _descent(blocks: Blocks, position: int = 0) -> str:
+    """Write where block n leads from the node at a position."""
+    width = blocks.bit.shape[1]
+    if position >= width:
+        return f"({_integers(blocks.child[:, position - width])})[n]"
+    low, high = (_descent(blocks, 2 * position + side) for side in (1, 2))
+    return f"case when get_bit(b, ({_integers(blocks.bit[:, position])})[n]) = 1 then {low} else {high} end"
 
 
 def _case(tree: Tree, inputs: Sequence[str], leaves: Sequence[str], allow_missing: bool) -> str:
@@ -321,5 +313,5 @@ def _floats(values: Any, type_: str = "float8") -> str:
     return "'{" + ",".join(texts) + "}'::" + type_ + "[]"
 
 
-def _integers(values: Sequence[int]) -> str:
+def _integers(values: Iterable[int]) -> str:
     return "'{" + ",".join(map(str, values)) + "}'::int[]"
