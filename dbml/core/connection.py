@@ -79,6 +79,11 @@ class Connection:
                 self._holder = former
 
     @property
+    def is_open(self) -> bool:
+        """Tell whether it has a session: its DSN was right."""
+        return self._session is not None and not self._session.closed
+
+    @property
     def is_held(self) -> bool:
         """Tell whether this thread has the session lent, and another would wait for it."""
         return self._holder == threading.get_ident()
@@ -145,8 +150,8 @@ class Connection:
 
 
 def open_to(dsn: str, shown: Callable[[str], str]) -> Connection | None:
-    """Return a connection that this process has, whose DSN is shown as this one; None where there is none."""
-    return next((known for known in list(_all) if shown(known.dsn) == dsn), None)
+    """Return a connection that this process has open, whose DSN is shown as this one; None where there is none."""
+    return next((known for known in list(_all) if known.is_open and shown(known.dsn) == dsn), None)
 
 
 def _after_fork() -> None:

@@ -277,7 +277,7 @@ def test_ten_thousand_values_are_written_in_batches(ws: Workspace, client: Mlflo
     assert found == (10_000, 9_999, 10_000) and writers == (1, True)
 
 
-def test_the_address_holds_no_password(ws: Workspace, program: Program) -> None:
+def test_the_address_holds_no_password(ws: Workspace, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {**parse(ws._connection.dsn), "password": "s3cret-of-mine", "sslpassword": "another"}
     given = Workspace._of(type(ws._connection)(make_uri(known)), ws._row)
     shown = given.get_mlflow_tracking_uri()
@@ -291,8 +291,9 @@ def test_the_address_holds_no_password(ws: Workspace, program: Program) -> None:
     with pytest.raises(MlflowException, match="a tracking URI must hold no password") as caught:
         MlflowClient(shown + "&password=s3cret-of-mine").search_experiments()
     assert "s3cret" not in str(caught.value)
-    # From this process' own connection, with no variable at all; and with a variable alone.
+    # By the connection that this process has open, and not by one that was never opened; and by a variable alone.
     assert program("print(mlflow.MlflowClient('dbml:').get_experiment('0').name)") == "Default"
+    monkeypatch.delenv("DBML_DSN")
     assert MlflowClient(shown).get_experiment("0").name == "Default"
 
 
