@@ -393,6 +393,7 @@ def test_a_candidate_runs_beside(engine: Engine, built: Built, place: Path, targ
     service.promote(wait=True)
     until(service, lambda: engine.docker("ps", "--all", "--quiet", "--filter", "label=dbml.generation=2") == "")
     assert asked(2) == [2, 2] and service.candidate is None
+    until(service, lambda: not [*place.glob("cache/targets/compose/*/*/candidates/*")])  # neither a file nor a socket is left
     service.delete()
     for kind in ("container", "volume"):
         every = ["--all"] if kind == "container" else []

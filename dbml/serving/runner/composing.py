@@ -142,13 +142,13 @@ class Composing(Target):
 
     def start_beside(self, serving: Serving) -> tuple[Beside, str]:
         """Bring a candidate up."""
-        assert self._tool is not None
+        assert self._tool is not None and self._folder is not None
         name = f"{self._project}-candidate-{serving.generation}"
         command = [*self._tool, "--project-name", name, "--file", str(serving.folder / FILE)]
         build = "--build" if serving.generation not in self._built else "--no-build"
         self._built.add(serving.generation)
-        address = f"{BESIDE}/{serving.generation}/socket"
-        return Beside(command, build, serving, (self._host, self._port), self._service), address
+        place = self._folder / CANDIDATES / str(serving.generation)
+        return Beside(command, build, serving, place, self._service), f"{BESIDE}/{serving.generation}/socket"
 
     def tell(self, said: Mapping[str, Any] | None) -> None:
         """Write the peer file; where a shadow is wanted, listen to what is said of it."""
@@ -245,13 +245,21 @@ class Project(Lasting):
 
 
 class Beside(Project):
-    """A candidate's project, which nobody asks from here: its health says when it is ready.  It is taken down when it leaves."""
+    """A candidate's project, which nobody asks from here: its health says when it is ready.  It is taken down when it leaves.
+
+    place: the folder of its socket, which goes with it.
+    """
+
+    def __init__(self, command: Sequence[str], build: str, serving: Serving, place: Path, service: Service) -> None:
+        self._place = place
+        super().__init__(command, build, serving, ("", 0), service)
 
     def _look(self) -> None:
         how = self._live()
         self._say("down", "--timeout", "10")
         if self._done.is_set():
-            shutil.rmtree(self._folder, ignore_errors=True)
+            for folder in (self._folder, self._place):
+                shutil.rmtree(folder, ignore_errors=True)
         self._ended = how or "it is a candidate no more"
 
     def _answers(self, found: _State) -> bool:
