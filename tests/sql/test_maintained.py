@@ -519,3 +519,25 @@ def test_a_writer_that_is_cut_off_leaves_nothing(db: Db, kept: str, pair: tuple[
     moving = Aside(db, pair[1], "select dbml.set_model_alias(%s, 'now')", f"{kept}:1")
     moving.wait()
     assert moving.error is None and db.execute("select * from scored order by id").fetchall() == before
+
+
+def test_a_table_may_be_renamed_and_whoever_renames_a_column_or_drops_it_is_told(db: Db, kept: str) -> None:
+    db.execute("alter table given rename to taken; insert into taken values (90, 1, 1); update taken set a = 9 where id = 1")
+    db.execute("alter table taken rename to given")
+    assert wrong(db) == 0
+    with db.transaction(force_rollback=True):
+        db.execute("alter table given rename column b to c")
+        for statement in ("insert into given values (91, 1, 1)", "update given set a = 1", "delete from given where id = 5"):
+            with pytest.raises(errors.InvalidArgument, match="no longer has the columns"), db.transaction():
+                db.execute(statement)  # type: ignore[arg-type]
+        with pytest.raises(psycopg.errors.UndefinedColumn), db.transaction():
+            db.execute("select dbml.refresh_predictions('scored')")
+    db.execute("insert into given values (92, 1, 1)")
+    assert wrong(db) == 0
+    db.execute("drop table given")
+    with pytest.raises(psycopg.errors.UndefinedTable, match="is gone"):
+        db.execute("select dbml.refresh_predictions('scored')")
+    db.execute("select dbml.set_model_alias(%s, 'now')", [f"{kept}:2"])  # of what is kept
+    assert db.execute("select model_version, count(*) from scored group by 1").fetchall() == [(2, 32)]
+    db.execute("select dbml.delete_maintained_predictions('scored')")
+    assert db.execute("select to_regclass('scored')").fetchone() == (None,)
