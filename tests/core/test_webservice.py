@@ -211,15 +211,17 @@ def test_what_sql_asks_for_is_served_where_somebody_looks(
     with subprocess.Popen(
         [sys.executable, "-m", "dbml.cli", "services", "serve", "--unconfined"], stdout=subprocess.DEVNULL
     ) as looking:
-        db.execute("SELECT dbml.deploy('m', 'from-sql', workspace => %s)", [ws.name])
-        assert Webservice(ws, "from-sql").run(ROWS) == [5.0]
-        with pytest.raises(InvalidArgument, match="serves 'from-sql'"):
-            db.execute("SELECT dbml.delete_model('m:1', %s)", [ws.name])
-        # What is deployed where somebody looks is left to them.
-        service = Model.deploy(ws, "left", [constant(ws, 7.0)])
-        assert service.run(ROWS) == [7.0]
-        assert not [key for key in runners._started if key[2] == "left"]
-        looking.terminate()
+        try:
+            db.execute("SELECT dbml.deploy('m', 'from-sql', workspace => %s)", [ws.name])
+            assert Webservice(ws, "from-sql").run(ROWS) == [5.0]
+            with pytest.raises(InvalidArgument, match="serves 'from-sql'"):
+                db.execute("SELECT dbml.delete_model('m:1', %s)", [ws.name])
+            # What is deployed where somebody looks is left to them.
+            service = Model.deploy(ws, "left", [constant(ws, 7.0)])
+            assert service.run(ROWS) == [7.0]
+            assert not [key for key in runners._started if key[2] == "left"]
+        finally:
+            looking.terminate()
         assert looking.wait(60) == 0
     assert Webservice(ws, "from-sql").state == "Unhealthy", "its runner ends with who started it"
 
