@@ -59,7 +59,8 @@ class Launched:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", start_new_session=True,
-            env={**os.environ, "DBML_DSN": login, "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch)},
+            # Of help texts in colours, which take half of its start to import, it has none to print.
+            env={**os.environ, "DBML_DSN": login, "PYTHONUNBUFFERED": "1", "TMPDIR": str(scratch), "TYPER_USE_RICH": "0"},
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
