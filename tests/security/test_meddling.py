@@ -43,7 +43,7 @@ def pool(db: psycopg.Connection[Any]) -> Iterator[str]:
         (LARGE, errors.LimitExceeded, "artifact 'x' is larger than memory_mb = 512 allows"),
         (MORE.replace("SIZE", "3"), errors.InvalidArgument, "must be as many as it said, 3"),
         (MORE.replace("SIZE", "5"), errors.InvalidArgument, "must be as many as it said, 5"),
-        (TAGS, errors.LimitExceeded, "tags and properties of a run must have 1048576 characters at most"),
+        (TAGS, errors.LimitExceeded, "tags, properties and parameters of a run must have 1048576 characters at most"),
         (FRAME, errors.ScriptCrashed, "killed"),
         (HEAD, errors.ScriptCrashed, "killed"),
     ],
