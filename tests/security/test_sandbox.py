@@ -62,7 +62,8 @@ def bare() -> Iterator[Arena]:
 def test_it_gets_through_where_there_is_no_sandbox(bare: Arena, tried: Attack) -> None:
     if tried.name == "files from r" and os.environ.get("CI") != "true" and not Path("/usr/bin/R").exists():
         pytest.skip("R is not on this machine: apt-get install r-base-core")
-    assert judge(bare, tried) is not None
+    # The worker's memory is its own but for root: it conceals itself.
+    assert (judge(bare, tried) is not None) == (os.getuid() == 0 or tried.name != "memory of the worker")
 
 
 def test_the_witnesses_are_there(arena: Arena) -> None:

@@ -123,6 +123,7 @@ def test_spares_are_kept_for_limits_in_use_and_given_up(house: Any, monkeypatch:
         return pid
 
     async def work() -> None:
+        await asyncio.wait_for(zygote.warm.wait(), 60)  # before that none is forked ahead
         await use(None)
         for limits in (one, two, three):
             await use(limits)
