@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import dbml
 from dbml import errors
-from dbml.cli import supervisor
+from dbml.cli import supervisor, worker_process
 from dbml.cli.app import app
 from dbml.home import Home
 
@@ -115,7 +115,7 @@ def test_an_unknown_log_level_is_refused(installed, tmp_path):
 
 
 def test_up_says_what_a_worker_lacks_before_it_starts_anything(tmp_path, monkeypatch):
-    monkeypatch.setattr(supervisor, "WORKER_NEEDS", ("json", "no_such_module"))
+    monkeypatch.setattr(worker_process, "WORKER_NEEDS", ("json", "no_such_module"))
     home = Home.of(tmp_path)
     home.create()
     with pytest.raises(errors.DbmlError, match="not installed here: no_such_module") as caught:
