@@ -52,11 +52,12 @@ PRELOADED_IF_THERE = (
     "sklearn.linear_model", "sklearn.ensemble", "sklearn.tree", "sklearn.preprocessing", "sklearn.pipeline", "sklearn.compose",
     "sklearn.impute", "sklearn.metrics", "sklearn.model_selection", "sklearn.cluster", "sklearn.svm", "sklearn.naive_bayes",
     "sklearn.neighbors", "sklearn.decomposition", "sklearn.feature_selection", "sklearn.datasets",
-    "matplotlib.pyplot", "matplotlib.backends.backend_agg", "skops.io",
 )  # fmt: skip
+PRELOADED_LAST = ("matplotlib.pyplot", "matplotlib.backends.backend_agg", "skops.io")  # for which nobody waits
 LARGEST_MESSAGE = 1 << 16
 SWEEPS = 100  # a millisecond each, where there is anything to sweep
 QUIET_MS = 1  # without a request, before the next module is imported
+IDLE_MS = 100  # before the next of those for which nobody waits
 MADV_COLLAPSE = 25
 HUGE_PAGE = 2 << 20
 
@@ -73,6 +74,7 @@ class Zygote:
         self._children: dict[int, str] = {}  # by process id: the id that the router gave
         self._controllers: list[Any] = []  # of the libraries that have threads of their own
         self._more: list[str] = []  # modules that are still to be imported
+        self._last: list[str] = []  # and those that come when all others are there
 
     def prepare(self) -> None:
         """Import what children cannot do without; the rest is imported between requests."""
@@ -80,6 +82,7 @@ class Zygote:
         for name in PRELOADED:
             importlib.import_module(name)
         self._more = [name for name in PRELOADED_IF_THERE if _is_there(name)]
+        self._last = [name for name in PRELOADED_LAST if _is_there(name)]
         sys.modules["dbml.worker.satellite"].rehearse()
         self._settle()
 
@@ -93,12 +96,13 @@ class Zygote:
 
     def _warm(self) -> None:
         """Import one more module; a child that is forked before it is there imports it when it needs it."""
-        name = self._more.pop(0)
+        stage = self._more or self._last
         with contextlib.suppress(Exception):  # a package that is broken fails the script that uses it
-            importlib.import_module(name)
-        if not self._more:
+            importlib.import_module(stage.pop(0))
+        if not stage:
             self._settle()
-            self._say({"tag": "warm"})
+            if stage is self._more:
+                self._say({"tag": "warm"})
 
     def serve(self) -> None:
         """Answer the router until its socket closes, then end every child."""
@@ -117,7 +121,7 @@ class Zygote:
         if not self._more:
             self._say({"tag": "warm"})
         while True:
-            ready = {number for number, _ in poll.poll(QUIET_MS if self._more else None)}
+            ready = {number for number, _ in poll.poll(QUIET_MS if self._more else IDLE_MS if self._last else None)}
             if not ready:
                 self._warm()
             if wake_read in ready:
@@ -160,7 +164,7 @@ class Zygote:
         self._children[pid] = request["id"]
         if first is not None:
             self._firsts[pid] = first
-            if self._more and self._births is not None:
+            if (self._more or self._last) and self._births is not None:
                 self._births.rest()  # what is imported next may start threads
         process = os.pidfd_open(pid)
         self._say({"tag": "forked", "id": request["id"]}, process)
@@ -253,7 +257,7 @@ def preload() -> None:
     """Import what every child needs, and what many use where it is installed."""
     for name in PRELOADED:
         importlib.import_module(name)
-    for name in PRELOADED_IF_THERE:
+    for name in (*PRELOADED_IF_THERE, *PRELOADED_LAST):
         if _is_there(name):
             importlib.import_module(name)
 
