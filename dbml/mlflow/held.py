@@ -9,6 +9,7 @@ The id of a model begins with that of its run, so that it is found by it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
@@ -28,13 +29,14 @@ ID = "m-"
 
 
 def split(tags: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the tags that are the user's, and what is kept in the others."""
+    """Return the tags that are the user's, and what is kept in the others; of these, one that is no JSON is the user's."""
     shown, kept = {}, {}
     for key, text in tags.items():
         if key.startswith(MODEL) or key in (DATASETS, INPUTS):
-            kept[key] = json.loads(text) if isinstance(text, str) else text  # SQL sets any JSON
-        else:
-            shown[key] = text
+            with contextlib.suppress(ValueError):
+                kept[key] = json.loads(text) if isinstance(text, str) else text  # SQL sets any JSON
+                continue
+        shown[key] = text
     return shown, kept
 
 

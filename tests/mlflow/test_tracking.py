@@ -392,3 +392,10 @@ except mlflow.exceptions.MlflowException as error:
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
     other.cancel()
     other.wait_for_completion(raise_on_error=False)
+
+
+def test_a_tag_that_only_looks_like_a_model_hides_nothing() -> None:
+    from dbml.mlflow import held
+
+    given = {f"{held.MODEL}m-1": "{no JSON", f"{held.MODEL}m-2": '{"name": "m"}', "mine": "{"}
+    assert held.split(given) == ({f"{held.MODEL}m-1": "{no JSON", "mine": "{"}, {f"{held.MODEL}m-2": {"name": "m"}})
