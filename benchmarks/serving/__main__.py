@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
-from sklearn.linear_model import Ridge
 
 from benchmarks.bench import Report, arguments
 from benchmarks.serving import client, servers
@@ -63,8 +62,7 @@ def main() -> None:
     given = arguments(__doc__ or "")
     rounds, seconds = (1, 0.2) if given.quick else (3, 1.0)
     random = np.random.default_rng(0)
-    features = random.random((500, len(COLUMNS)))
-    model = Ridge().fit(features, features @ random.random(len(COLUMNS)))
+    model = servers.trained(random)
     with tempfile.TemporaryDirectory(prefix="dbml-bench-") as place:
         folder = Path(place)
         compared, missing = servers.make(folder, model)

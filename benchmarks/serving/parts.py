@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import uvloop
-from sklearn.linear_model import Ridge
 
 from benchmarks.bench import Report, arguments
 from benchmarks.serving import servers
@@ -103,8 +102,7 @@ def main() -> None:
     given = arguments(__doc__ or "")
     rounds, times = (1, 20) if given.quick else (5, 400)
     random = np.random.default_rng(0)
-    features = random.random((500, len(COLUMNS)))
-    model = Ridge().fit(features, features @ random.random(len(COLUMNS)))
+    model = servers.trained(random)
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="dbml-bench-") as place:
         folder = Path(place)
