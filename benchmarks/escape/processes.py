@@ -98,11 +98,44 @@ for _ in range(3):
         os._exit(0)
 time.sleep(0.3)
 """)  # fmt: skip
-    time.sleep(0.5)
-    left = [pid for pid in (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()) if "7431" in _command(pid)]
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    return f"left {len(left)} processes" if left else None
+    end = time.monotonic() + 5  # a zygote that is still importing comes to it when it has imported one more module
+    while left := [pid for pid in (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()) if "7431" in _command(pid)]:
+        if time.monotonic() > end:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            return f"left {len(left)} processes"
+        time.sleep(0.05)
+    return None
+
+
+@attack
+def leaving_the_family(arena: Arena) -> str | None:
+    """Have processes that are not counted as the script's: sisters by clone, orphans that another adopts."""
+    return said(arena, """
+import time
+own = os.getpid()
+call(157 if X86 else 167, 36, 0, 0, 0, 0)  # no orphans for me
+read, write = os.pipe()
+pid = os.fork()
+if pid == 0:
+    parent = os.getpid()
+    if os.fork() == 0:
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        os.write(write, f'an orphan goes to {os.getppid()}'.encode())
+    os._exit(0)
+os.waitpid(pid, 0)
+heard = os.read(read, 100).decode()
+if heard != f'an orphan goes to {own}':
+    print('GOT', heard)
+for name, number, arguments in (('clone', 56 if X86 else 220, (0x8000 | 17, 0, 0, 0, 0)),
+                                ('clone3', 435, ((ctypes.c_uint64 * 11)(0x8000, 0, 0, 0, 17), 88))):
+    pid = call(number, *arguments)
+    if pid == 0:
+        os._exit(0)
+    if pid > 0:
+        print('GOT a sister by', name)
+""")  # fmt: skip
 
 
 @attack

@@ -1,6 +1,7 @@
 """The system call filter: what a script's process may not ask of the kernel, whatever its rights.
 
-Refused is what changes the machine, looks into other processes, or makes namespaces; ordinary computing meets none of it.
+Refused is what changes the machine, looks into other processes, makes namespaces, or leaves the tree of processes in which
+a script's are counted; ordinary computing meets none of it.
 Where there are no namespaces the filter stands in for them: no sockets but pairs, signals and limits for oneself alone,
 and the attributes of files, which Landlock leaves to the owner, stay as they are.
 
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbml.kernel.calls import PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, prctl
+from dbml.kernel.calls import PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, prctl
 
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -28,6 +29,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _X32 = 0x40000000
 _MODE_FILTER = 2
 _NEW_NAMESPACE = 0x7E020000  # CLONE_NEW*, of clone(2)
+_FOR_THE_PARENT = 0x8000  # CLONE_PARENT: a sister, not a child
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 
 
@@ -58,7 +60,7 @@ _MACHINES = {
         "chmod": 90, "fchmod": 91, "fchmodat": 268, "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260, "utime": 132,
         "utimes": 235, "futimesat": 261, "utimensat": 280, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
         "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "truncate": 76, "shmget": 29, "semget": 64, "msgget": 68,
-        "mq_open": 240,
+        "mq_open": 240, "prctl": 157,
     }),
     "aarch64": _Machine(0xC00000B7, _NEW | {
         "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "mount": 40, "umount2": 39,
@@ -73,6 +75,7 @@ _MACHINES = {
         "sched_setscheduler": 119, "sched_setparam": 118, "sched_setattr": 274, "ioprio_set": 30, "fchmod": 52, "fchmodat": 53,
         "fchown": 55, "fchownat": 54, "utimensat": 88, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14,
         "lremovexattr": 15, "fremovexattr": 16, "truncate": 45, "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180,
+        "prctl": 167,
     }),
 }  # fmt: skip
 
@@ -133,7 +136,10 @@ def program(*, network: bool, alone: bool, signals: bool) -> list[Instruction]:
         rule(name, [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)])
     for name in _REFUSED:
         rule(name, [refuse])
-    rule("clone", [(_LOAD, 0, 0, _argument(0)), (_IF_ANY_BIT, 0, 1, _NEW_NAMESPACE), refuse, allow])
+    rule("clone", [(_LOAD, 0, 0, _argument(0)), (_IF_ANY_BIT, 0, 1, _NEW_NAMESPACE | _FOR_THE_PARENT), refuse, allow])
+    # Whoever adopts orphans goes on to.
+    adopting = [(_LOAD, 0, 0, _argument(0)), (_IF_EQUAL, 0, 3, PR_SET_CHILD_SUBREAPER), (_LOAD, 0, 0, _argument(1))]
+    rule("prctl", [*adopting, (_IF_EQUAL, 0, 1, 0), refuse, allow])
     rule("ioctl", _only_if_not(_argument(1), _TERMINAL_INPUT))
     families = [*([] if alone else [socket.AF_UNIX]), *([socket.AF_INET, socket.AF_INET6] if network else [])]
     rule("socket", _only_if(_argument(0), families))

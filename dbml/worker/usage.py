@@ -34,17 +34,15 @@ def usage_of(groups: Collection[int]) -> Usage:
     for entry in os.scandir("/proc") if groups else ():
         if not entry.name.isdigit():
             continue
-        try:
-            fields = Path(entry.path, "stat").read_text("utf-8", "replace").rpartition(") ")[2].split()
-        except OSError:
-            continue  # it has just ended
-        if int(fields[2]) in groups:
+        fields = _stat(int(entry.name))
+        if fields and int(fields[2]) in groups:
             ticks += int(fields[11]) + int(fields[12])
             pages += int(fields[21])
     return Usage(pages * PAGE / (1 << 20), ticks / TICKS) if groups else Usage(None, None)
 
 
 MOST_PROCESSES = 5000  # that are looked at; more are over any limit
+_FORKED = 0x40  # PF_FORKNOEXEC: a process that was forked, and has not executed a program since
 _PROPORTIONAL = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
 _PRIVATE = "Private_Dirty:"
 
@@ -62,12 +60,14 @@ class TreeUsage:
     cpu_seconds: float
 
 
-def tree(*pids: int) -> list[int]:
-    """Return processes and their descendants, as many as there are at this moment, MOST_PROCESSES at most.
+def tree(root: int) -> list[int]:
+    """Return a process and its descendants, as many as there are at this moment, MOST_PROCESSES at most.
+
+    None leaves its tree: the sandbox sees to it (`dbml.kernel.seccomp`).
 
     Source: proc(5), /proc/PID/task/TID/children.
     """
-    found = list(pids)
+    found = [root]
     for each in found:
         if len(found) > MOST_PROCESSES:
             break
@@ -77,33 +77,12 @@ def tree(*pids: int) -> list[int]:
     return found
 
 
-def first_of_namespace(pid: int, parent: int) -> int | None:
-    """Return the first process of the namespace that a process was born into, where it is the child born just before it.
-
-    That is who gets its descendants when they have lost their parents.
-    Source: proc(5), /proc/PID/status, NSpid: its id in each namespace that it is in.
-    """
-    try:
-        born = [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text("ascii").split()]
-        before = born[born.index(pid) - 1]
-        own, other = (_namespace_ids(each) for each in (pid, before))
-    except (OSError, ValueError):
-        return None
-    return before if before != pid and len(own) == len(other) > 1 and other[-1] == "1" else None
-
-
-def _namespace_ids(pid: int) -> list[str]:
-    lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
-    return next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
-
-
-def usage_of_tree(*roots: int) -> TreeUsage:
-    """Return what processes and their descendants take now; memory counts shared pages for each of them."""
-    pids = tree(*roots)
+def usage_of_tree(root: int) -> TreeUsage:
+    """Return what a process and its descendants take now; memory counts shared pages for each of them."""
+    pids = tree(root)
     tasks = pages = ticks = 0
     for each in pids:
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{each}/stat").read_text("utf-8", "replace").rpartition(") ")[2].split()
+        if fields := _stat(each):
             ticks += sum(map(int, fields[11:15]))
             tasks += int(fields[17])
         pages += written_kb(each)
@@ -115,27 +94,52 @@ def written_kb(pid: int) -> int:
     return sum(_sizes(f"/proc/{pid}/status", ("RssAnon:", "RssShmem:", "VmSwap:")).values())
 
 
-def own_kb(roots: Sequence[int], zygote: int) -> int:
-    """Return the memory that processes and their descendants have written, in KB, beyond what the first was forked with.
+def own_kb(root: int, zygote: int) -> int:
+    """Return the memory that a process and its descendants have written, in KB, beyond what it was forked with.
 
     Pages that several of them share count once, but for those that they share with the zygote, which do not count: each
     such page counts for the zygote as much as for any of them.  Copies that descendants made of them do.  Where the kernel
-    does not let us tell who shares a page (a concealed process, and we are not root), it counts for each that has it.
+    does not let us tell who shares a page (a concealed process, and we are not root; another's, and we are root in a
+    container), it counts for each that has it, less what a fork of the zygote began with.
     Source: Linux Documentation/filesystems/proc.rst, smaps_rollup.
     """
     inherited = written_kb(zygote)
     with_zygote = sum(_sizes(f"/proc/{zygote}/smaps_rollup", _PROPORTIONAL).values())
+    pids = tree(root)
+    forks = _forks(pids)
     total = 0
-    for each in tree(*roots):
-        new = max(0, written_kb(each) - inherited)
+    for each in pids:
+        new = written_kb(each) - (inherited if each in forks else 0)
         sizes = _sizes(f"/proc/{each}/smaps_rollup", (*_PROPORTIONAL, _PRIVATE))
         if not sizes:
-            total += new
+            total += max(0, new)
             continue
         private = sizes[_PRIVATE]
         shared = sum(sizes[name] for name in _PROPORTIONAL) - private
-        total += (min(private, new) if each == roots[0] else private) + max(0, shared - with_zygote)
+        total += (max(0, min(private, new)) if each == root else private) + max(0, shared - with_zygote)
     return total
+
+
+def _forks(pids: Sequence[int]) -> set[int]:
+    """Return those of a tree that have the memory which its root was forked with: none that it comes from ran a program.
+
+    An orphan is taken for a child of the process that has adopted it.
+    Source: proc(5), /proc/PID/stat; Linux include/linux/sched.h, PF_FORKNOEXEC.
+    """
+    found: set[int] = set()
+    for each in pids:  # parents come before their children
+        fields = _stat(each)
+        if fields and int(fields[6]) & _FORKED and (each == pids[0] or int(fields[1]) in found):
+            found.add(each)
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the third on, the state; none where the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(") ")[2].split()
+    except OSError:
+        return []
 
 
 def _sizes(path: str, names: Collection[str]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from dbml import errors
 from dbml.worker.pools import Pool
 from dbml.worker.processes import Child
-from dbml.worker.usage import directory_bytes, first_of_namespace, is_full, own_kb, usage_of_tree, written_kb
+from dbml.worker.usage import directory_bytes, is_full, own_kb, usage_of_tree, written_kb
 
 log = logging.getLogger("dbml.watch")
 
@@ -51,20 +51,18 @@ class Watched:
         limits, pool = self._pool.limits, self._pool
         if self._leaf is not None and self._leaf.oom_kills:
             return over_memory(pool, self._what)
-        first = first_of_namespace(self._pid, self._zygote)
-        roots = [self._pid] if first is None else [self._pid, first]
-        taken = usage_of_tree(*roots)
+        taken = usage_of_tree(self._pid)
         self.memory_mb = max(0.0, taken.memory_mb - written_kb(self._zygote) / 1024)
         self.cpu_seconds = taken.cpu_seconds
         if limits.cpu_seconds is not None and taken.cpu_seconds > limits.cpu_seconds + CPU_GRACE_S:
             return pool.exceeded("cpu_seconds", f"{self._what} used more processor time than {{}} allows")
         # Of threads those of linear algebra are not the script's own.
-        if limits.processes is not None and taken.tasks - len(roots) - self._beside - limits.threads > limits.processes:
+        if limits.processes is not None and taken.tasks - 1 - self._beside - limits.threads > limits.processes:
             return pool.exceeded("processes", f"{self._what} has more processes and threads than {{}} allows", tasks=taken.tasks)
         if limits.memory_mb is not None and self._leaf is None:
             inherited_kb = written_kb(self._zygote) + self._beside_kb
             if taken.memory_mb * 1024 - inherited_kb > limits.memory_mb << 10:
-                written = own_kb(roots, self._zygote) - self._beside_kb
+                written = own_kb(self._pid, self._zygote) - self._beside_kb
                 if written > limits.memory_mb << 10:
                     return over_memory(pool, self._what, together_mb=written >> 10, processes=taken.processes)
         return self._look_at_files()

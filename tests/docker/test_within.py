@@ -32,6 +32,12 @@ def test_a_containers_root_starts_an_embedded_server(engine: Engine, debian: str
     )
 
 
+def test_a_containers_root_counts_the_memory_of_scripts(engine: Engine, debian: str, tmp_path: Path) -> None:
+    """It may not see there who shares the pages of an account's processes."""
+    assert passed_within(engine, debian, tmp_path, "0:0", "tests/worker/test_watch.py", "all_its_own") == 1
+    assert passed_within(engine, debian, tmp_path, "0:0", "tests/sql/test_pools.py", "pg18 and memory_mb and orphans") == 1
+
+
 def passed_within(engine: Engine, image: str, home: Path, user: str, tests: str, chosen: str) -> int:
     """Run tests with this checkout and its interpreter, read-only; returns how many passed, none having failed."""
     places = [str(ROOT), sys.base_prefix, sys.prefix]
