@@ -12,11 +12,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Protocol
 
 from dbml import errors
 from dbml.worker.pools import Pool
 from dbml.worker.processes import Child
+from dbml.worker.sandbox.limits import INTERPRETER_MB
 from dbml.worker.usage import directory_bytes, is_full, own_kb, usage_of_tree, written_kb
 
 log = logging.getLogger("dbml.watch")
@@ -26,8 +27,6 @@ CPU_GRACE_S = 1.0  # a satellite has prepared itself before its call, and is to 
 IDLE_CPU_S, IDLE_LOOK_S = 2.0, 60.0  # processor time of a model that nobody asks, and within which time
 SMALLEST_PART = 0.05  # of the time that a large directory's files may be counted
 
-# What a language's interpreter takes for itself, in KB, where it is a process beside the satellite; and how many it is.
-BESIDE: Final = {"r": (192 << 10, 1)}
 
 
 class Watched:
@@ -43,7 +42,7 @@ class Watched:
         self._pool = pool
         self._zygote = child.zygote
         self._leaf = child.leaf
-        self._beside_kb, self._beside = BESIDE.get(language, (0, 0))
+        self._beside_kb, self._beside = INTERPRETER_MB.get(language, 0) << 10, int(language in INTERPRETER_MB)
         self._count_files_at = 0.0
 
     def look(self) -> errors.LimitExceeded | None:

@@ -32,6 +32,7 @@ from dbml.worker.printed import LONGEST_NOTICE
 from dbml.worker.r import wire
 from dbml.worker.run import Run
 from dbml.worker.sandbox import Limits
+from dbml.worker.sandbox.limits import INTERPRETER_MB
 from dbml.worker.script import MOST_LINES, out_of_memory
 
 PROGRAM = Path(__file__).with_name("program.R")
@@ -58,6 +59,15 @@ _LIMITS: Final = {
     "scratch_mb": re.compile(r"No space left on device|File too large|Disk quota exceeded"),
 }
 _SYNTAX = re.compile(r"\S*?:(\d+):(\d+): (.*)")
+
+
+def _limited(limits: Limits) -> list[str]:
+    """Return how a command begins that has not the memory that we were forked with: what R takes, and the script may."""
+    if limits.memory_mb is None:
+        return []
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    kb = (INTERPRETER_MB["r"] + limits.memory_mb) << 10
+    return ["/bin/sh", "-c", f'ulimit -S -d {kb if most == resource.RLIM_INFINITY else min(kb, most >> 10)}; exec "$@"', "sh"]
 
 
 class RScript:
@@ -87,7 +97,7 @@ class RScript:
         descriptors = (their_in, their_out, self._called)
         command = [program, *OPTIONS, "-e", START, "--args", *map(str, descriptors), str(PROGRAM)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=their_print, stderr=their_print, pass_fds=descriptors,
+            [*_limited(limits), *command], stdin=subprocess.DEVNULL, stdout=their_print, stderr=their_print, pass_fds=descriptors,
             env={"LANG": "C.UTF-8", **os.environ, "LANGUAGE": "en", "TZ": "UTC"},
         )  # fmt: skip
         for number in (their_in, their_out, their_print):
@@ -214,7 +224,7 @@ class RScript:
         try:
             pages = int((process / "statm").read_text("ascii").split()[5])
             ticks = sum(map(int, (process / "stat").read_text("ascii").rpartition(")")[2].split()[11:13]))
-        except PermissionError:  # under Landlock alone no process sees another: the limits that R has inherited hold
+        except PermissionError:  # under Landlock alone no process sees another: the limits that R has begun with hold
             return
         if self._limits.memory_mb is not None:
             self._limit(resource.RLIMIT_DATA, pages * resource.getpagesize() + (self._limits.memory_mb << 20))

@@ -7,11 +7,13 @@ import os
 import resource
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 CPU_GRACE_S = 5  # from SIGXCPU, which the script's own error follows, to SIGKILL
 RESERVE_BYTES = 64 << 20  # what a child that has used up its memory may use to say so
 BALLAST_BYTES = 8 << 20  # never touched
+# What a language's interpreter may take for itself, where it is a process beside the satellite.
+INTERPRETER_MB: Final = {"r": 192}
 
 _ballast: list[mmap.mmap] = []
 
