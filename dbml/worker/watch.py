@@ -28,7 +28,6 @@ IDLE_CPU_S, IDLE_LOOK_S = 2.0, 60.0  # processor time of a model that nobody ask
 SMALLEST_PART = 0.05  # of the time that a large directory's files may be counted
 
 
-
 class Watched:
     """One satellite, from its call on; or a scorer, then what is the process: "the model"."""
 

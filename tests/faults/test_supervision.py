@@ -29,6 +29,12 @@ STANDS_BY = r"a worker stands by, process (\d+)"
 ADDRESS = "select host, port from dbml._worker"
 
 
+def kill_when_a_script_runs(worker: Operated, pid: int) -> None:
+    with worker.connect() as session:
+        until(lambda: session.execute("select from dbml.active_scripts").fetchall())
+    os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("options", [(), ("--listen", "127.0.0.1:0")])
 def test_a_killed_worker_is_back_at_its_address(
     installed: str, operate: Callable[..., Operated], options: tuple[str, ...]
@@ -40,7 +46,7 @@ def test_a_killed_worker_is_back_at_its_address(
     with worker.connect() as session:
         address = session.execute(ADDRESS).fetchone()
         assert session.execute(ONE).fetchall() == [(1,)]
-        threading.Timer(1, os.kill, (serving, signal.SIGKILL)).start()
+        threading.Thread(target=kill_when_a_script_runs, args=(worker, serving)).start()
         with pytest.raises(errors.WorkerLost, match="mid-call"):
             session.execute("select * from dbml.run_script('import time; time.sleep(60)') as t(a int)")
         worker.works()

@@ -18,6 +18,8 @@ from dbml.worker.processes import Child, Exit, Zygote
 from dbml.worker.sandbox import Limits
 from dbml.worker.zygote_process import ChildLost
 
+from ..privileges import open_way
+
 T = TypeVar("T")
 Frame = tuple[dict[str, Any], bytes]
 
@@ -70,6 +72,7 @@ class House:
     """A zygote, and scripts run in it from synchronous tests."""
 
     def __init__(self, runtime: Path) -> None:
+        open_way(runtime)
         self.runtime = runtime
         self.runner = asyncio.Runner()
         self.zygote = Zygote(str(runtime), Limits())
@@ -150,6 +153,12 @@ class House:
     def close(self) -> None:
         self.run(self.zygote.stop())
         self.runner.close()
+
+
+@pytest.fixture(autouse=True)
+def ways(tmp_path: Path) -> None:
+    """Where no namespace gives a script its scratch directory, the account that it has must come to it."""
+    open_way(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from dbml.worker.environments.zygotes import EnvironmentNeeded, Zygotes
 from dbml.worker.sandbox import Limits
 
 from ... import wheels
+from ...privileges import open_way
 
 PTH = "import os; os.environ['RAN_IN'] = str(os.getpid())\n"
 
@@ -41,7 +42,9 @@ def two(servers: Any, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory
             "python_version": made.python_version,
             "lock_sha256": made.lock_sha256,
         }
-        builder = Builder(uv, tmp_path_factory.mktemp("runtime") / "code")
+        runtime = tmp_path_factory.mktemp("runtime")
+        open_way(runtime)
+        builder = Builder(uv, runtime / "code")
         builder.prepare()
         await builder.build(Reference.of(given), made.lock).result()
         return given
