@@ -69,6 +69,8 @@ def test_it_gets_through_where_there_is_no_sandbox(bare: Arena, tried: Attack) -
         pytest.skip("R is not on this machine: apt-get install r-base-core")
     # The worker conceals itself: but for root, what is in its memory and its descriptors is its own.
     concealed = not looks_into_others() and tried.name in CONCEALED
+    if tried.name == "descriptors of others" and Path("/proc/1").stat().st_uid == os.getuid():
+        concealed = False  # a container's first process is our account's, and conceals nothing
     assert (judge(bare, tried) is None) == concealed
 
 
