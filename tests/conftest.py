@@ -15,6 +15,7 @@ With CI=true a server that is missing is a failure; elsewhere it is left out and
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -80,6 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         server = getattr(item, "callspec", None) and item.callspec.params.get("server")  # type: ignore[attr-defined]
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         item.add_marker(pytest.mark.xdist_group(server if folder != "docker" and server else folder))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector away from thousands of tests, which all stay until the end: it took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

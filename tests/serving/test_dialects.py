@@ -15,6 +15,8 @@ import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
+from dbml.serving.app.problems import BadRequest
+from dbml.serving.app.rows import Expected
 from tests.serving.services import GENERATED, Served
 
 DATA = load_diabetes(as_frame=True)
@@ -184,3 +186,16 @@ def test_the_generated_run_and_predict_agree(serve: Callable[..., Served]) -> No
     payload = {"data": FRAME.to_numpy().tolist()}
     answers = [httpx.post(served.url + "/score", json=payload).json() for served in (by_predict, by_run)]
     assert answers[0] == answers[1] == pytest.approx(EXPECTED)
+
+
+def test_columns_with_spaces_are_those_that_lightgbm_has_named() -> None:
+    signature = {"features": [{"name": "a_b", "type": "double precision"}, {"name": "c", "type": "double precision"}]}
+    fitted = Expected(signature).fit(pd.DataFrame({"c": [1.0], "a b": [2.0], "more": [3.0]}))
+    assert isinstance(fitted, pd.DataFrame) and fitted.to_dict(orient="list") == {"a_b": [2.0], "c": [1.0]}
+    both = Expected(signature).fit(pd.DataFrame({"a b": [1.0], "a_b": [2.0], "c": [3.0]}))
+    assert isinstance(both, pd.DataFrame) and both["a_b"].tolist() == [2.0]
+    with pytest.raises(BadRequest, match="the model's feature 'a_b' is not in the input, which has a, c"):
+        Expected(signature).fit(pd.DataFrame({"a": [1.0], "c": [3.0]}))
+    twice = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["a b", "a b", "c"])
+    with pytest.raises(BadRequest, match="'a_b' is not in the input"):
+        Expected(signature).fit(twice)

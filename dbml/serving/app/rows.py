@@ -65,12 +65,24 @@ class Expected:
     def _fit_frame(self, frame: pd.DataFrame) -> pd.DataFrame:
         missing = [name for name in self.names if name not in frame.columns]
         if missing:
+            frame = frame.rename(columns=_with_spaces(missing, frame.columns))
+            missing = [name for name in missing if name not in frame.columns]
+        if missing:
             raise BadRequest(
                 f"the model's feature {missing[0]!r} is not in the input, which has {_listed(frame.columns)}", missing=missing
             )
         if frame.columns.has_duplicates:
             raise BadRequest(f"column {str(frame.columns[frame.columns.duplicated()][0])!r} is in the input twice")
         return pd.DataFrame({name: _convert(frame[name], name, self.types[name]) for name in self.names}, index=frame.index)
+
+
+def _with_spaces(missing: Sequence[str], columns: Iterable[Any]) -> dict[Any, str]:
+    """Return the columns that are features of LightGBM's, by the names that it has given them (dbml/features.py says the same).
+
+    It writes an underscore for each space, and forgets how the name was.
+    """
+    plain = [(str(column).replace(" ", "_"), column) for column in columns]
+    return {column: name for name, column in plain if name in missing and sum(name == other for other, _ in plain) == 1}
 
 
 def _family(declared: object) -> str | None:
