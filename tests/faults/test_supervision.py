@@ -31,7 +31,7 @@ ADDRESS = "select host, port from dbml._worker"
 
 def kill_when_a_script_runs(worker: Operated, pid: int) -> None:
     with worker.connect() as session:
-        until(lambda: session.execute("select from dbml.active_scripts").fetchall())
+        until(lambda: session.execute("select from dbml.runs where script like '%sleep%' and status = 'running'").fetchall())
     os.kill(pid, signal.SIGKILL)
 
 
