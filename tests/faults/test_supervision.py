@@ -29,12 +29,6 @@ STANDS_BY = r"a worker stands by, process (\d+)"
 ADDRESS = "select host, port from dbml._worker"
 
 
-def kill_when_a_script_runs(worker: Operated, pid: int) -> None:
-    with worker.connect() as session:
-        until(lambda: session.execute("select from dbml.runs where script like '%sleep%' and status = 'running'").fetchall())
-    os.kill(pid, signal.SIGKILL)
-
-
 @pytest.mark.parametrize("options", [(), ("--listen", "127.0.0.1:0")])
 def test_a_killed_worker_is_back_at_its_address(
     installed: str, operate: Callable[..., Operated], options: tuple[str, ...]
@@ -46,9 +40,9 @@ def test_a_killed_worker_is_back_at_its_address(
     with worker.connect() as session:
         address = session.execute(ADDRESS).fetchone()
         assert session.execute(ONE).fetchall() == [(1,)]
-        threading.Thread(target=kill_when_a_script_runs, args=(worker, serving)).start()
+        session.add_notice_handler(lambda _: os.kill(serving, signal.SIGKILL))
         with pytest.raises(errors.WorkerLost, match="mid-call"):
-            session.execute("select * from dbml.run_script('import time; time.sleep(60)') as t(a int)")
+            session.execute("select * from dbml.run_script('import time; print(1, flush=True); time.sleep(60)') as t(a int)")
         worker.works()
         assert session.execute(ONE).fetchall() == [(1,)]  # the session goes on
         assert session.execute(ADDRESS).fetchone() == address
