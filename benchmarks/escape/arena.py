@@ -15,7 +15,6 @@ import shutil
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,7 +36,9 @@ from dbml.run_script_json(%s, params => %s, language => %s, timeout => make_inte
 NEIGHBOUR = """
 import os, time
 held = secret
-open('held.txt', 'w').write(secret)
+with open('held.txt', 'w') as file:
+    file.write(secret)
+print('holds it', flush=True)
 while True:
     time.sleep(0.1)
 """
@@ -135,6 +136,8 @@ class Arena:
         """Have another role's script run, with the canary as its parameter, in its memory and in its scratch directory."""
         connection = self.connect()
         pid = connection.info.backend_pid
+        holds = threading.Event()
+        connection.add_notice_handler(lambda _: holds.set())
 
         def go() -> None:
             with suppress(psycopg.Error):
@@ -142,8 +145,8 @@ class Arena:
 
         running = threading.Thread(target=go, daemon=True)
         running.start()
-        time.sleep(0.5)
         try:
+            assert holds.wait(60), "an honest script must run"
             yield
         finally:
             with self.connect() as other:

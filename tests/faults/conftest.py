@@ -86,8 +86,13 @@ class Operated:
 
     def ready(self) -> dict[str, Any]:
         """Wait until it answers, and return what it says."""
+
+        def answer() -> dict[str, Any]:
+            assert self.process.poll() is None, "it has ended"
+            return self.ping()
+
         try:
-            return until(self.ping)
+            return until(answer)
         except AssertionError as late:
             raise AssertionError(f"{late}; exit code {self.process.poll()}, it printed: {self.printed[-4000:]}") from None
 

@@ -115,7 +115,7 @@ def test_a_scorer_killed_and_one_that_does_not_end(fresh: Any, own: psycopg.Conn
     began = time.monotonic()
     with pytest.raises(errors.ScorerLost, match="SIGKILL"):
         own.execute("SELECT dbml.predict('slow', array[1.0]::float8[])")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30, "it would have been slow for longer"
     own.execute("SET statement_timeout = '1s'")
     with pytest.raises(psycopg.errors.QueryCanceled):
         own.execute("SELECT dbml.predict('slow', array[1.0]::float8[])")
