@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Keep the collector away from thousands of tests, which all stay until the end: it took a tenth of the time."""
+    """Keep the collector away from thousands of tests, which all stay until the end."""
     gc.collect()
     gc.freeze()
 

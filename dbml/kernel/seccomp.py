@@ -137,7 +137,7 @@ def program(*, network: bool, alone: bool, signals: bool) -> list[Instruction]:
     for name in _REFUSED:
         rule(name, [refuse])
     rule("clone", [(_LOAD, 0, 0, _argument(0)), (_IF_ANY_BIT, 0, 1, _NEW_NAMESPACE | _FOR_THE_PARENT), refuse, allow])
-    # Whoever adopts orphans goes on to.
+    # Who adopts orphans may not give that up: they would be counted as nobody's.
     adopting = [(_LOAD, 0, 0, _argument(0)), (_IF_EQUAL, 0, 3, PR_SET_CHILD_SUBREAPER), (_LOAD, 0, 0, _argument(1))]
     rule("prctl", [*adopting, (_IF_EQUAL, 0, 1, 0), refuse, allow])
     rule("ioctl", _only_if_not(_argument(1), _TERMINAL_INPUT))

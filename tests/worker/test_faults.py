@@ -81,7 +81,7 @@ def test_the_worker_killed_in_mid_call(fresh: Any, own: psycopg.Connection[Any])
     with pytest.raises(errors.WorkerLost):
         own.execute("SELECT * FROM dbml.run_script('while True: pass') AS t(a int)")
     assert time.monotonic() - began < 2.7
-    deadline = time.monotonic() + 15  # a zygote that is importing comes to it when it has imported one more module
+    deadline = time.monotonic() + 5  # a zygote that is importing comes to it when it has imported one more module
     while left := [p for p in below if alive(p)]:
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.05)
@@ -115,7 +115,7 @@ def test_a_scorer_killed_and_one_that_does_not_end(fresh: Any, own: psycopg.Conn
     began = time.monotonic()
     with pytest.raises(errors.ScorerLost, match="SIGKILL"):
         own.execute("SELECT dbml.predict('slow', array[1.0]::float8[])")
-    assert time.monotonic() - began < 30, "it would have been slow for longer"
+    assert time.monotonic() - began < 10
     own.execute("SET statement_timeout = '1s'")
     with pytest.raises(psycopg.errors.QueryCanceled):
         own.execute("SELECT dbml.predict('slow', array[1.0]::float8[])")

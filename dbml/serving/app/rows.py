@@ -7,6 +7,7 @@ guessed: a missing column, one of another type, a row of another length is refus
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -81,8 +82,10 @@ def _with_spaces(missing: Sequence[str], columns: Iterable[Any]) -> dict[Any, st
 
     It writes an underscore for each space, and forgets how the name was.
     """
+    wanted = frozenset(missing)
     plain = [(str(column).replace(" ", "_"), column) for column in columns]
-    return {column: name for name, column in plain if name in missing and sum(name == other for other, _ in plain) == 1}
+    counts = Counter(name for name, _ in plain)
+    return {column: name for name, column in plain if name in wanted and counts[name] == 1}
 
 
 def _family(declared: object) -> str | None:
